@@ -1,0 +1,30 @@
+"""Take a trained neural network apart into the mechanisms its weights implement."""
+
+from spd_lightning.data import SparseFeatures
+from spd_lightning.errors import UsageError
+from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
+from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
+from spd_lightning.model import CIFunction, DecomposedModel, GateMLP, SharedMLP, SiteMask
+from spd_lightning.targets import FeatureTraining, LoadedWeights, ToyModelOfSuperposition
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CIFunction",
+    "DecomposedModel",
+    "Faithfulness",
+    "FeatureTraining",
+    "GateMLP",
+    "ImportanceMinimality",
+    "LoadedWeights",
+    "Loss",
+    "Optimization",
+    "Reconstruction",
+    "SharedMLP",
+    "SiteMask",
+    "SparseFeatures",
+    "StochasticDecomposition",
+    "ToyModelOfSuperposition",
+    "UsageError",
+    "Warmup",
+]

@@ -1,0 +1,5 @@
+"""LightningDataModules."""
+
+from spd_lightning.data.sparse_features import KeyedBatches, SparseFeatures
+
+__all__ = ["KeyedBatches", "SparseFeatures"]

@@ -1,0 +1,133 @@
+"""Synthetic sparse features, drawn afresh for every step."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from spd_lightning.errors import UsageError
+from spd_lightning.functional import keyed_generator, sparse_features
+
+
+class KeyedBatches:
+    """An iterable of batches numbered by a counter: batch ``i`` is the same whenever it is asked for.
+
+    Args:
+        make: makes batch number ``i``.
+        start: number of the first batch, asked when iteration begins, so that a resumed run goes on where it was.
+        count: number of batches; ``None`` never ends.
+    """
+
+    def __init__(
+        self, make: Callable[[int], Tensor], start: Callable[[], int] = lambda: 0, count: int | None = None
+    ) -> None:
+        self.make, self.start, self.count = make, start, count
+
+    def __iter__(self) -> Iterator[Tensor]:
+        index = self.start()
+        end = None if self.count is None else index + self.count
+        while end is None or index < end:
+            yield self.make(index)
+            index += 1
+
+
+class SizedKeyedBatches(KeyedBatches):
+    """Keyed batches that end, for evaluation.
+
+    Args:
+        make: makes batch number ``i``.
+        count: number of batches.
+    """
+
+    def __init__(self, make: Callable[[int], Tensor], count: int) -> None:
+        super().__init__(make, count=count)
+        self.length = count
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class SparseFeatures(LightningDataModule):
+    """Features that are active with a small probability, independently, with uniform values (SPD paper's toys).
+
+    Training never repeats a batch; validation and test each see fixed batches of their own. Everything is keyed by
+    (seed, purpose, batch number, rank), so that a resumed run sees what an uninterrupted one would.
+
+    Args:
+        n_features: width of a batch.
+        feature_probability: chance that a feature is active, in (0, 1].
+        value_min: lowest value of an active feature.
+        value_max: highest value of an active feature.
+        batch_size: training examples per step and process.
+        val_batches: number of validation and of test batches.
+        val_batch_size: examples per validation or test batch and process.
+        seed: seeds all batches.
+
+    Raises:
+        UsageError: for a value outside its range, or a width that is not the target's.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        feature_probability: float = 0.05,
+        value_min: float = 0.0,
+        value_max: float = 1.0,
+        batch_size: int = 1024,
+        val_batches: int = 4,
+        val_batch_size: int = 4096,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = {"n_features": n_features, "batch_size": batch_size, "val_batches": val_batches}
+        for name, size in {**sizes, "val_batch_size": val_batch_size}.items():
+            if size < 1:
+                raise UsageError(f"data: {name} must be at least 1, got {size}")
+        if not 0 < feature_probability <= 1:
+            raise UsageError(f"data: feature_probability must lie in (0, 1], got {feature_probability}")
+        if not float("-inf") < value_min < value_max < float("inf"):
+            raise UsageError(f"data: value_min must be below value_max, got {value_min} and {value_max}")
+        self.n_features, self.feature_probability, self.seed = n_features, feature_probability, seed
+        self.value_min, self.value_max = value_min, value_max
+        self.batch_size, self.val_batches, self.val_batch_size = batch_size, val_batches, val_batch_size
+
+    def setup(self, stage: str) -> None:
+        """Check that the target takes inputs of this width."""
+        module = self.trainer.lightning_module if self.trainer else None
+        expected = getattr(getattr(module, "target", None), "n_features", self.n_features)
+        if expected != self.n_features:
+            raise UsageError(f"data: n_features is {self.n_features}, but the target takes {expected}; make them equal")
+
+    def batch(self, purpose: str, index: int, size: int) -> Tensor:
+        """Batch number ``index`` of a purpose, ``[size, n_features]``."""
+        rank = self.trainer.global_rank if self.trainer else 0
+        generator = keyed_generator(self.seed, purpose, index, rank)
+        return sparse_features(
+            size, self.n_features, self.feature_probability, (self.value_min, self.value_max), generator
+        )
+
+    def probes(self, magnitude: float = 0.75) -> Tensor:
+        """One-hot inputs, ``[n_features, n_features]``; the paper's figures use a magnitude of 0.75."""
+        return magnitude * torch.eye(self.n_features)
+
+    def train_dataloader(self) -> KeyedBatches:
+        """Endless training batches that begin at the first one not yet trained on."""
+        return KeyedBatches(lambda index: self.batch("train", index, self.batch_size), self._batches_done)
+
+    def val_dataloader(self) -> SizedKeyedBatches:
+        """The validation batches."""
+        return SizedKeyedBatches(lambda index: self.batch("val", index, self.val_batch_size), self.val_batches)
+
+    def test_dataloader(self) -> SizedKeyedBatches:
+        """The test batches."""
+        return SizedKeyedBatches(lambda index: self.batch("test", index, self.val_batch_size), self.val_batches)
+
+    def predict_dataloader(self) -> list[Tensor]:
+        """The one-hot probes, for ``predict`` without an input file."""
+        return [self.probes()]
+
+    def _batches_done(self) -> int:
+        if self.trainer is None:
+            return 0
+        return self.trainer.global_step * self.trainer.accumulate_grad_batches

@@ -1,0 +1,49 @@
+"""Tensors in, tensors out. Nothing here knows a module, a trainer, a rank or a config."""
+
+from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
+from spd_lightning.functional.adversary import ascend
+from spd_lightning.functional.losses import distance, faithfulness, importance_minimality, kl, mse
+from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
+from spd_lightning.functional.recovery import (
+    chance_mmcs,
+    dense_error,
+    identity_error,
+    identity_order,
+    l2_ratio,
+    max_cosine_similarity,
+)
+from spd_lightning.functional.routing import independent_subset, uniform_subset
+from spd_lightning.functional.sampling import sparse_features
+from spd_lightning.functional.schedules import linear_anneal, lr_factor
+from spd_lightning.functional.seeds import keyed_generator, keyed_seed
+from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
+
+__all__ = [
+    "ALIVE_THRESHOLD",
+    "active_counts",
+    "alive_components",
+    "ascend",
+    "chance_mmcs",
+    "dense_error",
+    "distance",
+    "faithfulness",
+    "identity_error",
+    "identity_order",
+    "importance_minimality",
+    "independent_subset",
+    "jittered_importance",
+    "keyed_generator",
+    "keyed_seed",
+    "kl",
+    "l2_ratio",
+    "linear_anneal",
+    "lower_leaky",
+    "lr_factor",
+    "mask_from_source",
+    "max_cosine_similarity",
+    "mse",
+    "random_source",
+    "sparse_features",
+    "uniform_subset",
+    "upper_leaky",
+]

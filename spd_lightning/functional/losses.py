@@ -1,0 +1,93 @@
+"""The terms of the SPD objective (SPD paper, section 2; normalisations of the code shipped with it)."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+DistanceKind = Literal["mse", "kl"]
+
+
+def faithfulness(deltas: Iterable[Tensor]) -> Tensor:
+    r"""Mean squared entry of what the components leave unexplained.
+
+    .. math:: \frac{\sum_l \lVert W^l - (V^l U^l)^\top \rVert_F^2}{\sum_l d^l_{out} d^l_{in}}
+
+    Divided once by the entries of the decomposed matrices alone, as the paper's code does (its text
+    divides by all parameters of the target).
+
+    Args:
+        deltas: one ``[d_out, d_in]`` difference per site.
+
+    Returns:
+        A scalar.
+    """
+    deltas = list(deltas)
+    return torch.stack([d.square().sum() for d in deltas]).sum() / sum(d.numel() for d in deltas)
+
+
+def importance_minimality(upper: Iterable[Tensor], p: float, eps: float = 1e-12) -> Tensor:
+    r"""Sum over sites and components of :math:`g^p`, averaged over examples and positions only.
+
+    Not divided by the number of sites or components (SPD paper, importance-minimality loss).
+
+    Args:
+        upper: upper-leaky importances ``[..., C]``, one tensor per site with the same leading dimensions.
+        p: the exponent, above 0.
+        eps: added inside the power; keeps the slope at ``g = 0`` finite when ``p < 1``.
+
+    Returns:
+        A scalar.
+    """
+    sums = [(g + eps).pow(p).sum(-1).mean() for g in upper]
+    return torch.stack(sums).sum()
+
+
+def mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Squared error averaged over every example, position and output dimension.
+
+    Args:
+        prediction: ``[..., d]``.
+        target: ``[..., d]``.
+
+    Returns:
+        A scalar.
+    """
+    return F.mse_loss(prediction, target)
+
+
+def kl(prediction: Tensor, target: Tensor) -> Tensor:
+    """``KL(softmax(target) || softmax(prediction))``, summed over the last dimension, averaged over the rest.
+
+    Args:
+        prediction: logits ``[..., vocabulary]``.
+        target: logits ``[..., vocabulary]``.
+
+    Returns:
+        A scalar, in nats.
+    """
+    log_q, log_p = F.log_softmax(prediction, -1), F.log_softmax(target, -1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+
+
+def distance(kind: DistanceKind, prediction: Tensor, target: Tensor) -> Tensor:
+    """Distance between outputs by name: :func:`mse` or :func:`kl`.
+
+    Args:
+        kind: which distance.
+        prediction: the masked network's output ``[..., d]``.
+        target: the target's output ``[..., d]``.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: if ``kind`` is unknown.
+    """
+    if kind == "mse":
+        return mse(prediction, target)
+    if kind == "kl":
+        return kl(prediction, target)
+    raise ValueError(f"distance must be 'mse' or 'kl', got {kind!r}")

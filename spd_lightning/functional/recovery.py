@@ -1,0 +1,137 @@
+"""Agreement of a decomposition with mechanisms that are known (SPD paper, Table 1 and appendix)."""
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Generator, Tensor
+
+EPS = 1e-12
+"""Added to norms, as in the paper's code."""
+
+
+def _column_cosines(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
+    """Cosine of every component's column with the target's column, ``[C, d_in]``."""
+    dots = read.T * (write @ weight)
+    norms = read.T.abs() * write.norm(dim=1, keepdim=True) + EPS
+    return dots / norms / (weight.norm(dim=0) + EPS)
+
+
+def max_cosine_similarity(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
+    """Best signed cosine of a component's column with each column of the target's matrix.
+
+    Column ``j`` of the rank-one matrix of component ``c`` is ``U[c] * V[j, c]``.
+
+    Args:
+        read: ``V``, ``[d_in, C]``.
+        write: ``U``, ``[C, d_out]``.
+        weight: the target's matrix ``[d_out, d_in]``.
+
+    Returns:
+        ``[d_in]``; its mean is MMCS.
+    """
+    return _column_cosines(read, write, weight).amax(dim=0)
+
+
+def l2_ratio(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
+    """Length of the best-aligned component's column over the length of the target's column.
+
+    Args:
+        read: ``V``, ``[d_in, C]``.
+        write: ``U``, ``[C, d_out]``.
+        weight: the target's matrix ``[d_out, d_in]``.
+
+    Returns:
+        ``[d_in]``; its mean is ML2R. Below 1 the components have shrunk.
+    """
+    best = _column_cosines(read, write, weight).argmax(dim=0)
+    columns = torch.arange(weight.shape[1], device=weight.device)
+    lengths = write.norm(dim=1)[best] * read[columns, best].abs()
+    return lengths / (weight.norm(dim=0) + EPS)
+
+
+def chance_mmcs(d_out: int, n_columns: int, n_components: int, draws: int, generator: Generator) -> float:
+    """MMCS that components of random direction would score, by Monte Carlo.
+
+    Needed because it is far from 0: about 0.98 for 20 components in the plane.
+
+    Args:
+        d_out: length of a column.
+        n_columns: number of target columns.
+        n_components: number of components.
+        draws: number of random decompositions.
+        generator: where the randomness comes from.
+
+    Returns:
+        The mean over draws.
+    """
+    total = 0.0
+    for _ in range(draws):
+        shape = (n_components + n_columns, d_out)
+        directions = torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=1)
+        signs = torch.randint(0, 2, (n_components, n_columns), generator=generator) * 2 - 1
+        cosines = directions[:n_components] @ directions[n_components:].T * signs
+        total += cosines.amax(dim=0).mean().item()
+    return total / draws
+
+
+def identity_order(table: Tensor) -> Tensor:
+    """Order of columns that puts the best one-to-one matching of rows on the diagonal (Hungarian).
+
+    Args:
+        table: importances ``[n_rows, C]``, one row per probe.
+
+    Returns:
+        A permutation ``[C]``: column ``order[i]`` is matched to row ``i`` for ``i < min(n_rows, C)``,
+        unmatched columns follow by decreasing mass. With fewer columns than rows, the matched rows'
+        columns come in row order.
+    """
+    _, matched = linear_sum_assignment(table.detach().double().cpu().numpy(), maximize=True)
+    matched = torch.as_tensor(matched)
+    rest = torch.ones(table.shape[1], dtype=torch.bool)
+    rest[matched] = False
+    leftover = torch.nonzero(rest).flatten()
+    mass = table.detach().cpu().sum(0)[leftover]
+    return torch.cat([matched, leftover[mass.argsort(descending=True, stable=True)]])
+
+
+def identity_error(table: Tensor, tolerance: float) -> int:
+    """Number of importances that contradict "one component per row, one row per component".
+
+    After the best matching: entries off the diagonal above ``tolerance`` plus diagonal entries below
+    ``1 - tolerance``. Every column counts, used or not; a row left without a column counts once.
+
+    Args:
+        table: lower-leaky importances ``[n_rows, C]`` on one-hot probes.
+        tolerance: slack on either side.
+
+    Returns:
+        The count; 0 is a perfect match.
+    """
+    values = table.detach().double().cpu()
+    rows, columns = linear_sum_assignment(values.numpy(), maximize=True)
+    diagonal = torch.zeros_like(values, dtype=torch.bool)
+    diagonal[rows, columns] = True
+    weak = int((values[diagonal] < 1 - tolerance).sum())
+    leaks = int((values[~diagonal] > tolerance).sum())
+    return weak + leaks + values.shape[0] - len(rows)
+
+
+def dense_error(table: Tensor, n_dense: int, tolerance: float, min_entries: int = 1) -> int:
+    """Number of importances that contradict "``n_dense`` columns are used, all others are idle".
+
+    Columns are ranked by their sum. Each of the first ``n_dense`` misses ``min_entries`` minus its entries of
+    at least ``1 - tolerance`` (never less than 0); in the others every entry above ``tolerance`` counts.
+
+    Args:
+        table: lower-leaky importances ``[n_rows, C]`` on one-hot probes.
+        n_dense: number of columns expected in use.
+        tolerance: slack on either side.
+        min_entries: strong entries that a used column must have.
+
+    Returns:
+        The count; 0 is a match. Columns that do not exist miss all their entries.
+    """
+    values = table.detach().double().cpu()
+    order = values.sum(0).argsort(descending=True, stable=True)
+    strong = (values[:, order[:n_dense]] >= 1 - tolerance).sum(0)
+    missing = int((min_entries - strong).clamp(min=0).sum()) + min_entries * max(n_dense - values.shape[1], 0)
+    return missing + int((values[:, order[n_dense:]] > tolerance).sum())

@@ -1,0 +1,35 @@
+"""The base of losses and the checks they share."""
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from spd_lightning.errors import UsageError
+from spd_lightning.losses.step import Step
+
+
+def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
+    """Return a finite number of the right sign, or raise a :class:`UsageError` that names the argument."""
+    if not math.isfinite(value) or value < 0 or (value == 0 and not allow_zero):
+        rule = "at least 0" if allow_zero else "above 0"
+        raise UsageError(f"{name} must be a finite number {rule}, got {value}")
+    return value
+
+
+class Loss(nn.Module, ABC):
+    """One term of the objective: a coefficient and a scalar function of a :class:`Step`.
+
+    A subclass keeps its constructor's arguments as attributes of the same name.
+
+    Args:
+        coefficient: weight of the term, finite and at least 0. With 0 the term is reported but not trained on.
+    """
+
+    def __init__(self, coefficient: float = 1.0) -> None:
+        super().__init__()
+        self.coefficient = check_positive("coefficient", coefficient, allow_zero=True)
+
+    @abstractmethod
+    def forward(self, step: Step) -> Tensor:
+        """The unweighted term, a scalar."""

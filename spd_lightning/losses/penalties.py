@@ -1,0 +1,65 @@
+"""Losses that do not run the network: faithfulness and importance minimality."""
+
+from torch import Tensor
+
+from spd_lightning.errors import UsageError
+from spd_lightning.functional import faithfulness, importance_minimality, linear_anneal
+from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.step import Step
+
+
+class Faithfulness(Loss):
+    """Mean squared entry of ``W - (V U)ᵀ`` over all decomposed matrices (SPD paper).
+
+    Args:
+        coefficient: weight of the term; 1 in every config of the paper.
+    """
+
+    def __init__(self, coefficient: float = 1.0) -> None:
+        super().__init__(coefficient)
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.faithfulness`."""
+        return faithfulness(parts.delta() for _, parts in step.model.components.items())
+
+
+class ImportanceMinimality(Loss):
+    """Sum of ``g ** p`` over sites and components, mean over examples, on upper-leaky importances (SPD paper).
+
+    Args:
+        coefficient: weight of the term (the paper's beta_3). It is tuned to the data's sparsity and scale.
+        p: exponent at the start of training. The paper uses 1 or 2.
+        p_final: exponent at the end; ``None`` keeps ``p``. The exponent moves linearly inside the window.
+        anneal_start: fraction of training at which the exponent starts to move.
+        anneal_end: fraction of training at which it arrives.
+        eps: added inside the power.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-3,
+        p: float = 1.0,
+        p_final: float | None = None,
+        anneal_start: float = 0.0,
+        anneal_end: float = 1.0,
+        eps: float = 1e-12,
+    ) -> None:
+        super().__init__(coefficient)
+        self.p = check_positive("p", p)
+        self.p_final = None if p_final is None else check_positive("p_final", p_final)
+        if not 0 <= anneal_start <= anneal_end <= 1:
+            raise UsageError(
+                f"anneal_start and anneal_end must satisfy 0 <= start <= end <= 1, got {anneal_start}, {anneal_end}"
+            )
+        self.anneal_start, self.anneal_end = anneal_start, anneal_end
+        self.eps = check_positive("eps", eps, allow_zero=True)
+
+    def exponent(self, progress: float) -> float:
+        """The exponent at a fraction of training."""
+        final = self.p if self.p_final is None else self.p_final
+        return linear_anneal(progress, self.p, final, (self.anneal_start, self.anneal_end))
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.importance_minimality`."""
+        upper = [importance.upper for importance in step.importance.values()]
+        return importance_minimality(upper, self.exponent(step.progress), self.eps)

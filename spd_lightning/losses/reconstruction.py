@@ -1,0 +1,114 @@
+"""Reconstruction losses: where the sources come from, what runs its components, how outputs are compared."""
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from spd_lightning.errors import UsageError
+from spd_lightning.functional import ascend, distance, independent_subset, uniform_subset
+from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.sources import (
+    AdversaryScope,
+    Sources,
+    adversary_start,
+    fixed_masks,
+    masks_from_channels,
+    stochastic_masks,
+)
+from spd_lightning.losses.step import Step
+from spd_lightning.model import CausalImportance, SiteMask
+
+Routing = Literal["all", "layerwise", "subset"]
+Subset = dict[str, Tensor]
+
+
+class Reconstruction(Loss):
+    """Distance between the masked network's output and the target's own (never a label).
+
+    ``sources: uniform`` with ``routing: all`` is the paper's stochastic reconstruction, with ``routing: layerwise``
+    its layerwise variant, averaged over sites and samples. Fresh noise is drawn per loss, sample, example and position.
+
+    Args:
+        coefficient: weight of the term; 1 for both of the paper's.
+        sources: ``"uniform"`` (paper), ``"binomial"``, ``"ci"`` (importances as masks), ``"ones"`` (unmasked), or
+            ``"adversarial"`` (projected gradient ascent). The delta component takes part in stochastic and
+            adversarial sources only.
+        routing: ``"all"`` sites at once; ``"layerwise"``, one site at a time while the others run the target's own
+            weights; ``"subset"``, a random subset per example and position.
+        distance: ``"mse"``, averaged over examples and outputs; ``"kl"``, summed over outputs, averaged over examples.
+        samples: number ``S`` of mask draws that are averaged; 1 in the paper.
+        subset_probability: with ``routing: subset``, chance that a site runs its components; ``None`` draws the
+            size of the subset uniformly.
+        adversary_steps: with ``sources: adversarial``, number of signed gradient steps.
+        adversary_step_size: length of one of them.
+        adversary_scope: one source ``"shared"`` by the batch or one ``"per_example"``.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1.0,
+        sources: Sources = "uniform",
+        routing: Routing = "all",
+        distance: DistanceKind = "mse",
+        samples: int = 1,
+        subset_probability: float | None = None,
+        adversary_steps: int = 1,
+        adversary_step_size: float = 1.0,
+        adversary_scope: AdversaryScope = "shared",
+    ) -> None:
+        super().__init__(coefficient)
+        if samples < 1:
+            raise UsageError(f"samples must be at least 1, got {samples}")
+        if adversary_steps < 1:
+            raise UsageError(f"adversary_steps must be at least 1, got {adversary_steps}")
+        if subset_probability is not None and not 0 < subset_probability <= 1:
+            raise UsageError(f"subset_probability must lie in (0, 1], got {subset_probability}")
+        self.sources, self.routing, self.distance, self.samples = sources, routing, distance, samples
+        self.subset_probability = subset_probability
+        self.adversary_steps, self.adversary_scope = adversary_steps, adversary_scope
+        self.adversary_step_size = check_positive("adversary_step_size", adversary_step_size)
+
+    def forward(self, step: Step) -> Tensor:
+        """The distance, averaged over samples and, layerwise, over sites."""
+        samples = [self._sample(step, step.noise.generator(index)) for index in range(self.samples)]
+        return torch.stack(samples).mean()
+
+    def _sample(self, step: Step, generator: Generator) -> Tensor:
+        subset = self._subset(step, generator)
+        return self._routed_distance(step, self._masks(step, subset, generator), subset)
+
+    def _masks(self, step: Step, subset: Subset | None, generator: Generator) -> dict[str, SiteMask]:
+        if self.sources == "adversarial":
+            return self._adversarial_masks(step, subset, generator)
+        if self.sources in ("ci", "ones"):
+            return fixed_masks(step, self.sources)
+        return stochastic_masks(step, self.sources, generator)
+
+    def _adversarial_masks(self, step: Step, subset: Subset | None, generator: Generator) -> dict[str, SiteMask]:
+        # the network and the importances are constants of the ascent; only the sources move
+        frozen = {name: CausalImportance(*(part.detach() for part in ci)) for name, ci in step.importance.items()}
+
+        def objective(channels: dict[str, Tensor]) -> Tensor:
+            return self._routed_distance(step, masks_from_channels(frozen, channels, step.model.use_delta), subset)
+
+        start = adversary_start(step, self.adversary_scope, generator)
+        worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size)
+        return masks_from_channels(step.importance, worst, step.model.use_delta)
+
+    def _subset(self, step: Step, generator: Generator) -> Subset | None:
+        if self.routing != "subset":
+            return None
+        leading = next(iter(step.importance.values())).lower.shape[:-1]
+        names = list(step.importance)
+        if self.subset_probability is None:
+            return uniform_subset(names, leading, generator)
+        return independent_subset(names, leading, self.subset_probability, generator)
+
+    def _routed_distance(self, step: Step, masks: dict[str, SiteMask], subset: Subset | None) -> Tensor:
+        together = [{name: mask} for name, mask in masks.items()] if self.routing == "layerwise" else [masks]
+        distances = [
+            distance(self.distance, step.model.masked(step.x, some, subset), step.clean.output) for some in together
+        ]
+        return torch.stack(distances).mean()

@@ -1,0 +1,7 @@
+"""LightningModules, one per method."""
+
+from spd_lightning.methods.base import Decomposition
+from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.stochastic import StochasticDecomposition
+
+__all__ = ["Decomposition", "Optimization", "StochasticDecomposition", "Warmup"]

@@ -1,0 +1,150 @@
+"""What every decomposition method shares: the target, its optimiser, its checkpoints."""
+
+import hashlib
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from spd_lightning.describe import init_args
+from spd_lightning.errors import UsageError
+from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.model import DecomposedModel
+from spd_lightning.targets import TargetRecipe
+
+CHECKPOINT_KEY = "spd_lightning"
+CHECKPOINT_FORMAT = 1
+TARGET_PREFIX = "model.target."
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Hash of a network's weights: names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+class Decomposition(LightningModule):
+    """Base of decomposition methods.
+
+    A subclass calls ``__init__`` and then :meth:`remember`, and implements ``training_step``.
+
+    Args:
+        model: the decomposition to be trained.
+        recipe: where the target's weights come from; ``None`` if it has them.
+        optimization: optimiser, schedule, clipping.
+        warmup: faithfulness warm-up.
+        save_target: whether checkpoints hold the target's weights.
+        seed: seeds everything random in training.
+    """
+
+    def __init__(
+        self,
+        model: DecomposedModel,
+        recipe: TargetRecipe | None,
+        optimization: Optimization,
+        warmup: Warmup,
+        save_target: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe, self.optimization, self.warmup = recipe, optimization, warmup
+        self.save_target, self.seed = save_target, seed
+        self.strict_loading = save_target
+        self._prepared = False
+
+    @property
+    def target(self) -> nn.Module:
+        """The frozen network."""
+        return self.model.target
+
+    def remember(self) -> None:
+        """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
+        arguments = {**init_args(self), "_instantiator": "lightning.pytorch.cli.instantiate_module"}
+        self.save_hyperparameters(arguments, logger=False)
+
+    def prepare_data(self) -> None:
+        """Train the target on one process, if no earlier run has."""
+        self._prepare_target()
+
+    def setup(self, stage: str) -> None:
+        """Give the target its weights, then start the components from them."""
+        self._prepare_target()
+
+    def _prepare_target(self) -> None:
+        if self._prepared:
+            return
+        if self.recipe is not None:
+            self.recipe.prepare(self.target)
+            self.target.requires_grad_(False).eval()
+        self.model.reset()
+        self._prepared = True
+
+    def on_fit_start(self) -> None:
+        """Run the faithfulness warm-up, unless the run continues from a checkpoint."""
+        if self.trainer.ckpt_path is None:
+            self.warmup.run(self.model, show=self.trainer.is_global_zero)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""
+        if self.trainer.max_steps < 1:
+            raise UsageError(
+                f"trainer.max_steps must be at least 1, since schedules span it, got {self.trainer.max_steps}"
+            )
+        optimizer, scheduler = self.optimization.build(self.model, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | int | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each group on its own; the trainer's global setting is refused."""
+        if gradient_clip_val is not None:
+            raise UsageError(
+                "trainer.gradient_clip_val would clip both groups together; use model.optimization.clip_components "
+                "and clip_ci_fns"
+            )
+        self.optimization.clip(self.model)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The state, without the target where ``save_target`` is off."""
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        if self.save_target:
+            return state
+        return {name: tensor for name, tensor in state.items() if not name.startswith(TARGET_PREFIX)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stamp the checkpoint with its format and the target's fingerprint."""
+        checkpoint[CHECKPOINT_KEY] = {"format": CHECKPOINT_FORMAT, "target_fingerprint": fingerprint(self.target)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another format, of other shapes, or (while training) of another target."""
+        stamp = checkpoint.get(CHECKPOINT_KEY)
+        if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
+            raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
+        self._check_state(checkpoint["state_dict"])
+        if self._attached_fitting() and stamp["target_fingerprint"] != fingerprint(self.target):
+            raise UsageError(
+                "the checkpoint belongs to another target (fingerprint "
+                f"{stamp['target_fingerprint'][:8]}, configured {fingerprint(self.target)[:8]})"
+            )
+
+    def _attached_fitting(self) -> bool:
+        return self._trainer is not None and self.trainer.state.fn == "fit"
+
+    def _check_state(self, state: dict[str, Tensor]) -> None:
+        own = self.state_dict()
+        odd = sorted(set(own) ^ {name for name in state if self.save_target or not name.startswith(TARGET_PREFIX)})
+        if odd:
+            raise UsageError(f"the checkpoint and the config name different parameters: {odd[0]!r} is in one alone")
+        for name, tensor in own.items():
+            if state[name].shape != tensor.shape:
+                shapes = f"{list(state[name].shape)} in the checkpoint, {list(tensor.shape)} in the config"
+                raise UsageError(f"{name!r} has another shape: {shapes}")

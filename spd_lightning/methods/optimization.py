@@ -1,0 +1,108 @@
+"""How components and causal-importance functions are optimised."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import trange
+
+from spd_lightning.errors import UsageError
+from spd_lightning.functional import faithfulness, lr_factor
+from spd_lightning.functional.schedules import LRSchedule
+from spd_lightning.losses.base import check_positive
+from spd_lightning.model import DecomposedModel
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """One AdamW without weight decay over two groups, components and causal-importance functions (SPD paper).
+
+    Args:
+        lr: learning rate at the schedule's height.
+        ci_fn_lr: learning rate of the causal-importance functions; ``None`` for the same.
+        schedule: ``quarter_cosine`` (paper's code), ``half_cosine`` (later library) or ``constant``.
+        warmup_fraction: fraction of the steps over which the rate first rises from 0.
+        final_fraction: fraction of the rate that the cosines end at.
+        clip_components: largest gradient norm of the components; ``None`` for no limit (paper).
+        clip_ci_fns: the same for the causal-importance functions.
+    """
+
+    lr: float = 1e-3
+    ci_fn_lr: float | None = None
+    schedule: LRSchedule = "quarter_cosine"
+    warmup_fraction: float = 0.0
+    final_fraction: float = 0.0
+    clip_components: float | None = None
+    clip_ci_fns: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "ci_fn_lr", "clip_components", "clip_ci_fns"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(f"optimization.{name}", value)
+        for name in ("warmup_fraction", "final_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"optimization.{name} must lie in [0, 1], got {getattr(self, name)}")
+
+    def build(self, model: DecomposedModel, total_steps: int) -> tuple[AdamW, LambdaLR]:
+        """The optimiser, with named groups, and its schedule.
+
+        Args:
+            model: what is optimised.
+            total_steps: number of updates that the schedule spans.
+
+        Returns:
+            Optimiser and scheduler, to be stepped once per update.
+        """
+        groups = [
+            {"name": "components", "params": list(model.components.parameters())},
+            {"name": "ci_fns", "params": list(model.ci_fns.parameters()), "lr": self.ci_fn_lr or self.lr},
+        ]
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0)
+        shape = (total_steps, self.schedule, self.warmup_fraction, self.final_fraction)
+        return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, *shape))
+
+    def clip(self, model: DecomposedModel) -> None:
+        """Limit the gradient norm of each group on its own."""
+        for modules, limit in ((model.components, self.clip_components), (model.ci_fns, self.clip_ci_fns)):
+            if limit is not None:
+                torch.nn.utils.clip_grad_norm_(modules.parameters(), limit)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Faithfulness alone, on components alone, before the first step, with an optimiser that is then discarded.
+
+    Args:
+        steps: number of updates; 0 for none (paper), 200 in the later library's toys.
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's weight decay.
+    """
+
+    steps: int = 0
+    lr: float = 0.01
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise UsageError(f"warmup.steps must be at least 0, got {self.steps}")
+        check_positive("warmup.lr", self.lr)
+        check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
+
+    def run(self, model: DecomposedModel, show: bool = True) -> None:
+        """Move the components towards the target's weights, in place.
+
+        Args:
+            model: the decomposition.
+            show: whether to show a progress bar.
+        """
+        if not self.steps:
+            return
+        optimizer = AdamW(model.components.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        with torch.enable_grad():
+            for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=not show):
+                optimizer.zero_grad()
+                faithfulness(parts.delta() for _, parts in model.components.items()).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        model.components.zero_grad()

@@ -1,0 +1,133 @@
+"""Stochastic Parameter Decomposition as a LightningModule."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spd_lightning.errors import UsageError
+from spd_lightning.functional.sigmoids import Leak
+from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
+from spd_lightning.methods.base import Decomposition
+from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.model import CausalImportance, DecomposedModel, GateMLP
+from spd_lightning.model.components import Init
+from spd_lightning.model.decomposed import CIFactory, TiedUpdates
+from spd_lightning.targets import TargetRecipe
+
+
+def paper_losses() -> dict[str, Loss]:
+    """The four terms of the SPD paper, with its coefficients for the 5-2 toy model."""
+    return {
+        "faithfulness": Faithfulness(),
+        "stochastic": Reconstruction(),
+        "layerwise": Reconstruction(routing="layerwise"),
+        "importance": ImportanceMinimality(coefficient=3e-3),
+    }
+
+
+class StochasticDecomposition(Decomposition):
+    """Trains components to sum to the target's weights and to survive random ablation of the unimportant ones.
+
+    Each step runs the target once, predicts causal importances, and minimises the weighted sum of ``losses``. A batch
+    is the target's input, or a tuple or list that begins with it.
+
+    Args:
+        target: the network to take apart, an ``nn.Module``.
+        sites: ``fnmatch`` patterns of module paths to components per site ``C``.
+        recipe: where the target's weights come from; ``null`` if it has them.
+        losses: the terms, by the name they are logged under; ``null`` for the paper's four.
+        ci_fn: causal-importance function of a site.
+        leak: lower-leaky sigmoid, ``one_sided`` (later library) or ``linear`` (paper).
+        use_delta: whether the unexplained rest is an extra component (later library; off in the paper).
+        init: start of the components, ``random`` (later library) or ``overlap`` (paper).
+        ties: sites that are another site's transpose.
+        tied_updates: ``once`` (ours) or ``twice`` (paper's code) a step.
+        optimization: optimiser, schedule and clipping.
+        warmup: faithfulness warm-up before the first step (later library; none in the paper).
+        save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
+        seed: seeds components, importance functions and masks. On the command line it follows ``seed_everything``.
+
+    Raises:
+        UsageError: for arguments that cannot work together.
+    """
+
+    def __init__(
+        self,
+        target: nn.Module,
+        sites: dict[str, int],
+        recipe: TargetRecipe | None = None,
+        losses: dict[str, Loss] | None = None,
+        ci_fn: CIFactory = GateMLP,
+        leak: Leak = "one_sided",
+        use_delta: bool = True,
+        init: Init = "random",
+        ties: dict[str, str] | None = None,
+        tied_updates: TiedUpdates = "once",
+        optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
+        warmup: Warmup = Warmup(),  # noqa: B008 (frozen)
+        save_target: bool = True,
+        seed: int = 0,
+    ) -> None:
+        model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
+        super().__init__(model, recipe, optimization, warmup, save_target, seed)
+        self.losses = nn.ModuleDict(paper_losses() if losses is None else losses)
+        if not any(loss.coefficient for loss in self._terms().values()):
+            raise UsageError("losses: at least one term must have a coefficient above 0")
+        self.sites, self.ci_fn, self.leak, self.use_delta = dict(sites), ci_fn, leak, use_delta
+        self.init, self.ties, self.tied_updates = init, ties, tied_updates
+        self.remember()
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """One step.
+
+        Returns:
+            ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
+
+        Raises:
+            UsageError: if a term is not finite; the step is not taken.
+        """
+        progress = self.global_step / max(self.trainer.max_steps - 1, 1)
+        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
+        step = self.step(
+            batch, Noise((self.seed, "train", self.global_step, micro_batch, self.global_rank), self.device), progress
+        )
+        terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
+        self._check_finite(terms)
+        total = torch.stack([self._terms()[name].coefficient * term for name, term in terms.items()]).sum()
+        return {"loss": total, "terms": {name: term.detach() for name, term in terms.items()}}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """Clean pass and importances of one batch, for the callbacks that look on."""
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, self.global_rank), self.device))}
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """The same as :meth:`validation_step`."""
+        return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Lower-leaky causal importances ``[..., C]`` per site."""
+        return {name: importance.lower for name, importance in self.importances(batch).items()}
+
+    def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
+        """See a batch once, for all losses or callbacks."""
+        return Step.of(self.model, _network_input(batch), noise, progress)
+
+    def importances(self, x: Any) -> dict[str, CausalImportance]:
+        """Causal importances per site on an input of the target."""
+        return self.model.causal_importance(self.model.clean(_network_input(x)).site_inputs)
+
+    def _terms(self) -> dict[str, Loss]:
+        return dict(self.losses.items())  # type: ignore[arg-type]
+
+    def _check_finite(self, terms: dict[str, Tensor]) -> None:
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise UsageError(
+                    f"loss term {name!r} became {term.item()} at step {self.global_step}; training stopped before that "
+                    "step, earlier checkpoints are kept; try a lower model.optimization.lr or clipping"
+                )
+
+
+def _network_input(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, list | tuple) else batch

@@ -1,0 +1,17 @@
+"""nn.Modules: components, causal-importance functions and the decomposed model. No Lightning here."""
+
+from spd_lightning.model.ci_fns import CIFunction, GateMLP, SharedMLP
+from spd_lightning.model.components import Components, TransposedComponents
+from spd_lightning.model.decomposed import CausalImportance, CleanPass, DecomposedModel, SiteMask
+
+__all__ = [
+    "CIFunction",
+    "CausalImportance",
+    "CleanPass",
+    "Components",
+    "DecomposedModel",
+    "GateMLP",
+    "SharedMLP",
+    "SiteMask",
+    "TransposedComponents",
+]

@@ -1,0 +1,163 @@
+"""Rank-one components of one site."""
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+Init = Literal["overlap", "random"]
+
+
+class Components(nn.Module):
+    """``C`` rank-one matrices ``U[c] ⊗ V[:, c]`` whose sum stands in for a linear layer's weight.
+
+    Attributes:
+        V: read vectors ``[d_in, C]``.
+        U: write vectors ``[C, d_out]``.
+
+    Args:
+        site: the frozen layer, weight ``[d_out, d_in]``. It is referred to, not owned: it is no submodule
+            and stays out of this module's state.
+        n_components: ``C``.
+    """
+
+    V: Tensor
+    U: Tensor
+
+    def __init__(self, site: nn.Linear, n_components: int) -> None:
+        super().__init__()
+        self._site = (site,)  # a tuple hides the layer from nn.Module's registration
+        self.n_components = n_components
+        options = {"dtype": site.weight.dtype, "device": site.weight.device}
+        self.V = nn.Parameter(torch.empty(site.in_features, n_components, **options))
+        self.U = nn.Parameter(torch.empty(n_components, site.out_features, **options))
+
+    @property
+    def site(self) -> nn.Linear:
+        """The frozen layer that these components explain."""
+        return self._site[0]
+
+    @torch.no_grad()
+    def reset(self, init: Init, generator: Generator) -> None:
+        """Draw new components.
+
+        Args:
+            init: ``"overlap"`` (SPD paper's code): random unit vectors, the write vector scaled by its
+                signed overlap ``u W v``. ``"random"`` (later library): ``V ~ N(0, 1/d_in)``,
+                ``U ~ N(0, 1/C)``, unrelated to ``W``; meant to be followed by a faithfulness warm-up.
+            generator: where the randomness comes from (a CPU generator gives the same start everywhere).
+        """
+        V = torch.randn(self.V.shape, generator=generator, device=generator.device).to(self.V)
+        U = torch.randn(self.U.shape, generator=generator, device=generator.device).to(self.U)
+        if init == "overlap":
+            V, U = nn.functional.normalize(V, dim=0), nn.functional.normalize(U, dim=1)
+            U = U * torch.einsum("co,oi,ic->c", U, self.site.weight, V)[:, None]
+        elif init == "random":
+            V, U = V / self.V.shape[0] ** 0.5, U / self.n_components**0.5
+        else:
+            raise ValueError(f"init must be 'overlap' or 'random', got {init!r}")
+        self.V.copy_(V)
+        self.U.copy_(U)
+
+    def inner(self, site_input: Tensor) -> Tensor:
+        """Inner activations ``h = a V``.
+
+        Args:
+            site_input: ``a``, ``[..., d_in]``.
+
+        Returns:
+            ``[..., C]``.
+        """
+        return site_input @ self.V
+
+    def weight(self) -> Tensor:
+        """Sum of the components, ``(V U)ᵀ``, ``[d_out, d_in]``."""
+        return (self.V @ self.U).T
+
+    def delta(self) -> Tensor:
+        """What the components do not explain, ``W - (V U)ᵀ``, ``[d_out, d_in]``, with live gradient."""
+        return self.site.weight - self.weight()
+
+    def forward(self, site_input: Tensor, mask: Tensor, delta_mask: Tensor | None = None) -> Tensor:
+        """Run the layer on masked components.
+
+        Args:
+            site_input: ``[..., d_in]``, the activation that arrives in the masked network.
+            mask: ``[..., C]``, broadcastable over the leading dimensions.
+            delta_mask: ``[...]``, the mask of the delta component; ``None`` leaves it out.
+
+        Returns:
+            ``[..., d_out]``, the frozen bias added once.
+        """
+        output = (self.inner(site_input) * mask) @ self.U
+        if delta_mask is not None:
+            output = output + delta_mask[..., None] * (site_input @ self.delta().T)
+        return output if self.site.bias is None else output + self.site.bias
+
+    def extra_repr(self) -> str:
+        """Shapes, for ``print(model)``."""
+        d_in, n_components = self.V.shape
+        return f"C={n_components}, d_in={d_in}, d_out={self.U.shape[1]}"
+
+
+class TransposedComponents(Components):
+    """Components of a site whose weight is the transpose of another site's.
+
+    Both sites share the same numbers: ``V`` here is the other's ``Uᵀ`` and ``U`` its ``Vᵀ``. One parameter
+    receives the sum of both sites' gradients and one update a step (ours).
+
+    Args:
+        site: the frozen layer.
+        source: components of the other site.
+    """
+
+    def __init__(self, site: nn.Linear, source: Components) -> None:
+        nn.Module.__init__(self)
+        self._site = (site,)
+        self._source = (source,)
+        self.n_components = source.n_components
+
+    @property
+    def source(self) -> Components:
+        """The components that own the parameters."""
+        return self._source[0]
+
+    @property
+    def V(self) -> Tensor:  # type: ignore[override]  # noqa: N802
+        """Read vectors ``[d_in, C]``: the source's write vectors."""
+        return self.source.U.T
+
+    @property
+    def U(self) -> Tensor:  # type: ignore[override]  # noqa: N802
+        """Write vectors ``[C, d_out]``: the source's read vectors."""
+        return self.source.V.T
+
+    def reset(self, init: Init, generator: Generator) -> None:
+        """Nothing to draw: the numbers belong to the source."""
+
+
+class StorageTiedComponents(Components):
+    """Like :class:`TransposedComponents`, but with parameters of its own that share the source's storage.
+
+    An optimiser keeps separate moments for both and so updates the shared numbers twice a step, as in the
+    code shipped with the SPD paper. On devices where the optimiser updates tensors at the same time the two
+    updates race.
+
+    Args:
+        site: the frozen layer.
+        source: components of the other site.
+    """
+
+    def __init__(self, site: nn.Linear, source: Components) -> None:
+        super().__init__(site, source.n_components)
+        self._source = (source,)
+        self.share()
+
+    def share(self) -> None:
+        """Point the parameters at the source's storage (again, after anything was moved or cast)."""
+        source = self._source[0]
+        self.V.data, self.U.data = source.U.data.T, source.V.data.T
+
+    def reset(self, init: Init, generator: Generator) -> None:
+        """Nothing to draw: the numbers are the source's."""
+        self.share()

@@ -1,0 +1,14 @@
+"""Networks with known mechanisms, how they are trained once, how any network is loaded."""
+
+from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms
+from spd_lightning.targets.recipes import FeatureTraining, LoadedWeights, TargetRecipe
+from spd_lightning.targets.superposition import ToyModelOfSuperposition
+
+__all__ = [
+    "FeatureTraining",
+    "KnownMechanisms",
+    "LoadedWeights",
+    "Mechanisms",
+    "TargetRecipe",
+    "ToyModelOfSuperposition",
+]

@@ -1,0 +1,79 @@
+"""Trained targets, kept under a hash of what they are and how they were trained."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spd_lightning.errors import UsageError
+from spd_lightning.files import read_safetensors, written_whole
+
+CACHE_VARIABLE = "SPD_LIGHTNING_CACHE"
+FORMAT = 1
+
+
+def cache_folder() -> Path:
+    """``$SPD_LIGHTNING_CACHE``, else ``$XDG_CACHE_HOME/spd_lightning``, else ``~/.cache/spd_lightning``."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spd_lightning"
+
+
+class TargetCache:
+    """Tensors by description, safe when several processes ask at once: one makes them, the others wait.
+
+    Args:
+        folder: where files live; :func:`cache_folder` by default.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = (folder or cache_folder()) / "targets"
+
+    def path(self, description: dict[str, Any]) -> Path:
+        """Where the tensors of a description are kept."""
+        text = json.dumps({"format": FORMAT, **description}, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.safetensors"
+
+    def get(self, description: dict[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Read the tensors of a description, or make and keep them. A damaged file is made anew.
+
+        Args:
+            description: plain data that determines the tensors.
+            make: makes them.
+
+        Returns:
+            Tensors by name.
+
+        Raises:
+            UsageError: if the folder cannot be written.
+        """
+        path = self.path(description)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                return self._read(path) or self._make(path, description, make)
+        except OSError as error:
+            raise UsageError(
+                f"the cache folder {str(self.folder)!r} cannot be used ({error.strerror}); set {CACHE_VARIABLE}"
+            ) from None
+
+    def _read(self, path: Path) -> dict[str, Tensor] | None:
+        try:
+            return read_safetensors(path, "cached target")
+        except UsageError:
+            return None
+
+    def _make(
+        self, path: Path, description: dict[str, Any], make: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        tensors = {name: tensor.clone().contiguous() for name, tensor in make().items()}
+        with written_whole(path) as aside:
+            save_file(tensors, aside, metadata={"description": json.dumps(description, sort_keys=True)})
+        return tensors

@@ -1,0 +1,34 @@
+"""What is known about the mechanisms of a toy target."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class Mechanisms:
+    """The components that a correct decomposition of one site must have.
+
+    Attributes:
+        kind: ``"identity"``, one component per feature and one feature per component; ``"dense"``, a block of
+            ``count`` components that act together.
+        count: number of components.
+        features: indices of the features (rows of the one-hot probes) that the target really represents.
+        axis: where the features live in the site's weight: ``"input"`` columns or ``"output"`` rows; ``None``
+            where single columns are no mechanisms and MMCS / ML2R do not apply.
+    """
+
+    kind: Literal["identity", "dense"]
+    count: int
+    features: list[int] = field(default_factory=list)
+    axis: Literal["input", "output"] | None = None
+
+
+@runtime_checkable
+class KnownMechanisms(Protocol):
+    """A target whose mechanisms are known, so that recovery can be scored."""
+
+    n_features: int
+
+    def known_mechanisms(self) -> dict[str, Mechanisms]:
+        """Mechanisms per site name, for the target's present weights."""
+        ...
