@@ -1,5 +1,6 @@
 """Take a trained neural network apart into the mechanisms its weights implement."""
 
+import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 from spd_lightning.data import SparseFeatures
 from spd_lightning.errors import UsageError
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction

@@ -1,13 +1,16 @@
 """Objects as plain data: ``class_path`` and ``init_args``, the form they have in a YAML file."""
 
 import dataclasses
-import functools
 import inspect
+import sys
 from typing import Any
 
 
 def class_path(cls: type) -> str:
-    """Full import path of a class."""
+    """Import path of a class, the short one where its package exports it by name."""
+    package = cls.__module__.partition(".")[0]
+    if getattr(sys.modules.get(package), cls.__qualname__, None) is cls:
+        return f"{package}.{cls.__qualname__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -34,8 +37,7 @@ def plain(value: Any) -> Any:
     """Turn a constructor argument into JSON types.
 
     Args:
-        value: a plain value, a container, a dataclass, a class, a ``functools.partial`` of one, or an object
-            that :func:`describe` can read.
+        value: a plain value, a container, a dataclass, or an object that :func:`describe` can read.
 
     Returns:
         ``None``, bool, int, float, str, or lists and dicts of them.
@@ -44,10 +46,6 @@ def plain(value: Any) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, type):
-        return {"class_path": class_path(value)}
-    if isinstance(value, functools.partial):
-        return {"class_path": class_path(value.func), "init_args": plain(value.keywords)}  # type: ignore[arg-type]
     if hasattr(value, "items"):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):

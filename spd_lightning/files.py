@@ -3,6 +3,7 @@
 import os
 import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,9 @@ def read_pickled(path: Path, what: str) -> Any:
     if not path.is_file():
         raise UsageError(f"{what} {str(path)!r} does not exist")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles; ours is the one line below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() and zipfile.is_zipfile(path):
             raise UsageError(f"{what} {str(path)!r} holds objects other than tensors and plain data; refused") from None

@@ -62,7 +62,7 @@ class SparseFeatures(LightningDataModule):
         batch_size: training examples per step and process.
         val_batches: number of validation and of test batches.
         val_batch_size: examples per validation or test batch and process.
-        seed: seeds all batches.
+        seed: seeds all batches; ``None`` takes the decomposition's seed.
 
     Raises:
         UsageError: for a value outside its range, or a width that is not the target's.
@@ -77,7 +77,7 @@ class SparseFeatures(LightningDataModule):
         batch_size: int = 1024,
         val_batches: int = 4,
         val_batch_size: int = 4096,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {"n_features": n_features, "batch_size": batch_size, "val_batches": val_batches}
@@ -92,8 +92,8 @@ class SparseFeatures(LightningDataModule):
         self.value_min, self.value_max = value_min, value_max
         self.batch_size, self.val_batches, self.val_batch_size = batch_size, val_batches, val_batch_size
 
-    def setup(self, stage: str) -> None:
-        """Check that the target takes inputs of this width."""
+    def prepare_data(self) -> None:
+        """Check that the target takes inputs of this width, before anything is trained or written."""
         module = self.trainer.lightning_module if self.trainer else None
         expected = getattr(getattr(module, "target", None), "n_features", self.n_features)
         if expected != self.n_features:
@@ -102,7 +102,7 @@ class SparseFeatures(LightningDataModule):
     def batch(self, purpose: str, index: int, size: int) -> Tensor:
         """Batch number ``index`` of a purpose, ``[size, n_features]``."""
         rank = self.trainer.global_rank if self.trainer else 0
-        generator = keyed_generator(self.seed, purpose, index, rank)
+        generator = keyed_generator(self._seed(), purpose, index, rank)
         return sparse_features(
             size, self.n_features, self.feature_probability, (self.value_min, self.value_max), generator
         )
@@ -123,9 +123,14 @@ class SparseFeatures(LightningDataModule):
         """The test batches."""
         return SizedKeyedBatches(lambda index: self.batch("test", index, self.val_batch_size), self.val_batches)
 
-    def predict_dataloader(self) -> list[Tensor]:
-        """The one-hot probes, for ``predict`` without an input file."""
-        return [self.probes()]
+    def predict_dataloader(self) -> SizedKeyedBatches:
+        """The one-hot probes as one batch, for ``predict`` without an input file."""
+        return SizedKeyedBatches(lambda index: self.probes(), 1)
+
+    def _seed(self) -> int:
+        if self.seed is not None:
+            return self.seed
+        return getattr(self.trainer.lightning_module, "seed", 0) if self.trainer else 0
 
     def _batches_done(self) -> int:
         if self.trainer is None:

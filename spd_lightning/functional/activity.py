@@ -1,6 +1,5 @@
 """How many components are in use."""
 
-import torch
 from torch import Tensor
 
 ALIVE_THRESHOLD = 0.1
@@ -30,4 +29,4 @@ def alive_components(importance: Tensor, threshold: float = ALIVE_THRESHOLD) -> 
     Returns:
         A boolean tensor ``[C]``.
     """
-    return torch.any((importance > threshold).flatten(0, -2), dim=0)
+    return (importance > threshold).reshape(-1, importance.shape[-1]).any(dim=0)

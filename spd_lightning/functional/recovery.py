@@ -11,8 +11,9 @@ EPS = 1e-12
 def _column_cosines(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
     """Cosine of every component's column with the target's column, ``[C, d_in]``."""
     dots = read.T * (write @ weight)
-    norms = read.T.abs() * write.norm(dim=1, keepdim=True) + EPS
-    return dots / norms / (weight.norm(dim=0) + EPS)
+    norms: Tensor = read.T.abs() * write.norm(dim=1, keepdim=True) + EPS
+    cosines: Tensor = dots / norms / (weight.norm(dim=0) + EPS)
+    return cosines
 
 
 def max_cosine_similarity(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
@@ -44,8 +45,9 @@ def l2_ratio(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
     """
     best = _column_cosines(read, write, weight).argmax(dim=0)
     columns = torch.arange(weight.shape[1], device=weight.device)
-    lengths = write.norm(dim=1)[best] * read[columns, best].abs()
-    return lengths / (weight.norm(dim=0) + EPS)
+    lengths: Tensor = write.norm(dim=1)[best] * read[columns, best].abs()
+    ratios: Tensor = lengths / (weight.norm(dim=0) + EPS)
+    return ratios
 
 
 def chance_mmcs(d_out: int, n_columns: int, n_components: int, draws: int, generator: Generator) -> float:
@@ -84,8 +86,7 @@ def identity_order(table: Tensor) -> Tensor:
         unmatched columns follow by decreasing mass. With fewer columns than rows, the matched rows'
         columns come in row order.
     """
-    _, matched = linear_sum_assignment(table.detach().double().cpu().numpy(), maximize=True)
-    matched = torch.as_tensor(matched)
+    matched = torch.as_tensor(linear_sum_assignment(table.detach().double().cpu().numpy(), maximize=True)[1])
     rest = torch.ones(table.shape[1], dtype=torch.bool)
     rest[matched] = False
     leftover = torch.nonzero(rest).flatten()
@@ -106,8 +107,8 @@ def identity_error(table: Tensor, tolerance: float) -> int:
     Returns:
         The count; 0 is a perfect match.
     """
-    values = table.detach().double().cpu()
-    rows, columns = linear_sum_assignment(values.numpy(), maximize=True)
+    values = table.detach().cpu()  # compared as they are: a float32 0.9 cast to double falls below 1 - 0.1
+    rows, columns = linear_sum_assignment(values.double().numpy(), maximize=True)
     diagonal = torch.zeros_like(values, dtype=torch.bool)
     diagonal[rows, columns] = True
     weak = int((values[diagonal] < 1 - tolerance).sum())
@@ -130,8 +131,8 @@ def dense_error(table: Tensor, n_dense: int, tolerance: float, min_entries: int 
     Returns:
         The count; 0 is a match. Columns that do not exist miss all their entries.
     """
-    values = table.detach().double().cpu()
-    order = values.sum(0).argsort(descending=True, stable=True)
+    values = table.detach().cpu()  # compared as they are, see identity_error
+    order = values.sum(0, dtype=torch.float64).argsort(descending=True, stable=True)
     strong = (values[:, order[:n_dense]] >= 1 - tolerance).sum(0)
     missing = int((min_entries - strong).clamp(min=0).sum()) + min_entries * max(n_dense - values.shape[1], 0)
     return missing + int((values[:, order[n_dense:]] > tolerance).sum())

@@ -10,12 +10,14 @@ def keyed_seed(*key: int | str) -> int:
     """Hash a key such as ``(seed, step, rank, "masks")`` to a 63-bit seed.
 
     Args:
-        *key: integers and strings; every distinct tuple gives an unrelated seed.
+        *key: integers and strings; every distinct tuple gives an unrelated seed (a number equals its digits).
 
     Returns:
         A seed that depends on nothing but the key, on every machine.
     """
-    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    # escaped, so that ("a/b",) and ("a", "b") differ
+    parts = [str(part).replace("\\", "\\\\").replace("/", "\\/") for part in key]
+    digest = hashlib.blake2b("/".join(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

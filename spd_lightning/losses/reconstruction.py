@@ -80,11 +80,13 @@ class Reconstruction(Loss):
         return self._routed_distance(step, self._masks(step, subset, generator), subset)
 
     def _masks(self, step: Step, subset: Subset | None, generator: Generator) -> dict[str, SiteMask]:
-        if self.sources == "adversarial":
-            return self._adversarial_masks(step, subset, generator)
-        if self.sources in ("ci", "ones"):
-            return fixed_masks(step, self.sources)
-        return stochastic_masks(step, self.sources, generator)
+        match self.sources:
+            case "adversarial":
+                return self._adversarial_masks(step, subset, generator)
+            case "ci" | "ones" as kind:
+                return fixed_masks(step, kind)
+            case kind:
+                return stochastic_masks(step, kind, generator)
 
     def _adversarial_masks(self, step: Step, subset: Subset | None, generator: Generator) -> dict[str, SiteMask]:
         # the network and the importances are constants of the ascent; only the sources move

@@ -68,7 +68,7 @@ def adversary_start(step: Step, scope: AdversaryScope, generator: Generator) -> 
     channels = random_channels(step, "uniform", generator)
     if scope == "per_example":
         return channels
-    return {name: c.flatten(0, -2)[:1].reshape(*[1] * (c.dim() - 1), -1) for name, c in channels.items()}
+    return {name: c.reshape(-1, c.shape[-1])[:1].reshape(*[1] * (c.dim() - 1), -1) for name, c in channels.items()}
 
 
 def fixed_masks(step: Step, kind: Literal["ci", "ones"]) -> dict[str, SiteMask]:

@@ -1,31 +1,23 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
-import hashlib
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
+from spd_lightning.fingerprint import fingerprint
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
 
 CHECKPOINT_KEY = "spd_lightning"
 CHECKPOINT_FORMAT = 1
+_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # how Lightning rebuilds nested classes from plain data
 TARGET_PREFIX = "model.target."
-
-
-def fingerprint(network: nn.Module) -> str:
-    """Hash of a network's weights: names, shapes, types and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 class Decomposition(LightningModule):
@@ -65,11 +57,16 @@ class Decomposition(LightningModule):
 
     def remember(self) -> None:
         """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
-        arguments = {**init_args(self), "_instantiator": "lightning.pytorch.cli.instantiate_module"}
-        self.save_hyperparameters(arguments, logger=False)
+        arguments = {**init_args(self), "ci_fn": self.model.describe_ci_fn()}
+        self.save_hyperparameters(arguments | {"_instantiator": _INSTANTIATOR}, logger=False)
 
     def prepare_data(self) -> None:
         """Train the target on one process, if no earlier run has."""
+        if self._trainer is not None and self.trainer.gradient_clip_val is not None:
+            raise UsageError(
+                "trainer.gradient_clip_val would clip both groups together; use model.optimization.clip_components "
+                "and clip_ci_fns"
+            )
         self._prepare_target()
 
     def setup(self, stage: str) -> None:
@@ -90,7 +87,7 @@ class Decomposition(LightningModule):
         if self.trainer.ckpt_path is None:
             self.warmup.run(self.model, show=self.trainer.is_global_zero)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""
         if self.trainer.max_steps < 1:
             raise UsageError(
@@ -105,39 +102,47 @@ class Decomposition(LightningModule):
         gradient_clip_val: float | int | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each group on its own; the trainer's global setting is refused."""
-        if gradient_clip_val is not None:
-            raise UsageError(
-                "trainer.gradient_clip_val would clip both groups together; use model.optimization.clip_components "
-                "and clip_ci_fns"
-            )
+        """Clip each group on its own; the trainer's global setting is refused before training."""
         self.optimization.clip(self.model)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The state, without the target where ``save_target`` is off."""
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         if self.save_target:
             return state
         return {name: tensor for name, tensor in state.items() if not name.startswith(TARGET_PREFIX)}
 
+    def on_validation_epoch_end(self) -> None:
+        """Date everything logged in this validation by the steps taken; Lightning would count one less."""
+        self.log("step", float(self.trainer.global_step))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stamp the checkpoint with its format and the target's fingerprint."""
         checkpoint[CHECKPOINT_KEY] = {"format": CHECKPOINT_FORMAT, "target_fingerprint": fingerprint(self.target)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another format, of other shapes, or (while training) of another target."""
+        """Refuse a checkpoint that does not fit."""
+        self.check_checkpoint(checkpoint, same_target=self._trainer is not None and self.trainer.state.fn == "fit")
+
+    def check_checkpoint(self, checkpoint: dict[str, Any], same_target: bool) -> None:
+        """Refuse a checkpoint of another format, of other shapes, or of another target.
+
+        Args:
+            checkpoint: its content.
+            same_target: whether the target's weights must be the configured ones, as training on requires.
+
+        Raises:
+            UsageError: if it does not fit.
+        """
         stamp = checkpoint.get(CHECKPOINT_KEY)
         if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
         self._check_state(checkpoint["state_dict"])
-        if self._attached_fitting() and stamp["target_fingerprint"] != fingerprint(self.target):
+        if same_target and stamp["target_fingerprint"] != fingerprint(self.target):
             raise UsageError(
-                "the checkpoint belongs to another target (fingerprint "
-                f"{stamp['target_fingerprint'][:8]}, configured {fingerprint(self.target)[:8]})"
+                f"the checkpoint belongs to another target (fingerprint {stamp['target_fingerprint'][:8]}, "
+                f"configured {fingerprint(self.target)[:8]}); use its config, or start anew without --ckpt_path"
             )
-
-    def _attached_fitting(self) -> bool:
-        return self._trainer is not None and self.trainer.state.fn == "fit"
 
     def _check_state(self, state: dict[str, Tensor]) -> None:
         own = self.state_dict()

@@ -1,6 +1,7 @@
 """How components and causal-importance functions are optimised."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.optim import AdamW
@@ -55,7 +56,7 @@ class Optimization:
         Returns:
             Optimiser and scheduler, to be stepped once per update.
         """
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"name": "components", "params": list(model.components.parameters())},
             {"name": "ci_fns", "params": list(model.ci_fns.parameters()), "lr": self.ci_fn_lr or self.lr},
         ]

@@ -10,7 +10,7 @@ from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
 from spd_lightning.methods.base import Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
-from spd_lightning.model import CausalImportance, DecomposedModel, GateMLP
+from spd_lightning.model import DecomposedModel, GateMLP
 from spd_lightning.model.components import Init
 from spd_lightning.model.decomposed import CIFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
@@ -74,7 +74,7 @@ class StochasticDecomposition(Decomposition):
         self.losses = nn.ModuleDict(paper_losses() if losses is None else losses)
         if not any(loss.coefficient for loss in self._terms().values()):
             raise UsageError("losses: at least one term must have a coefficient above 0")
-        self.sites, self.ci_fn, self.leak, self.use_delta = dict(sites), ci_fn, leak, use_delta
+        self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates = init, ties, tied_updates
         self.remember()
 
@@ -107,15 +107,13 @@ class StochasticDecomposition(Decomposition):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Lower-leaky causal importances ``[..., C]`` per site."""
-        return {name: importance.lower for name, importance in self.importances(batch).items()}
+        clean = self.model.clean(_network_input(batch))
+        importances = self.model.causal_importance(clean.site_inputs)
+        return {name: importance.lower for name, importance in importances.items()}
 
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
         """See a batch once, for all losses or callbacks."""
         return Step.of(self.model, _network_input(batch), noise, progress)
-
-    def importances(self, x: Any) -> dict[str, CausalImportance]:
-        """Causal importances per site on an input of the target."""
-        return self.model.causal_importance(self.model.clean(_network_input(x)).site_inputs)
 
     def _terms(self) -> dict[str, Loss]:
         return dict(self.losses.items())  # type: ignore[arg-type]

@@ -88,8 +88,10 @@ class GateMLP(CIFunction):
 
     def forward(self, inner: Tensor, site_input: Tensor) -> Tensor:
         """Logits ``[..., C]`` from inner activations ``[..., C]``."""
-        *body, head = self.weights
-        *body_biases, head_bias = self.biases
+        weights: list[Tensor] = list(self.weights)
+        biases: list[Tensor] = list(self.biases)
+        *body, head = weights
+        *body_biases, head_bias = biases
         if not body:
             return inner * head[:, 0, 0] + head_bias[:, 0]
         state = F.gelu(inner[..., None] * body[0][:, 0] + body_biases[0])

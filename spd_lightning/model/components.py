@@ -1,6 +1,6 @@
 """Rank-one components of one site."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -28,9 +28,9 @@ class Components(nn.Module):
         super().__init__()
         self._site = (site,)  # a tuple hides the layer from nn.Module's registration
         self.n_components = n_components
-        options = {"dtype": site.weight.dtype, "device": site.weight.device}
-        self.V = nn.Parameter(torch.empty(site.in_features, n_components, **options))
-        self.U = nn.Parameter(torch.empty(n_components, site.out_features, **options))
+        # new_empty: the dtype and device of the layer
+        self.V = nn.Parameter(site.weight.new_empty(site.in_features, n_components))
+        self.U = nn.Parameter(site.weight.new_empty(n_components, site.out_features))
 
     @property
     def site(self) -> nn.Linear:
@@ -152,6 +152,10 @@ class StorageTiedComponents(Components):
         super().__init__(site, source.n_components)
         self._source = (source,)
         self.share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.share()  # copying and unpickling give every parameter a storage of its own
 
     def share(self) -> None:
         """Point the parameters at the source's storage (again, after anything was moved or cast)."""

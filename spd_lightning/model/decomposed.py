@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from spd_lightning.describe import describe
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
@@ -93,18 +94,21 @@ class DecomposedModel(nn.Module):
         found = find_sites(target, sites)
         self.components: SiteDict[Components] = SiteDict(self._build_components(found))
         self.ci_fns: SiteDict[CIFunction] = SiteDict(
-            {name: ci_fn(self.components[name].n_components, layer.in_features) for name, (layer, _) in found.items()}
+            {name: self._build_ci_fn(ci_fn, layer, count) for name, (layer, count) in found.items()}
         )
         self.reset()
 
     @classmethod
-    def from_pretrained(cls, run_dir: str | Path, target: nn.Module | None = None) -> "DecomposedModel":
+    def from_pretrained(
+        cls, run_dir: str | Path, target: nn.Module | None = None, ci_fn: CIFactory | None = None
+    ) -> "DecomposedModel":
         """Restore a decomposition from ``components.safetensors`` and ``config.json``.
 
         Args:
             run_dir: the folder that holds both files.
             target: needed when the decomposed network is a class of yours; its weights are filled in from
                 the file, or checked against it where the file leaves them out.
+            ci_fn: needed when the causal-importance functions are a class of yours.
 
         Returns:
             The decomposition, with the same numbers that were saved.
@@ -115,12 +119,17 @@ class DecomposedModel(nn.Module):
         # the artefact's format belongs to export, which builds on this class
         from spd_lightning.export import load_decomposition
 
-        return load_decomposition(run_dir, target)
+        return load_decomposition(run_dir, target, ci_fn)
 
     @property
     def site_names(self) -> list[str]:
         """Names of the sites, in the order of the target's modules."""
         return list(self.components)
+
+    def describe_ci_fn(self) -> dict[str, Any]:
+        """Class and hyper-parameters of the causal-importance functions, as plain data."""
+        _, ci_fn = next(iter(self.ci_fns.items()))
+        return describe(ci_fn, {"n_components", "d_in"})
 
     def reset(self) -> None:
         """Draw components and causal-importance functions anew from the seed, for the target's present weights."""
@@ -135,8 +144,8 @@ class DecomposedModel(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        for _, parts in self.components.items():
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for parts in self.components.values():
             if isinstance(parts, StorageTiedComponents):
                 parts.share()
         return self
@@ -214,6 +223,10 @@ class DecomposedModel(nn.Module):
             parts[name] = tied(layer, owner)
         return {name: parts[name] for name in found}
 
+    @staticmethod
+    def _build_ci_fn(ci_fn: CIFactory, layer: nn.Linear, count: int) -> CIFunction:
+        return ci_fn(count, layer.in_features).to(layer.weight)  # the type and device of what it reads
+
     def _record(self, seen: dict[str, Tensor], name: str, site_input: Tensor) -> Tensor:
         if name in seen:
             raise UsageError(f"sites: the target calls {name!r} more than once in a forward; leave it out")
@@ -236,10 +249,10 @@ class DecomposedModel(nn.Module):
         before = {name: vars(layer).get("forward") for name, layer in layers.items()}
         try:
             for name, layer in layers.items():
-                layer.forward = replacements[name]  # type: ignore[method-assign]
+                layer.forward = replacements[name]  # type: ignore[method-assign, assignment]
             yield
         finally:
             for name, layer in layers.items():
                 del layer.forward
                 if before[name] is not None:
-                    layer.forward = before[name]  # type: ignore[method-assign]
+                    layer.forward = before[name]  # type: ignore[method-assign, assignment]

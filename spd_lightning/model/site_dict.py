@@ -1,6 +1,6 @@
 """Modules by site name."""
 
-from collections.abc import ItemsView, Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Generic, TypeVar, cast
 
 from torch import nn
@@ -38,3 +38,7 @@ class SiteDict(nn.Module, Generic[M]):
     def items(self) -> ItemsView[str, M]:
         """Pairs of site name and module, in order."""
         return {site: self[site] for site in self}.items()
+
+    def values(self) -> ValuesView[M]:
+        """Modules, in order."""
+        return {site: self[site] for site in self}.values()

@@ -177,4 +177,5 @@ class FeatureTraining(TargetRecipe):
             (self.value_min, self.value_max),
             keyed_generator(self.seed, step, "target training"),
         )
-        return (network(x) - toy.label(x)).square().mean()
+        loss: Tensor = (network(x) - toy.label(x)).square().mean()
+        return loss

@@ -1,7 +1,7 @@
 """The toy model of superposition: more features than dimensions."""
 
 from collections.abc import Callable
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,12 @@ class ToyModelOfSuperposition(nn.Module):
         if self.tied:
             self.linear2.weight.data = self.linear1.weight.data.T
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._tie()  # as moving does, copying and unpickling give every parameter a storage of its own
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._tie()  # moving or casting gives every parameter a storage of its own
         return self
 

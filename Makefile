@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Both set up the environment first.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint tensorboard results clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name it with make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## train a toy model of superposition, take it apart, score and draw the result
+	$(RUN) -m spd_lightning fit --config tms.yaml
+
+test: $(READY) lint  ## lint, types and all tests
+	$(RUN) -m pytest
+
+lint: $(READY)  ## ruff and strict types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+tensorboard: $(READY)  ## look at the runs
+	$(RUN) -m tensorboard.main --logdir runs
+
+results: $(READY)  ## run seeds 0-4 of the toy model and write docs/results.md
+	$(RUN) benchmarks/recovery.py
+
+clean:  ## remove the environment and caches, keep runs
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,36 @@
+"""Analyses that look on while a decomposition is trained and tested: one question, one file.
+
+Put a file of your own anywhere on the Python path and name its class by ``class_path`` in a config.
+"""
+
+from callbacks.ablation_check import AblationCheck
+from callbacks.artefact import ExportDecomposition
+from callbacks.component_activity import ComponentActivity
+from callbacks.component_vectors import ComponentVectors
+from callbacks.dashboard import TensorBoardLayout
+from callbacks.evaluation import EvaluationCallback
+from callbacks.final_report import FinalReport
+from callbacks.importance_distribution import ImportanceDistribution
+from callbacks.importance_heatmaps import ImportanceHeatmaps
+from callbacks.interrupt_guard import InterruptGuard
+from callbacks.mechanism_recovery import MechanismRecovery
+from callbacks.predictions import PredictionWriter
+from callbacks.progress_bar import DecompositionProgressBar
+from callbacks.training_log import TrainingLog
+
+__all__ = [
+    "AblationCheck",
+    "ComponentActivity",
+    "ComponentVectors",
+    "DecompositionProgressBar",
+    "EvaluationCallback",
+    "ExportDecomposition",
+    "FinalReport",
+    "ImportanceDistribution",
+    "ImportanceHeatmaps",
+    "InterruptGuard",
+    "MechanismRecovery",
+    "PredictionWriter",
+    "TensorBoardLayout",
+    "TrainingLog",
+]

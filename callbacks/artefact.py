@@ -1,0 +1,20 @@
+"""The public artefact at the end of training."""
+
+from lightning.pytorch import Callback, Trainer
+
+from callbacks.publishing import run_folder
+from spd_lightning.export import save_decomposition
+from spd_lightning.methods import Decomposition
+
+
+class ExportDecomposition(Callback):
+    """Writes ``components.safetensors`` and ``config.json`` into the run directory when training is complete.
+
+    A run that was interrupted or failed exports nothing; its checkpoints remain.
+    """
+
+    def on_train_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Export on rank zero."""
+        folder = run_folder(trainer)
+        if trainer.is_global_zero and folder is not None and trainer.global_step >= trainer.max_steps:
+            save_decomposition(pl_module.model, folder, include_target=pl_module.save_target)

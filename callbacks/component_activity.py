@@ -1,0 +1,45 @@
+"""How many components are in use."""
+
+from lightning.pytorch import Trainer
+
+from callbacks.evaluation import EvaluationCallback, log_scores
+from spd_lightning.functional import ALIVE_THRESHOLD
+from spd_lightning.losses import Step
+from spd_lightning.losses.base import check_positive
+from spd_lightning.methods import Decomposition
+from spd_lightning.metrics import ActiveComponents, AliveComponents
+
+
+class ComponentActivity(EvaluationCallback):
+    """Logs per site L0, the mean number of active components per example, and the number of alive components.
+
+    A component is active where its lower-leaky importance exceeds the threshold, and alive if it is active on any
+    example of the epoch.
+
+    Args:
+        threshold: importance above which a component is active.
+    """
+
+    def __init__(self, threshold: float = ALIVE_THRESHOLD) -> None:
+        super().__init__()
+        self.threshold = check_positive("threshold", threshold, allow_zero=True)
+
+    def start(self, trainer: Trainer, module: Decomposition) -> None:
+        """Fresh counters per site."""
+        sites = module.model.components.items()
+        self._l0 = {name: ActiveComponents(self.threshold).to(module.device) for name, _ in sites}
+        self._alive = {
+            name: AliveComponents(parts.n_components, self.threshold).to(module.device) for name, parts in sites
+        }
+
+    def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
+        """Count one batch."""
+        for name, importance in step.importance.items():
+            self._l0[name].update(importance.lower)
+            self._alive[name].update(importance.lower)
+
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Log both numbers per site."""
+        for name in self._l0:
+            log_scores(module, f"{stage}/l0", {name: self._l0[name].compute().item()})
+            log_scores(module, f"{stage}/alive", {name: self._alive[name].compute().item()})

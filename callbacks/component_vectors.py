@@ -1,0 +1,56 @@
+"""What each live component does to the features (SPD paper, Figure 1)."""
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+from callbacks.mechanism_recovery import columns_of_features
+from callbacks.publishing import publish_figure
+from spd_lightning.figures import component_vectors
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
+from spd_lightning.methods import Decomposition
+from spd_lightning.model import Components
+from spd_lightning.targets import KnownMechanisms, Mechanisms
+
+
+class ComponentVectors(EvaluationCallback):
+    """Draws, for every site whose features are columns or rows, the target's vectors, the components' sum, each part.
+
+    Args:
+        probe: magnitude of the one-hot probes on which a component must be active to be drawn.
+        threshold: importance above which it is.
+        every_n_validations: how often the pictures are drawn while training.
+    """
+
+    def __init__(
+        self,
+        probe: float = 0.75,
+        threshold: float = ALIVE_THRESHOLD,
+        every_n_validations: int = 5,
+    ) -> None:
+        super().__init__(every_n_validations)
+        self.probe, self.threshold = probe, threshold
+
+    def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
+        """Check that there are probes."""
+        if stage != "predict":
+            check_probes(self, trainer)
+
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Draw one picture per site on rank zero."""
+        tables = probe_importances(trainer, module, self.probe)
+        if not trainer.is_global_zero:
+            return
+        known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
+        for name, parts in module.model.components.items():
+            read, write, weight = _columns(parts, known.get(name))
+            shown = torch.nonzero(alive_components(tables[name], self.threshold)).flatten().tolist()
+            figure = component_vectors(weight, read, write, shown, name)
+            publish_figure(trainer, f"{stage}/component_vectors/{name}", figure)
+
+
+def _columns(parts: Components, known: Mechanisms | None) -> tuple[Tensor, Tensor, Tensor]:
+    if known is not None and known.axis is not None:
+        return columns_of_features(parts, known)
+    return parts.V.detach(), parts.U.detach(), parts.site.weight.detach()

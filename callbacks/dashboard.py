@@ -1,0 +1,33 @@
+"""How TensorBoard groups the scalars."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.publishing import tensorboard
+
+_LAYOUT = {
+    "Objective": {
+        "loss terms": ["Multiline", [r"train/(?!lr|loss).*"]],
+        "total": ["Multiline", ["train/loss"]],
+        "learning rate": ["Multiline", ["train/lr"]],
+    },
+    "Components in use": {
+        "L0 per site": ["Multiline", [r"val/l0/.*"]],
+        "alive per site": ["Multiline", [r"val/alive/.*"]],
+    },
+    "Recovery of known mechanisms": {
+        "MMCS and chance": ["Multiline", [r"val/recovery/.*mmcs"]],
+        "ML2R": ["Multiline", [r"val/recovery/.*ml2r"]],
+        "contradictions": ["Multiline", [r"val/recovery/.*error.*"]],
+    },
+    "Ablation": {"distance per regime": ["Multiline", [r"val/ablation/.*"]]},
+}
+
+
+class TensorBoardLayout(Callback):
+    """Writes a custom-scalars layout: objective, components in use, recovery, ablation."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the layout once, on rank zero."""
+        logger = tensorboard(trainer)
+        if logger is not None and trainer.is_global_zero:
+            logger.experiment.add_custom_scalars(_LAYOUT)

@@ -1,0 +1,107 @@
+"""The base of callbacks that look at a decomposition during validation and test."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from spd_lightning.errors import UsageError
+from spd_lightning.losses import Step
+from spd_lightning.methods import Decomposition
+
+
+class EvaluationCallback(Callback):
+    """Runs one analysis over the batches of a validation or test epoch.
+
+    A subclass implements :meth:`finish` and, if it needs more than the trained weights, :meth:`start` and
+    :meth:`update`. All three run on every process, without gradient.
+
+    Args:
+        every_n_validations: how often the analysis runs while training; tests and ``validate`` always run it.
+
+    Raises:
+        UsageError: if ``every_n_validations`` is below 1.
+    """
+
+    def __init__(self, every_n_validations: int = 1) -> None:
+        if every_n_validations < 1:
+            raise UsageError(f"every_n_validations must be at least 1, got {every_n_validations}")
+        self.every_n_validations = every_n_validations
+        self._validations = 0
+        self._due = False
+
+    def start(self, trainer: Trainer, module: Decomposition) -> None:
+        """Prepare to see the batches of an epoch."""
+        return
+
+    def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
+        """See one batch."""
+        return
+
+    @abstractmethod
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Score, log and draw; ``stage`` is ``"val"`` or ``"test"``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of validations seen, so that a resumed run keeps the rhythm."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the number of validations seen."""
+        self._validations = state_dict.get("validations", 0)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Decide whether the analysis is due, and prepare."""
+        if trainer.sanity_checking:
+            self._due = False
+            return
+        self._validations += 1
+        self._due = trainer.state.fn != "fit" or self._validations % self.every_n_validations == 0
+        if self._due:
+            self.start(trainer, pl_module)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Decomposition, outputs: Any, *_: Any) -> None:  # type: ignore[override]
+        """Pass on the batch as the module saw it."""
+        if self._due:
+            self.update(trainer, pl_module, outputs["step"])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Finish the analysis."""
+        if self._due:
+            self.finish(trainer, pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Prepare."""
+        self.start(trainer, pl_module)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: Decomposition, outputs: Any, *_: Any) -> None:  # type: ignore[override]
+        """Pass on the batch as the module saw it."""
+        self.update(trainer, pl_module, outputs["step"])
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Finish the analysis."""
+        self.finish(trainer, pl_module, "test")
+
+
+def log_scores(module: Decomposition, prefix: str, scores: Mapping[str, float]) -> None:
+    """Log scalars as ``prefix/name``; they also become available to checkpointing and the final report."""
+    module.log_dict({f"{prefix}/{name}": float(score) for name, score in scores.items()})
+
+
+def check_probes(callback: Callback, trainer: Trainer) -> None:
+    """Raise unless the data module offers one-hot probes."""
+    if not hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
+        raise UsageError(
+            f"{type(callback).__name__} needs a data module with a method probes(magnitude); add one, or remove it "
+            "from trainer.callbacks"
+        )
+
+
+def probe_importances(trainer: Trainer, module: Decomposition, magnitude: float) -> dict[str, Tensor]:
+    """Lower-leaky importances on one-hot probes, ``[n_features, C]`` per site, on the CPU."""
+    probes = trainer.datamodule.probes(magnitude).to(module.device)  # type: ignore[attr-defined]
+    clean = module.model.clean(probes)
+    importances = module.model.causal_importance(clean.site_inputs)
+    return {name: importance.lower.cpu() for name, importance in importances.items()}

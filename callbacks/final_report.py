@@ -1,0 +1,121 @@
+"""What was found, on the console, in ``metrics.json`` and in TensorBoard's HPARAMS tab."""
+
+import json
+import platform
+import resource
+import sys
+import time
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from callbacks.publishing import run_folder, tensorboard
+from callbacks.report_table import report_table
+from spd_lightning.export import library_version
+from spd_lightning.files import written_whole
+from spd_lightning.methods import Decomposition
+
+
+class FinalReport(Callback):
+    """Gathers every score of a test or validation run; after ``fit`` the command line runs the test.
+
+    ``metrics.json`` holds scores, thresholds, seed, versions, steps, wall time and peak memory.
+    """
+
+    def __init__(self) -> None:
+        self._trained_s = 0.0
+        self._began: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of training so far, over all resumed parts."""
+        return {"trained_s": self._elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._trained_s = state_dict.get("trained_s", 0.0)
+
+    def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
+        """Start the clock before the target is trained."""
+        if stage == "fit":
+            self._began = time.monotonic()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Stop the clock."""
+        self._trained_s, self._began = self._elapsed(), None
+
+    def on_test_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Report the test."""
+        self._report(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Report a validation that is no part of training."""
+        if trainer.state.fn == "validate":
+            self._report(trainer, pl_module, "val")
+
+    def _elapsed(self) -> float:
+        return self._trained_s + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def _report(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        scores = {
+            name.removeprefix(f"{stage}/"): value.item()
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(f"{stage}/")
+        }
+        sys.stdout.write(report_table(scores, module, _settings(trainer)) + "\n")
+        folder = run_folder(trainer)
+        if folder is not None:
+            with written_whole(folder / "metrics.json") as aside:
+                aside.write_text(json.dumps(self._document(trainer, module, scores), indent=2) + "\n")
+            sys.stdout.write(f"Scores, pictures and components are in {folder}\n")
+        self._hyperparameters(trainer, module, scores)
+
+    def _document(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> dict[str, Any]:
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "scores": scores,
+            "settings": _settings(trainer),
+            "seed": module.seed,
+            "steps": trainer.global_step,
+            "wall_time_s": round(self._elapsed(), 1),
+            "peak_memory_mb": round(usage / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            "processes": trainer.world_size,
+            "device": str(module.device),
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "versions": {
+                "spd_lightning": library_version(),
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def _hyperparameters(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> None:
+        logger = tensorboard(trainer)
+        if logger is not None:
+            wanted = ("mmcs", "ml2r", "error_0.2", "worst_case", "unmasked", "alive", "l0")
+            final = {f"final/{name}": score for name, score in scores.items() if any(part in name for part in wanted)}
+            logger.log_hyperparams(dict(module.hparams), final)
+            logger.save()
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    """Thresholds and budgets that the scores depend on, as the callbacks hold them."""
+    named = (
+        "threshold",
+        "tolerances",
+        "probe",
+        "rounding_threshold",
+        "adversary_steps",
+        "adversary_step_size",
+        "distance",
+    )
+    return {
+        f"{type(callback).__name__}.{name}": getattr(callback, name)
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        for name in named
+        if hasattr(callback, name)
+    }

@@ -1,0 +1,46 @@
+"""Ctrl-C without losing a step."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class InterruptGuard(Callback):
+    """On the first Ctrl-C finishes the running step, saves ``last.ckpt`` and ends the run; the second stops at once.
+
+    The command line then exits with code 130. ``fit --ckpt_path last`` goes on from there.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._before: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C, where the process lets us."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """After a whole step: save and stop, if asked to."""
+        if not self.interrupted or trainer.should_stop:
+            return
+        folder = next((c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
+        if folder is not None:
+            trainer.save_checkpoint(Path(folder) / "last.ckpt")
+        trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True

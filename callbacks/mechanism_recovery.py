@@ -1,0 +1,106 @@
+"""Agreement with the mechanisms that a toy target is known to have."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from callbacks.evaluation import EvaluationCallback, check_probes, log_scores, probe_importances
+from spd_lightning.errors import UsageError
+from spd_lightning.functional import (
+    chance_mmcs,
+    dense_error,
+    identity_error,
+    keyed_generator,
+    l2_ratio,
+    max_cosine_similarity,
+)
+from spd_lightning.methods import Decomposition
+from spd_lightning.model import Components
+from spd_lightning.targets import KnownMechanisms, Mechanisms
+
+
+class MechanismRecovery(EvaluationCallback):
+    """Scores every site whose mechanisms the target states (SPD paper, Table 1; later library's target patterns).
+
+    Per site: MMCS and ML2R over the features that the target really represents, the MMCS that random components
+    would reach, and the number of importances on one-hot probes that contradict the expected pattern, identity or
+    dense.
+
+    Args:
+        probe: magnitude of the one-hot probes.
+        tolerances: slacks at which contradictions are counted.
+        chance_draws: random decompositions behind the chance level.
+    """
+
+    def __init__(self, probe: float = 0.75, tolerances: Sequence[float] = (0.1, 0.2), chance_draws: int = 200) -> None:
+        super().__init__()
+        if chance_draws < 1:
+            raise UsageError(f"chance_draws must be at least 1, got {chance_draws}")
+        self.probe, self.tolerances, self.chance_draws = probe, list(tolerances), chance_draws
+        self._chance: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
+        """Check that there is something to compare with."""
+        if stage == "predict":
+            return
+        check_probes(self, trainer)
+        if not isinstance(pl_module.target, KnownMechanisms):
+            raise UsageError(
+                f"MechanismRecovery: nothing is known about a {type(pl_module.target).__name__}; give it n_features "
+                "and known_mechanisms(), or remove MechanismRecovery from trainer.callbacks"
+            )
+
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Log the scores of every site with known mechanisms."""
+        target = module.target
+        assert isinstance(target, KnownMechanisms)
+        tables = probe_importances(trainer, module, self.probe)
+        for name, known in target.known_mechanisms().items():
+            if name in tables:
+                scores = self._pattern_scores(tables[name], known)
+                scores |= self._vector_scores(name, module.model.components[name], known)
+                log_scores(module, f"{stage}/recovery/{name}", scores)
+
+    def _pattern_scores(self, table: Tensor, known: Mechanisms) -> dict[str, float]:
+        rows = table[known.features]
+        scores: dict[str, float] = {"mechanisms": known.count}
+        for tolerance in self.tolerances:
+            if known.kind == "identity":
+                scores[f"identity_error_{tolerance}"] = identity_error(rows, tolerance)
+            else:
+                scores[f"dense_error_{tolerance}"] = dense_error(rows, known.count, tolerance)
+        return scores
+
+    def _vector_scores(self, name: str, parts: Components, known: Mechanisms) -> dict[str, float]:
+        if known.axis is None:
+            return {}
+        read, write, weight = columns_of_features(parts, known)
+        return {
+            "mmcs": max_cosine_similarity(read, write, weight).mean().item(),
+            "ml2r": l2_ratio(read, write, weight).mean().item(),
+            "chance_mmcs": self._chance_level(name, weight, parts.n_components),
+        }
+
+    def _chance_level(self, name: str, weight: Tensor, n_components: int) -> float:
+        if name not in self._chance:
+            generator = keyed_generator("chance", name)
+            d_out, n_columns = weight.shape
+            self._chance[name] = chance_mmcs(d_out, n_columns, n_components, self.chance_draws, generator)
+        return self._chance[name]
+
+
+def columns_of_features(parts: Components, known: Mechanisms) -> tuple[Tensor, Tensor, Tensor]:
+    """A site's V, U and W oriented and cut so that W's columns are the represented features.
+
+    Args:
+        parts: the site's components.
+        known: its mechanisms; ``axis`` says whether features are inputs or outputs of the layer.
+
+    Returns:
+        ``V [n, C]``, ``U [C, d]`` and ``W [d, n]`` with ``n`` represented features.
+    """
+    read, write, weight = parts.V.detach(), parts.U.detach(), parts.site.weight.detach()
+    if known.axis == "output":
+        read, write, weight = write.T, read.T, weight.T
+    return read[known.features], write, weight[:, known.features]

@@ -1,0 +1,42 @@
+"""Where pictures and files of a run go."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from spd_lightning.files import written_whole
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """The run directory, the same on every process; ``None`` for a run that keeps nothing (``fast_dev_run``)."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    folder = trainer.log_dir or trainer.default_root_dir
+    return Path(folder)
+
+
+def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
+    """The first TensorBoard logger, if the run has one."""
+    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
+    """Write a figure to TensorBoard under its name and to ``figures/NAME.png`` in the run directory.
+
+    To be called on rank zero alone; figures are drawn there only.
+
+    Args:
+        trainer: the trainer.
+        name: ``stage/what``, the tag in TensorBoard.
+        figure: the picture.
+    """
+    logger, folder = tensorboard(trainer), run_folder(trainer)
+    if logger is not None:
+        logger.experiment.add_figure(name, figure, global_step=trainer.global_step, close=False)
+    if folder is not None:
+        FigureCanvasAgg(figure)
+        with written_whole(folder / "figures" / f"{name.replace('/', '_')}.png") as aside:
+            figure.savefig(aside, format="png", dpi=120)

@@ -1,0 +1,109 @@
+"""The final report as text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spd_lightning.methods import Decomposition
+
+_ABLATIONS = {
+    "unmasked": "all masks one, no delta",
+    "ci_masked": "importances as masks",
+    "rounded": "importances rounded to 0 or 1",
+    "stochastic": "stochastic masks",
+    "worst_case": "worst case over a fresh adversary",
+    "zero": "everything ablated",
+}
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _pattern(scores: Mapping[str, float], site: str) -> tuple[str, list[tuple[str, int]]]:
+    prefix = f"recovery/{site}/"
+    for kind in ("identity", "dense"):
+        start = f"{prefix}{kind}_error_"
+        errors = [(name.removeprefix(start), int(score)) for name, score in scores.items() if name.startswith(start)]
+        if errors:
+            return kind, errors
+    return "-", []
+
+
+def _site_row(scores: Mapping[str, float], site: str, n_components: int) -> list[str]:
+    recovery = {name: scores.get(f"recovery/{site}/{name}") for name in ("mechanisms", "mmcs", "chance_mmcs", "ml2r")}
+    kind, errors = _pattern(scores, site)
+    mmcs = _number(recovery["mmcs"]) + ("" if recovery["mmcs"] is None else f" ({_number(recovery['chance_mmcs'])})")
+    return [
+        site,
+        str(n_components),
+        "-" if recovery["mechanisms"] is None else str(int(recovery["mechanisms"])),
+        _number(scores.get(f"alive/{site}"), 0),
+        _number(scores.get(f"l0/{site}"), 2),
+        mmcs,
+        _number(recovery["ml2r"]),
+        kind,
+        ", ".join(f"{count} at {tolerance}" for tolerance, count in errors) or "-",
+    ]
+
+
+def verdict(scores: Mapping[str, float], sites: Sequence[str]) -> str:
+    """One sentence: whether every known mechanism was found.
+
+    A site counts as recovered if its importance pattern has no error at the loosest tolerance and, where
+    activity was measured, exactly as many components are alive as there are mechanisms.
+
+    Args:
+        scores: scores by name, without the stage.
+        sites: names of the sites.
+
+    Returns:
+        The sentence.
+    """
+    known = [site for site in sites if f"recovery/{site}/mechanisms" in scores]
+    if not known:
+        return "The target states no mechanisms, so recovery was not scored."
+    found = [site for site in known if _recovered(scores, site)]
+    if len(found) == len(known):
+        return f"Recovered: the known mechanisms of all {len(known)} sites were found."
+    missed = ", ".join(site for site in known if site not in found)
+    return f"Not recovered: {missed} ({len(found)} of {len(known)} sites were found)."
+
+
+def _recovered(scores: Mapping[str, float], site: str) -> bool:
+    _, errors = _pattern(scores, site)
+    mechanisms = scores[f"recovery/{site}/mechanisms"]
+    alive = scores.get(f"alive/{site}", mechanisms)
+    return bool(errors) and max(errors)[1] == 0 and alive == mechanisms
+
+
+def report_table(scores: Mapping[str, float], module: Decomposition, settings: Mapping[str, Any]) -> str:
+    """Sites, ablations, thresholds and verdict.
+
+    Args:
+        scores: scores by name, without the stage.
+        module: the decomposition that was scored.
+        settings: thresholds and budgets behind the scores.
+
+    Returns:
+        Several lines of text.
+    """
+    header = ["site", "C", "mechanisms", "alive", "L0", "MMCS (chance)", "ML2R", "pattern", "ci errors at tolerance"]
+    sites = [(name, parts.n_components) for name, parts in module.model.components.items()]
+    parts = ["", _aligned([header, *(_site_row(scores, name, count) for name, count in sites)])]
+    measured = [(text, scores[f"ablation/{name}"]) for name, text in _ABLATIONS.items() if f"ablation/{name}" in scores]
+    if measured:
+        rows = [
+            ["output distance from the target under", ""],
+            *([f"  {text}", f"{value:.2e}"] for text, value in measured),
+        ]
+        parts += ["", _aligned(rows)]
+    if settings:
+        parts += ["", "with " + ", ".join(f"{name} {value}" for name, value in settings.items())]
+    return "\n".join([*parts, "", verdict(scores, [name for name, _ in sites])])

@@ -1,0 +1,6 @@
+"""``python -m spd_lightning fit --config tms.yaml``."""
+
+from spd_lightning.cli import main
+
+if __name__ == "__main__":
+    main()

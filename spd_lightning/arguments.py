@@ -1,0 +1,102 @@
+"""Arguments before they are parsed, and messages after."""
+
+import re
+import sys
+from pathlib import Path
+
+from spd_lightning.errors import UsageError
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+_PACKAGE = Path(__file__).resolve().parent
+NO_SUBTYPE = "Does not validate against any"
+_NOISE = re.compile(rf"^({NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
+
+
+def shipped_configs() -> Path:
+    """Folder of the configs that come with the package, installed or in a checkout."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def find_config(name: str) -> Path:
+    """A config by path or, failing that, by its name among the shipped ones.
+
+    Args:
+        name: for example ``tms.yaml`` or ``paper/tms_5-2.yaml``.
+
+    Returns:
+        An existing file.
+
+    Raises:
+        UsageError: if there is none; the message lists the shipped ones.
+    """
+    for candidate in (Path(name), shipped_configs() / name):
+        if candidate.is_file():
+            return candidate
+    shipped = sorted(str(path.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml"))
+    raise UsageError(f"config {name!r} does not exist; shipped configs are {', '.join(shipped)}")
+
+
+def with_shipped_configs(args: list[str]) -> list[str]:
+    """Resolve the names of configs and put ``base.yaml`` in front of them.
+
+    A command that names a checkpoint of a run directory and no config gets the run's own.
+
+    Args:
+        args: arguments as typed.
+
+    Returns:
+        Arguments in which every config is an existing path.
+    """
+    if not args or args[0] not in SUBCOMMANDS:
+        return list(args)
+    subcommand, *rest = args
+    resolved = _resolved(rest)
+    named = any(argument.startswith("--config=") for argument in resolved)
+    if not named:
+        resolved = [*_config_of_run(rest), *resolved]
+    return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *resolved]
+
+
+def _resolved(args: list[str]) -> list[str]:
+    resolved, waiting = [], iter(args)
+    for argument in waiting:
+        name = None
+        if argument in ("-c", "--config"):
+            name = next(waiting, None)
+            if name is None:
+                raise UsageError(f"{argument} needs the name of a config")
+        elif argument.startswith(("--config=", "-c=")):
+            name = argument.partition("=")[2]
+        if name is None:
+            resolved.append(argument)
+            continue
+        path = find_config(name)
+        sys.path.append(str(path.resolve().parent))  # a callback's file may lie beside the config that names it
+        resolved.append(f"--config={path}")
+    return resolved
+
+
+def _config_of_run(args: list[str]) -> list[str]:
+    for position, argument in enumerate(args):
+        flag, separator, value = argument.partition("=")
+        if flag == "--ckpt_path":
+            path = Path(value if separator else "".join(args[position + 1 : position + 2]))
+            config = path.parent.parent / "config.yaml"
+            return [f"--config={config}"] if config.is_file() else []
+    return []
+
+
+def one_line(message: str) -> str:
+    """A parser's message in one line, without its boilerplate.
+
+    Args:
+        message: possibly several lines.
+
+    Returns:
+        What remains, joined.
+    """
+    lines = [line.strip() for line in message.splitlines()]
+    kept = [line.removeprefix("- ").rstrip(":") for line in lines if line and not _NOISE.match(line)]
+    unique = list(dict.fromkeys(kept))
+    return ": ".join(unique).replace('Parser key "', 'key "')

@@ -1,0 +1,140 @@
+"""What each component writes, column by column, next to the target's matrix (Figure 1 of the SPD paper)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from spd_lightning.figures.style import (
+    CATEGORIES,
+    DIVERGING,
+    FAINT,
+    SEQUENTIAL,
+    TICK_SIZE,
+    Array,
+    add_color_bar,
+    describe,
+    draw_table,
+    largest,
+    new_figure,
+    table_size,
+    to_array,
+)
+
+MAX_SHOWN = 12
+"""Components drawn per figure."""
+
+Matrices = dict[str, tuple[Array, str]]
+"""Per panel a matrix ``[d_out, d_in]`` and a note."""
+
+
+def component_vectors(weight: Tensor, read: Tensor, write: Tensor, shown: Sequence[int], title: str) -> Figure:
+    """The target's matrix, the sum of all components and single components, on one scale.
+
+    Columns in the plane (``d_out = 2``) are drawn as arrows, one colour per input feature, the target's columns in grey
+    behind them; columns of any other length as heat maps. Nothing is normalised.
+
+    Args:
+        weight: the target's matrix ``[d_out, d_in]``; transpose a site whose rows are of interest, and swap ``read``
+            and ``write`` with it.
+        read: ``V``, ``[d_in, C]``.
+        write: ``U``, ``[C, d_out]``; column ``j`` of component ``c`` is ``U[c] * V[j, c]``.
+        shown: components that get a panel of their own, the first `MAX_SHOWN` of them.
+        title: headline.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if shapes do not fit each other or a component does not exist.
+    """
+    target, v, u = _checked(weight, read, write, shown)
+    drawn = shown[:MAX_SHOWN]
+    if len(drawn) < len(shown):
+        title += f" (first {len(drawn)} of {len(shown)} components)"
+    with np.errstate(invalid="ignore", over="ignore"):
+        matrices = _matrices(target, v, u, drawn)
+    return _arrows(matrices, title) if target.shape[0] == 2 else _tables(matrices, title)
+
+
+def _checked(weight: Tensor, read: Tensor, write: Tensor, shown: Sequence[int]) -> tuple[Array, Array, Array]:
+    """Arrays of the three tensors, once they fit."""
+    target = to_array("weight", weight, "d_out", "d_in")
+    v, u = to_array("read", read, "d_in", "C"), to_array("write", write, "C", "d_out")
+    if v.shape[0] != target.shape[1] or u.shape != (v.shape[1], target.shape[0]):
+        shapes = f"{list(target.shape)}, {list(v.shape)} and {list(u.shape)}"
+        raise ValueError(f"weight, read and write must be [d_out, d_in], [d_in, C] and [C, d_out], got {shapes}")
+    if any(not 0 <= component < v.shape[1] for component in shown):
+        raise ValueError(f"shown must hold components below {v.shape[1]}, got {list(shown)}")
+    return target, v, u
+
+
+def _matrices(target: Array, v: Array, u: Array, drawn: Sequence[int]) -> Matrices:
+    """What each panel shows."""
+    total = (v @ u).T
+    misfit = f"largest error {np.abs(target - total).max(initial=0):.2g}"
+    matrices = {"target": (target, ""), f"sum of all {v.shape[1]}": (total, misfit)}
+    for component in drawn:
+        part = np.outer(u[component], v[:, component])
+        matrices[f"component {component}"] = (part, f"norm {np.linalg.norm(part):.3g}")
+    return matrices
+
+
+def _arrows(matrices: Matrices, title: str) -> Figure:
+    """Columns as arrows from the origin, on equal axes."""
+    target = matrices["target"][0]
+    limit = 1.2 * largest(matrix for matrix, _ in matrices.values())
+    figure, axes = new_figure(title, len(matrices), 2.7, 2.4)
+    ticks = [tick for tick in MaxNLocator(5).tick_values(-limit, limit) if abs(tick) <= limit]
+    colors = _feature_colors(target.shape[1])
+    for panel, (name, (matrix, note)) in zip(axes, matrices.items(), strict=True):
+        _draw_target_behind(panel, target)
+        origin = np.zeros(matrix.shape[1])
+        panel.quiver(
+            origin, origin, *matrix, color=colors, angles="xy", scale_units="xy", scale=1, units="inches", width=0.03
+        )
+        panel.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=ticks, yticks=ticks)
+        describe(panel, name, note, "coordinate 0", "coordinate 1")
+    _add_legend(figure, axes, colors)
+    return figure
+
+
+def _draw_target_behind(axes: Axes, target: Array) -> None:
+    """The axes' origin and the target's columns, in grey."""
+    axes.axhline(0, color="0.93", linewidth=0.8, zorder=0)
+    axes.axvline(0, color="0.93", linewidth=0.8, zorder=0)
+    for x, y in target.T:
+        axes.plot([0, x], [0, y], color=FAINT, linewidth=1, marker="o", markevery=[1], markersize=4, zorder=1)
+
+
+def _feature_colors(n_features: int) -> list[str] | Array:
+    """Distinct colours while there are enough, a gradient beyond."""
+    if n_features <= len(CATEGORIES):
+        return list(CATEGORIES[:n_features])
+    return np.asarray(SEQUENTIAL(np.linspace(0, 0.95, n_features)))
+
+
+def _add_legend(figure: Figure, axes: Sequence[Axes], colors: list[str] | Array) -> None:
+    """One entry per feature, or a colour bar where entries would not fit."""
+    if len(colors) > len(CATEGORIES):
+        add_color_bar(figure, axes, ListedColormap(np.asarray(colors)), (-0.5, len(colors) - 0.5), "feature")
+        return
+    handles = [Line2D([], [], color=color, linewidth=3, label=str(j)) for j, color in enumerate(colors)]
+    figure.legend(handles=handles, title="feature", loc="outside right center", fontsize=TICK_SIZE)
+
+
+def _tables(matrices: Matrices, title: str) -> Figure:
+    """Matrices as heat maps, white at 0."""
+    rows, columns = matrices["target"][0].shape
+    limit = largest(matrix for matrix, _ in matrices.values())
+    figure, axes = new_figure(title, len(matrices), *table_size(rows, columns, widest=3.2))
+    for panel, (name, (matrix, note)) in zip(axes, matrices.items(), strict=True):
+        draw_table(panel, matrix, DIVERGING, (-limit, limit))
+        describe(panel, name, note, "feature (column)", "coordinate (row)")
+    add_color_bar(figure, axes, DIVERGING, (-limit, limit), "weight")
+    return figure

@@ -1,0 +1,64 @@
+"""Inputs that a user hands to ``predict``."""
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spd_lightning.errors import UsageError
+from spd_lightning.files import read_pickled
+
+
+def read_inputs(path: Path, target: nn.Module) -> Tensor:
+    """Read a batch of inputs.
+
+    Args:
+        path: ``.csv``, one example per row, with or without a header; or ``.pt``, one tensor ``[..., d]``.
+        target: if it states ``n_features``, the width must be that.
+
+    Returns:
+        The inputs ``[..., d]``.
+
+    Raises:
+        UsageError: if the file is missing, damaged, empty, of another width, or holds anything but finite numbers.
+    """
+    if path.suffix == ".pt":
+        inputs = read_pickled(path, "input")
+        if not isinstance(inputs, Tensor) or inputs.dim() < 2:
+            raise UsageError(f"input {str(path)!r} must hold one tensor of at least two dimensions")
+    elif path.suffix == ".csv":
+        inputs = _read_table(path)
+    else:
+        raise UsageError(f"--input must end in .csv or .pt, got {str(path)!r}")
+    width = getattr(target, "n_features", inputs.shape[-1])
+    if inputs.shape[-1] != width:
+        raise UsageError(f"input {str(path)!r} has {inputs.shape[-1]} columns, but the target takes {width}")
+    if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+        raise UsageError(f"input {str(path)!r} holds a value that is not finite")
+    return inputs
+
+
+def _read_table(path: Path) -> Tensor:
+    if not path.is_file():
+        raise UsageError(f"input {str(path)!r} does not exist")
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and not _is_number(rows[0][0]):
+        rows = rows[1:]
+    if not rows:
+        raise UsageError(f"input {str(path)!r} holds no rows")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]) or not all(map(_is_number, row)):
+            raise UsageError(
+                f"input {str(path)!r}: row {number} must hold {len(rows[0])} numbers, got {','.join(row)[:60]!r}"
+            )
+    return torch.tensor([[float(cell) for cell in row] for row in rows])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

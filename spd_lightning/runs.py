@@ -1,0 +1,57 @@
+"""Run directories and the checkpoints in them."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from spd_lightning.errors import UsageError
+from spd_lightning.files import read_pickled
+from spd_lightning.methods.base import CHECKPOINT_KEY
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of ours without running code from it, or raise a one-line :class:`UsageError`."""
+    content = read_pickled(path, "checkpoint")
+    if not isinstance(content, dict) or not isinstance(content.get(CHECKPOINT_KEY), dict):
+        raise UsageError(f"checkpoint {str(path)!r} was not written by spd_lightning")
+    return content
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The ``last.ckpt`` that was written last under ``folder/version_*/checkpoints``.
+
+    Args:
+        folder: all versions of a run.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError(f"--ckpt_path last: no run under {str(folder)!r} has a checkpoint yet")
+    return found[-1]
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The run directory that a checkpoint lies in, if it lies in one."""
+    run = checkpoint.parent.parent
+    return run if (run / "config.yaml").is_file() else None
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a one-line :class:`UsageError` unless files can be made below a folder. Leaves nothing behind."""
+    existing = folder.resolve()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"the run directory {str(folder)!r} cannot be written ({os.strerror(error.errno or 0)}); set "
+            "trainer.logger.init_args.save_dir"
+        ) from None

@@ -1,0 +1,84 @@
+"""Commands as a user types them, in a folder of their own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spd_lightning.cli import DecompositionCLI, main
+
+TINY = """\
+trainer:
+  max_steps: 6
+  val_check_interval: 3
+  enable_progress_bar: false
+  logger:
+    class_path: lightning.pytorch.loggers.TensorBoardLogger
+    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+  callbacks+:
+    - class_path: callbacks.MechanismRecovery
+      init_args: {chance_draws: 2}
+    - class_path: callbacks.ImportanceHeatmaps
+      init_args: {every_n_validations: 1}
+    - class_path: callbacks.ComponentVectors
+model:
+  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
+  recipe:
+    class_path: FeatureTraining
+    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
+  sites: {linear*: 4}
+  ties: {linear2: linear1}
+  warmup: {steps: 5}
+  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
+data:
+  class_path: SparseFeatures
+  init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SPD_LIGHTNING_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory that holds ``tiny.yaml``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder) -> Callable[..., DecompositionCLI]:
+    """Run a command in the folder; ``fit`` uses ``tiny.yaml``."""
+
+    def command(*args: str) -> DecompositionCLI:
+        config = ("--config", "tiny.yaml") if args[0] == "fit" else ()
+        return main([args[0], *config, *args[1:]])
+
+    return command
+
+
+@pytest.fixture
+def refused(run, folder, capsys) -> Callable[..., str]:
+    """Run a command that must be refused: exit code 2, one line on stderr, no run directory. Returns the line."""
+
+    def command(*args: str) -> str:
+        capsys.readouterr()
+        before = sorted(folder.rglob("runs/**/*"))
+        with pytest.raises(SystemExit) as stopped:
+            run(*args)
+        written = capsys.readouterr().err.replace("\r", "\n").splitlines()
+        lines = [line for line in written if line.strip() and "it/s" not in line]  # without progress bars
+        assert stopped.value.code == 2, lines
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in lines[0]
+        assert sorted(folder.rglob("runs/**/*")) == before
+        return lines[0]
+
+    return command

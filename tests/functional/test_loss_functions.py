@@ -1,0 +1,74 @@
+import math
+
+import pytest
+import torch
+
+from spd_lightning.functional import distance, faithfulness, importance_minimality, kl, mse
+from tests import reference
+from tests.comparison import assert_same_with_gradients
+
+
+@pytest.fixture(params=[(4, 3), (2, 3, 3)], ids=["batch", "batch-position"])
+def pair(request):
+    return (
+        torch.randn(request.param, dtype=torch.float64, requires_grad=True),
+        torch.randn(request.param, dtype=torch.float64, requires_grad=True),
+    )
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl"])
+def test_distances_equal_the_reference(kind, pair):
+    expected = getattr(reference, kind)(*(tensor.flatten(0, -2) for tensor in pair))
+    assert_same_with_gradients(distance(kind, *pair), expected, pair)
+
+
+def test_mse_is_averaged_over_outputs_too():
+    prediction = torch.tensor([[1.0, 3.0], [0.0, 0.0]])
+    assert mse(prediction, torch.zeros(2, 2)).item() == pytest.approx((1 + 9) / 4)
+
+
+def test_kl_is_of_the_target_summed_over_the_vocabulary():
+    target, prediction = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert kl(prediction, target).item() == pytest.approx(expected)
+    assert kl(target, prediction).item() != pytest.approx(expected)
+    assert kl(prediction.expand(7, 2), target.expand(7, 2)).item() == pytest.approx(expected)
+
+
+def test_kl_survives_large_logits():
+    assert torch.isfinite(kl(torch.tensor([[1e4, -1e4]]), torch.tensor([[1e4, 0.0]])))
+
+
+def test_unknown_distance():
+    with pytest.raises(ValueError, match="distance must be 'mse' or 'kl', got 'l1'"):
+        distance("l1", torch.zeros(1), torch.zeros(1))
+
+
+def test_faithfulness_divides_once_by_all_entries():
+    deltas = [torch.full((2, 5), 2.0), torch.full((3, 1), 1.0)]
+    assert faithfulness(deltas).item() == pytest.approx((10 * 4 + 3 * 1) / 13)
+
+
+def test_faithfulness_takes_a_generator():
+    assert faithfulness(delta for delta in [torch.ones(2, 2)]).item() == 1
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("leading", [(4,), (2, 3)])
+def test_importance_minimality_equals_the_reference(p, leading):
+    upper = [torch.rand(*leading, C, dtype=torch.float64).requires_grad_() for C in (3, 2)]
+    expected = reference.importance_minimality([u.flatten(0, -2) for u in upper], p)
+    assert_same_with_gradients(importance_minimality(upper, p), expected, upper)
+
+
+def test_importance_minimality_sums_over_sites_and_components():
+    upper = [torch.tensor([[1.0, 0.5], [0.0, 0.5]]), torch.tensor([[1.0], [1.0]])]
+    assert importance_minimality(upper, 1.0).item() == pytest.approx(2 / 2 + 2 / 2)
+    assert importance_minimality(upper, 2.0).item() == pytest.approx((1 + 2 * 0.25) / 2 + 1)
+
+
+def test_importance_minimality_has_a_finite_slope_at_zero():
+    upper = torch.zeros(2, 3, requires_grad=True)
+    importance_minimality([upper], 0.5).backward()
+    assert torch.isfinite(upper.grad).all()
+    assert (upper.grad > 0).all()

@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from spd_lightning import UsageError
+from spd_lightning.functional import keyed_generator
+from spd_lightning.model import GateMLP, SharedMLP
+from tests import reference
+from tests.comparison import assert_same_with_gradients
+
+HIDDEN = pytest.mark.parametrize("hidden", [[], [5], [4, 3]])
+LEADING = pytest.mark.parametrize("leading", [(4,), (2, 3)])
+
+
+def _random(ci_fn):
+    ci_fn = ci_fn.double()
+    with torch.no_grad():
+        for parameter in ci_fn.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return ci_fn
+
+
+@HIDDEN
+@LEADING
+def test_gate_equals_one_scalar_mlp_per_component(hidden, leading):
+    gate = _random(GateMLP(3, 5, hidden))
+    inner = torch.randn(*leading, 3, dtype=torch.float64, requires_grad=True)
+    expected = reference.gate_mlp(inner.flatten(0, -2), list(gate.weights), list(gate.biases)).reshape(*leading, 3)
+    assert_same_with_gradients(gate(inner, torch.empty(*leading, 5)), expected, [inner, *gate.parameters()])
+
+
+@HIDDEN
+@LEADING
+def test_shared_mlp_equals_the_reference(hidden, leading):
+    shared = _random(SharedMLP(3, 5, hidden))
+    site_input = torch.randn(*leading, 5, dtype=torch.float64, requires_grad=True)
+    weights, biases = [layer.weight for layer in shared.layers], [layer.bias for layer in shared.layers]
+    expected = reference.shared_mlp(site_input.flatten(0, -2), weights, biases).reshape(*leading, 3)
+    assert_same_with_gradients(
+        shared(torch.empty(*leading, 3), site_input), expected, [site_input, *shared.parameters()]
+    )
+
+
+def test_gates_do_not_see_each_other():
+    gate = _random(GateMLP(3, 5, [4]))
+    inner = torch.randn(6, 3, dtype=torch.float64)
+    changed = inner.clone()
+    changed[:, 1] += 1
+    difference = gate(changed, inner) - gate(inner, inner)
+    assert (difference[:, [0, 2]] == 0).all()
+    assert (difference[:, 1] != 0).all()
+
+
+@pytest.mark.parametrize("hidden", [[16], [64, 32]])
+def test_gate_starts_as_the_paper_says(hidden):
+    gate = GateMLP(400, 5, hidden)
+    gate.reset(keyed_generator("gate"))
+    assert all((bias == 0).all() for bias in gate.biases)
+    fan_ins = [1, *hidden]
+    gains = [2**0.5] * len(hidden) + [1.0]
+    for weight, fan_in, gain in zip(gate.weights, fan_ins, gains, strict=True):
+        assert weight.std().item() == pytest.approx(gain / fan_in**0.5, rel=0.05)
+        assert weight.mean().item() == pytest.approx(0, abs=0.06)
+
+
+def test_affine_gate_starts_with_unit_weights():
+    gate = GateMLP(2000, 5, [])
+    gate.reset(keyed_generator("gate"))
+    assert gate.weights[0].std().item() == pytest.approx(1, rel=0.05)
+
+
+def test_parameter_count_of_the_paper():
+    assert sum(parameter.numel() for parameter in GateMLP(20, 5, [16]).parameters()) == 20 * (3 * 16 + 1)
+
+
+def test_shared_mlp_starts_scaled_by_its_fan_in():
+    shared = SharedMLP(50, 40, [200])
+    shared.reset(keyed_generator("shared"))
+    assert shared.layers[0].weight.std().item() == pytest.approx((2 / 40) ** 0.5, rel=0.05)
+    assert shared.layers[1].weight.std().item() == pytest.approx((1 / 200) ** 0.5, rel=0.05)
+    assert all((layer.bias == 0).all() for layer in shared.layers)
+
+
+@pytest.mark.parametrize("kind", [GateMLP, SharedMLP])
+def test_empty_layers_are_refused(kind):
+    with pytest.raises(UsageError, match=r"hidden: every width must be at least 1, got \[8, 0\]"):
+        kind(3, 5, [8, 0])

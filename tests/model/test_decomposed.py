@@ -1,0 +1,185 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from spd_lightning.functional import lower_leaky, upper_leaky
+from spd_lightning.model import DecomposedModel, GateMLP, SharedMLP, SiteMask
+from tests import reference
+from tests.comparison import assert_same_with_gradients
+
+ONES = object()
+
+
+def _masks(model, x, value=ONES, delta=None):
+    masks = {}
+    for name, parts in model.components.items():
+        shape = (*x.shape[:-1], parts.n_components)
+        components = torch.ones(shape, dtype=x.dtype) if value is ONES else torch.rand(shape, dtype=x.dtype) * value
+        masks[name] = SiteMask(components, None if delta is None else torch.full(x.shape[:-1], delta, dtype=x.dtype))
+    return masks
+
+
+def test_clean_pass_is_the_target_with_the_input_of_every_site(make_model, x):
+    model = make_model(n_identity_layers=1, sites={"linear*": 4, "hidden_layers.*": 3})
+    clean = model.clean(x)
+    assert torch.equal(clean.output, model.target(x))
+    assert list(clean.site_inputs) == model.site_names == ["linear1", "hidden_layers.0", "linear2"]
+    hidden = x @ model.target.linear1.weight.T
+    assert torch.equal(clean.site_inputs["linear1"], x)
+    torch.testing.assert_close(clean.site_inputs["linear2"], hidden, rtol=1e-9, atol=1e-9)
+    assert not clean.output.requires_grad
+
+
+@pytest.mark.parametrize("leak", ["one_sided", "linear"])
+@pytest.mark.parametrize("ci_fn", [GateMLP, SharedMLP])
+def test_importances_come_from_clean_inputs(make_model, x, leak, ci_fn):
+    model = make_model(leak=leak, ci_fn=ci_fn)
+    clean = model.clean(x)
+    for name, importance in model.causal_importance(clean.site_inputs).items():
+        a = clean.site_inputs[name]
+        logits = model.ci_fns[name](a @ model.components[name].V, a)
+        torch.testing.assert_close(importance.logits, logits)
+        torch.testing.assert_close(importance.lower, lower_leaky(logits, leak))
+        torch.testing.assert_close(importance.upper, upper_leaky(logits))
+
+
+@pytest.mark.parametrize(("ci_fn", "reads_inner"), [(GateMLP, True), (SharedMLP, False)])
+def test_gate_trains_the_read_vectors_and_a_vector_input_does_not(make_model, x, ci_fn, reads_inner):
+    model = make_model(ci_fn=ci_fn)
+    importances = model.causal_importance(model.clean(x).site_inputs)
+    gradients = torch.autograd.grad(
+        sum(ci.logits.sum() for ci in importances.values()),
+        [model.components["linear1"].V, model.components["linear1"].U],
+        allow_unused=True,
+    )
+    assert (gradients[0] is not None) == reads_inner
+    assert gradients[1] is None
+
+
+@pytest.mark.parametrize("delta", [None, 0.3])
+@pytest.mark.parametrize("routed", [False, True])
+def test_masked_pass_equals_one_weight_matrix_per_example(make_model, x, delta, routed):
+    model = make_model(n_identity_layers=1, sites={"linear*": 4, "hidden_layers.0": 3})
+    masks = _masks(model, x, 1.2, delta)
+    routing = {name: torch.rand(x.shape[:-1]) < 0.5 for name in masks} if routed else None
+    sites = {name: (parts.site.weight, parts.V, parts.U) for name, parts in model.components.items()}
+    expected = reference.masked_tms(
+        x.reshape(-1, 5),
+        sites,
+        model.target.linear2.bias,
+        {name: mask.components.flatten(0, -2) for name, mask in masks.items()},
+        None if delta is None else {name: mask.delta.flatten() for name, mask in masks.items()},
+        None if routing is None else {name: runs.flatten() for name, runs in routing.items()},
+    ).reshape(x.shape)
+    assert_same_with_gradients(model.masked(x, masks, routing), expected, model.components.parameters())
+
+
+def test_all_masks_and_delta_on_is_the_target(make_model, x):
+    model = make_model(dtype=torch.float32)
+    x = x.float()
+    output = model.masked(x, _masks(model, x, delta=1.0))
+    torch.testing.assert_close(output, model.target(x), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(model.masked(x, _masks(model, x)), model.target(x), atol=1e-2)
+
+
+def test_no_masks_is_the_target_exactly(make_model, x):
+    model = make_model()
+    assert torch.equal(model.masked(x, {}), model.target(x))
+    nowhere = {name: torch.zeros(x.shape[:-1], dtype=torch.bool) for name in model.site_names}
+    torch.testing.assert_close(model.masked(x, _masks(model, x), nowhere), model.target(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["linear1", "linear2"])
+def test_zeroing_one_site_changes_the_output(make_model, x, name):
+    model = make_model()
+    off = _masks(model, x, 0.0, delta=0.0)[name]
+    assert not torch.allclose(model.masked(x, {name: off}), model.target(x), atol=1e-3)
+
+
+def test_forward_is_the_unmasked_decomposition(make_model, x):
+    model = make_model()
+    torch.testing.assert_close(model(x), model.masked(x, _masks(model, x)), rtol=1e-12, atol=1e-12)
+
+
+def test_later_sites_read_the_masked_network(make_model, x):
+    model = make_model()
+    masks = _masks(model, x, 0.0)
+    torch.testing.assert_close(model.masked(x, masks), model.target.linear2.bias.relu().expand_as(x))
+
+
+def test_the_target_is_frozen_and_stays_in_eval_mode(make_model):
+    model = make_model().train()
+    assert model.training
+    assert not any(module.training for module in model.target.modules())
+    assert not any(parameter.requires_grad for parameter in model.target.parameters())
+
+
+def test_same_seed_same_start_other_seed_other_start():
+    def start(seed):
+        torch.manual_seed(seed + 17)
+        target = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 3))
+        nn.init.constant_(target[0].weight, 0.1)
+        return DecomposedModel(target, {"*": 5}, seed=seed)
+
+    first, again, other = start(0), start(0), start(1)
+    trained = [name for name, parameter in first.named_parameters() if parameter.requires_grad]
+    for name in trained:
+        mine = first.get_parameter(name)
+        assert torch.equal(mine, again.get_parameter(name))
+        if "biases" not in name:
+            assert not torch.equal(mine, other.get_parameter(name))
+
+
+def test_a_reset_starts_anew_from_the_weights_that_the_target_has_now():
+    model = DecomposedModel(nn.Sequential(nn.Linear(3, 4)), {"0": 5}, init="overlap")
+    before = model.components["0"].U.clone()
+    with torch.no_grad():
+        model.target[0].weight.mul_(3)
+    model.reset()
+    torch.testing.assert_close(model.components["0"].U, 3 * before)
+
+
+def test_permuting_components_changes_no_output(make_model, x):
+    model = make_model()
+    permuted = copy.deepcopy(model)
+    _permute(permuted)
+    masks = _masks(model, x, 1.0, delta=0.5)
+    shuffled = {name: SiteMask(mask.components.flip(-1), mask.delta) for name, mask in masks.items()}
+    torch.testing.assert_close(permuted.masked(x, shuffled), model.masked(x, masks), rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def _permute(model):
+    for name, parts in model.components.items():
+        parts.V.copy_(parts.V.flip(1))
+        parts.U.copy_(parts.U.flip(0))
+        for parameter in model.ci_fns[name].parameters():
+            parameter.copy_(parameter.flip(0))
+
+
+@pytest.mark.parametrize("ci_fn", [GateMLP, SharedMLP])
+def test_a_double_precision_target_needs_nothing_else(ci_fn):
+    model = DecomposedModel(nn.Sequential(nn.Linear(3, 4)).double(), {"0": 5}, ci_fn)
+    importances = model.causal_importance(model.clean(torch.rand(2, 3, dtype=torch.float64)).site_inputs)
+    assert importances["0"].lower.dtype == torch.float64
+
+
+def test_a_copy_is_independent_of_the_original(make_model, x):
+    model = make_model()
+    twin = copy.deepcopy(model)
+    before = model(x)
+    with torch.no_grad():
+        twin.components["linear1"].V.zero_()
+        twin.target.linear1.weight.zero_()
+    assert torch.equal(model(x), before)
+    assert twin.components["linear1"].site is twin.target.linear1
+
+
+def test_sites_with_dots_have_readable_names_in_the_state(make_model):
+    model = make_model(n_identity_layers=1, sites={"hidden_layers.*": 3})
+    assert "components.hidden_layers-0.V" in model.state_dict()
+    assert "hidden_layers.0" in model.components
+    assert len(model.components) == 1
+    assert [parts.n_components for parts in model.components.values()] == [3]

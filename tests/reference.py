@@ -1,0 +1,270 @@
+"""The formulas of the method once more, slowly and obviously: one site, one component, one example at a time.
+
+Nothing here imports the code under test. Tensors appear only so that autograd can differentiate what the formulas say;
+where a gradient is a rule of its own (the leaky sigmoids), the rule is written out per scalar.
+
+A site is ``(W [d_out, d_in], V [d_in, C], U [C, d_out])``; examples are rows, leading dimensions already flattened.
+"""
+
+import math
+from itertools import permutations
+
+import torch
+
+# ---- leaky hard sigmoids: value of one logit z, and its gradient given the incoming gradient G
+
+
+def lower_linear(z):
+    if z <= 0:
+        return 0.01 * z
+    return z if z <= 1 else 1.0
+
+
+def lower_linear_backward(z, G):
+    if z <= 0:
+        return 0.01 * G
+    return G if z <= 1 else 0.0
+
+
+def lower_one_sided(z):
+    return min(max(z, 0.0), 1.0)
+
+
+def lower_one_sided_backward(z, G):
+    if z <= 0:
+        return 0.01 * G if G < 0 else 0.0
+    return G if z <= 1 else 0.0
+
+
+def upper(z):
+    if z <= 0:
+        return 0.0
+    return z if z <= 1 else 1.0 + 0.01 * (z - 1.0)
+
+
+def upper_backward(z, G):
+    if z <= 0:
+        return 0.0
+    return G if z <= 1 else 0.01 * G
+
+
+def elementwise(value, backward, logits):
+    """Apply a scalar function to every logit, with the stated backward rule."""
+    values = torch.tensor([value(z) for z in logits.flatten().tolist()], dtype=logits.dtype).reshape(logits.shape)
+
+    def rule(gradient):
+        pairs = zip(logits.flatten().tolist(), gradient.flatten().tolist(), strict=True)
+        return torch.tensor([backward(z, G) for z, G in pairs], dtype=gradient.dtype).reshape(gradient.shape)
+
+    carrier = logits * 1.0
+    if carrier.requires_grad:
+        carrier.register_hook(rule)
+    return values + (carrier - carrier.detach())
+
+
+# ---- causal-importance functions
+
+
+def gelu(x):
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def gate_mlp(h, weights, biases):
+    """A scalar-to-scalar MLP per component; weights[k] is [C, in, out], biases[k] is [C, out]."""
+    logits = []
+    for n in range(h.shape[0]):
+        row = []
+        for c in range(h.shape[1]):
+            state = [h[n, c]]
+            for k in range(len(weights)):
+                total = [
+                    sum(state[i] * weights[k][c, i, o] for i in range(len(state))) + biases[k][c, o]
+                    for o in range(weights[k].shape[2])
+                ]
+                state = [gelu(t) for t in total] if k < len(weights) - 1 else total
+            row.append(state[0])
+        logits.append(torch.stack(row))
+    return torch.stack(logits)
+
+
+def shared_mlp(a, weights, biases):
+    """One MLP for all components; weights[k] is [out, in]."""
+    rows = []
+    for vector in a:
+        for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            vector = torch.stack([(weight[o] * vector).sum() + bias[o] for o in range(len(bias))])
+            if k < len(weights) - 1:
+                vector = gelu(vector)
+        rows.append(vector)
+    return torch.stack(rows)
+
+
+# ---- masks, effective weights and the masked toy model
+
+
+def mask(g, r):
+    """m = g + (1 - g) r, entry by entry; both [N, C]."""
+    rows = [[g[n, c] + (1 - g[n, c]) * r[n, c] for c in range(g.shape[1])] for n in range(g.shape[0])]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def rank_one_sum(V, U, m):
+    """The matrix U diag(m) V of one example, [d_out, d_in]."""
+    return sum(m[c] * torch.outer(U[c], V[:, c]) for c in range(V.shape[1]))
+
+
+def effective_weight(site, m, m_delta=None):
+    W, V, U = site
+    weight = rank_one_sum(V, U, m)
+    if m_delta is not None:
+        weight = weight + m_delta * (W - rank_one_sum(V, U, torch.ones_like(m)))
+    return weight
+
+
+def tms(x, matrices, bias):
+    """One example through the toy model: every matrix in turn, the bias of the last, ReLU."""
+    for matrix in matrices:
+        x = torch.stack([(row * x).sum() for row in matrix])
+    return torch.clamp(x + bias, min=0)
+
+
+def masked_tms(x, sites, bias, masks, deltas=None, routed=None):
+    """Output per example; a site without masks, or not routed for the example, runs the target's own weight."""
+    outputs = []
+    for n in range(len(x)):
+        matrices = []
+        for name, site in sites.items():
+            if name in masks and (routed is None or bool(routed[name][n])):
+                matrices.append(effective_weight(site, masks[name][n], None if deltas is None else deltas[name][n]))
+            else:
+                matrices.append(site[0])
+        outputs.append(tms(x[n], matrices, bias))
+    return torch.stack(outputs)
+
+
+def joint_reconstruction(distance, x, sites, bias, masks, deltas=None, routed=None):
+    clean = torch.stack([tms(row, [W for W, _, _ in sites.values()], bias) for row in x])
+    return distance(masked_tms(x, sites, bias, masks, deltas, routed), clean)
+
+
+def layerwise_reconstruction(distance, x, sites, bias, masks, deltas=None):
+    """One site replaced at a time, the others at the target's own weights; divided by the number of sites."""
+    terms = [joint_reconstruction(distance, x, sites, bias, {name: masks[name]}, deltas) for name in sites]
+    return sum(terms) / len(sites)
+
+
+# ---- distances and penalties
+
+
+def mse(prediction, target):
+    squares = [(p - t) ** 2 for p, t in zip(prediction.flatten(), target.flatten(), strict=True)]
+    return sum(squares) / len(squares)
+
+
+def kl(prediction, target):
+    """KL(target || prediction): sum over the vocabulary, mean over examples."""
+    total = 0.0
+    for q_logits, p_logits in zip(prediction, target, strict=True):
+        p = torch.exp(p_logits) / torch.exp(p_logits).sum()
+        q = torch.exp(q_logits) / torch.exp(q_logits).sum()
+        total = total + sum(p[v] * (torch.log(p[v]) - torch.log(q[v])) for v in range(len(p)))
+    return total / len(prediction)
+
+
+def faithfulness(sites):
+    squares, entries = 0.0, 0
+    for W, V, U in sites:
+        for i in range(W.shape[0]):
+            for j in range(W.shape[1]):
+                approximation = sum(U[c, i] * V[j, c] for c in range(V.shape[1]))
+                squares, entries = squares + (W[i, j] - approximation) ** 2, entries + 1
+    return squares / entries
+
+
+def importance_minimality(uppers, p, eps=1e-12):
+    """Sum over sites and components, mean over examples; [N, C] per site."""
+    examples = len(uppers[0])
+    return sum((g + eps) ** p for upper_ci in uppers for row in upper_ci for g in row) / examples
+
+
+# ---- recovery
+
+
+def best_components(V, U, W):
+    """Per column j of W: the component of largest signed cosine, that cosine, and the ratio of lengths."""
+    found = []
+    for j in range(W.shape[1]):
+        column = W[:, j]
+        candidates = []
+        for c in range(V.shape[1]):
+            mine = U[c] * V[j, c]
+            cosine = float(mine @ column) / (float(mine.norm()) * float(column.norm()))
+            candidates.append((cosine, c, float(mine.norm()) / float(column.norm())))
+        found.append(max(candidates))
+    return found
+
+
+def mmcs(V, U, W):
+    best = best_components(V, U, W)
+    return sum(cosine for cosine, _, _ in best) / len(best)
+
+
+def ml2r(V, U, W):
+    best = best_components(V, U, W)
+    return sum(ratio for _, _, ratio in best) / len(best)
+
+
+def identity_error(table, tolerance):
+    """Try every assignment of columns to rows; among those of largest sum, count the fewest errors."""
+    rows, columns = table.shape
+    values = table.tolist()
+    best = None
+    for chosen in permutations(range(columns), rows):
+        mass = sum(values[i][chosen[i]] for i in range(rows))
+        errors = 0
+        for i in range(rows):
+            for c in range(columns):
+                wrong = values[i][c] < 1 - tolerance if chosen[i] == c else values[i][c] > tolerance
+                errors += int(wrong)
+        if best is None or (mass, -errors) > (best[0], -best[1]):
+            best = (mass, errors)
+    return best[1]
+
+
+def dense_error(table, n_dense, tolerance, min_entries=1):
+    columns = sorted(table.T.tolist(), key=sum, reverse=True)
+    errors = 0
+    for rank, column in enumerate(columns):
+        if rank < n_dense:
+            errors += max(0, min_entries - sum(value >= 1 - tolerance for value in column))
+        else:
+            errors += sum(value > tolerance for value in column)
+    return errors
+
+
+# ---- schedules and the adversary
+
+
+def lr_factor(step, total, schedule, warmup_fraction=0.0):
+    warmup = int(total * warmup_fraction)
+    if step < warmup:
+        return step / warmup
+    t, T = step - warmup, total - warmup
+    if schedule == "quarter_cosine":
+        return math.cos(math.pi / 2 * t / (T - 1))
+    if schedule == "half_cosine":
+        return 0.5 * (1 + math.cos(math.pi * t / (T - 1)))
+    return 1.0
+
+
+def sign_ascent(objective, source, steps, step_size):
+    """Move every coordinate by one step in the direction that raises the objective, then clamp to [0, 1]."""
+    for _ in range(steps):
+        source = source.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(source), source)
+        moved = []
+        for value, slope in zip(source.flatten().tolist(), gradient.flatten().tolist(), strict=True):
+            direction = (slope > 0) - (slope < 0)
+            moved.append(min(max(value + step_size * direction, 0.0), 1.0))
+        source = torch.tensor(moved, dtype=source.dtype).reshape(source.shape)
+    return source
