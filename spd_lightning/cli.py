@@ -148,15 +148,16 @@ class DecompositionCLI(LightningCLI):
         return kwargs
 
     def after_fit(self) -> None:
-        """Test the finished decomposition; after Ctrl-C, exit with code 130."""
+        """Test (or, without test data, validate) the finished decomposition; after Ctrl-C, exit with code 130."""
         guards = [c for c in self.trainer.callbacks if isinstance(c, callbacks.InterruptGuard)]  # type: ignore[attr-defined]
         if any(guard.interrupted for guard in guards):
             sys.stderr.write(
                 "interrupted: the last step is saved; continue with the same command and --ckpt_path last\n"
             )
             sys.exit(INTERRUPTED)
-        if is_overridden("test_dataloader", self.datamodule):
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        has_test = is_overridden("test_dataloader", self.datamodule)
+        evaluate = self.trainer.test if has_test else self.trainer.validate
+        evaluate(self.model, datamodule=self.datamodule, verbose=False)
 
 
 def _drop_switched_off(trainer: Namespace) -> None:

@@ -1,11 +1,11 @@
 """Reconstruction losses: where the sources come from, what runs its components, how outputs are compared."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_choice
 from spd_lightning.functional import ascend, distance, independent_subset, uniform_subset
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
@@ -44,6 +44,9 @@ class Reconstruction(Loss):
         adversary_steps: with ``sources: adversarial``, number of signed gradient steps.
         adversary_step_size: length of one of them.
         adversary_scope: one source ``"shared"`` by the batch or one ``"per_example"``.
+
+    Raises:
+        UsageError: for a value outside its range or choices.
     """
 
     def __init__(
@@ -59,6 +62,10 @@ class Reconstruction(Loss):
         adversary_scope: AdversaryScope = "shared",
     ) -> None:
         super().__init__(coefficient)
+        check_choice("sources", sources, get_args(Sources))
+        check_choice("routing", routing, get_args(Routing))
+        check_choice("distance", distance, get_args(DistanceKind))
+        check_choice("adversary_scope", adversary_scope, get_args(AdversaryScope))
         if samples < 1:
             raise UsageError(f"samples must be at least 1, got {samples}")
         if adversary_steps < 1:

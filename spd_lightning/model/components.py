@@ -154,7 +154,7 @@ class StorageTiedComponents(Components):
         self.share()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.share()  # copying and unpickling give every parameter a storage of its own
 
     def share(self) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from spd_lightning.describe import describe
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_choice
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
 from spd_lightning.model.ci_fns import CIFunction, GateMLP
@@ -71,7 +71,7 @@ class DecomposedModel(nn.Module):
         seed: seeds the start of components and causal-importance functions.
 
     Raises:
-        UsageError: for patterns, layers or ties that cannot be used.
+        UsageError: for patterns, layers, ties or choices that cannot be used.
     """
 
     def __init__(
@@ -87,6 +87,9 @@ class DecomposedModel(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_choice("leak", leak, get_args(Leak))
+        check_choice("init", init, get_args(Init))
+        check_choice("tied_updates", tied_updates, get_args(TiedUpdates))
         self.target = target.requires_grad_(False).eval()
         self.leak, self.use_delta, self.init, self.seed = leak, use_delta, init, seed
         self.ties, self.tied_updates = dict(ties or {}), tied_updates

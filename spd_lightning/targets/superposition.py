@@ -60,7 +60,7 @@ class ToyModelOfSuperposition(nn.Module):
             self.linear2.weight.data = self.linear1.weight.data.T
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._tie()  # as moving does, copying and unpickling give every parameter a storage of its own
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -32,6 +32,12 @@ def test_clean_pass_is_the_target_with_the_input_of_every_site(make_model, x):
     assert not clean.output.requires_grad
 
 
+def test_clean_pass_has_no_gradient_even_if_the_input_has(make_model, x):
+    clean = make_model().clean(x.requires_grad_())
+    assert not clean.output.requires_grad
+    assert not clean.site_inputs["linear2"].requires_grad
+
+
 @pytest.mark.parametrize("leak", ["one_sided", "linear"])
 @pytest.mark.parametrize("ci_fn", [GateMLP, SharedMLP])
 def test_importances_come_from_clean_inputs(make_model, x, leak, ci_fn):

@@ -1,0 +1,167 @@
+"""The report at the end."""
+
+import json
+
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks import AblationCheck, ComponentActivity, FinalReport, MechanismRecovery
+from callbacks.report_table import report_table, verdict
+from spd_lightning import StochasticDecomposition
+from tests.callbacks.perfect import Rows, Unprobed
+from tests.methods.tiny import OwnNetwork, expected_notices, features, fit, make_trainer, toy
+
+
+def _scores(site="a", mechanisms=3, alive=3, loose=0, strict=4, kind="identity"):
+    return {
+        f"recovery/{site}/mechanisms": float(mechanisms),
+        f"recovery/{site}/{kind}_error_0.1": float(strict),
+        f"recovery/{site}/{kind}_error_0.2": float(loose),
+        f"alive/{site}": float(alive),
+    }
+
+
+def _scoring():
+    return [ComponentActivity(0.2), AblationCheck(adversary_steps=3), MechanismRecovery(chance_draws=1), FinalReport()]
+
+
+def test_recovered_means_no_contradiction_at_the_loosest_tolerance():
+    assert verdict(_scores(), ["a"]) == "Recovered: the known mechanisms of all 1 sites were found."
+    both = _scores() | _scores("b", kind="dense")
+    assert verdict(both, ["a", "b"]) == "Recovered: the known mechanisms of all 2 sites were found."
+
+
+@pytest.mark.parametrize(
+    "change", [{"loose": 1}, {"alive": 2}, {"alive": 4}, {"mechanisms": 2}], ids=lambda change: next(iter(change))
+)
+def test_one_site_that_was_missed_is_named(change):
+    scores = _scores("a") | _scores("b", **change)
+
+    assert verdict(scores, ["a", "b"]) == "Not recovered: b (1 of 2 sites were found)."
+
+
+def test_the_strictest_tolerance_does_not_decide():
+    tied = {"recovery/a/mechanisms": 3.0, "recovery/a/identity_error_0.2": 0.0, "recovery/a/identity_error_0.1": 5.0}
+
+    assert verdict(tied, ["a"]).startswith("Recovered")
+
+
+def test_without_activity_the_pattern_decides():
+    scores = _scores()
+    del scores["alive/a"]
+
+    assert verdict(scores, ["a"]).startswith("Recovered")
+
+
+def test_a_target_of_unknown_mechanisms_has_no_verdict():
+    assert verdict({"alive/a": 3.0}, ["a"]) == "The target states no mechanisms, so recovery was not scored."
+
+
+def test_the_table_shows_every_score_in_its_place():
+    module = toy(sites={"linear1": 6, "linear2": 7})
+    scores = _scores("linear1", mechanisms=5, alive=6, loose=1) | {
+        "recovery/linear1/mmcs": 0.99312,
+        "recovery/linear1/chance_mmcs": 0.871,
+        "recovery/linear1/ml2r": 1.25,
+        "l0/linear1": 0.254,
+        "ablation/worst_case": 0.00123,
+        "ablation/unmasked": 4.5e-5,
+    }
+
+    lines = [line.split() for line in report_table(scores, module, {"X.threshold": 0.1}).splitlines()]
+
+    assert lines[1][:6] == ["site", "C", "mechanisms", "alive", "L0", "MMCS"]
+    assert lines[2] == ["linear1", *"6 5 6 0.25 0.993 (0.871) 1.250 identity 4 at 0.1, 1 at 0.2".split()]
+    assert lines[3] == ["linear2", "7", "-", "-", "-", "-", "-", "-", "-"]
+    assert ["all", "masks", "one,", "no", "delta", "4.50e-05"] in lines
+    assert ["worst", "case", "over", "a", "fresh", "adversary", "1.23e-03"] in lines
+    assert ["with", "X.threshold", "0.1"] in lines
+    assert lines[-1] == "Not recovered: linear1 (0 of 1 sites were found).".split()
+
+
+def test_a_table_of_nothing_measured_still_names_the_sites():
+    lines = report_table({}, toy(), {}).splitlines()
+
+    assert [line.split()[0] for line in lines[2:4]] == ["linear1", "linear2"]
+    assert "output distance" not in "\n".join(lines)
+
+
+def test_the_document_holds_scores_and_what_they_depend_on(perfect, examples, run, capsys):
+    result = run(perfect, Rows(examples), *_scoring())
+
+    document = json.loads((result.folder / "metrics.json").read_text())
+    expected = {name.removeprefix("test/"): value for name, value in result.scores.items() if name.startswith("test/")}
+    assert document["scores"] == expected
+    assert len(expected) == 2 * (2 + 6) + 6
+    assert document["settings"] == {
+        "ComponentActivity.threshold": 0.2,
+        "AblationCheck.probe": 0.75,
+        "AblationCheck.rounding_threshold": 0.1,
+        "AblationCheck.adversary_steps": 3,
+        "AblationCheck.adversary_step_size": 0.1,
+        "AblationCheck.distance": "mse",
+        "MechanismRecovery.tolerances": [0.1, 0.2],
+        "MechanismRecovery.probe": 0.75,
+    }
+    assert (document["seed"], document["steps"], document["processes"], document["device"]) == (0, 0, 1, "cpu")
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["peak_memory_mb"] > 10
+    printed = capsys.readouterr().out
+    assert "Recovered: the known mechanisms of all 2 sites were found." in printed
+    assert f"Scores, pictures and components are in {result.folder}" in printed
+    assert "AblationCheck.adversary_steps 3" in printed
+
+
+def test_a_decomposition_that_is_not_there_yet_is_not_called_recovered(examples, run, capsys):
+    module = StochasticDecomposition(toy(sites={"linear*": 3}).target, {"linear*": 3})
+
+    run(module, features(), *_scoring())
+
+    assert "Not recovered: linear1, linear2 (0 of 2 sites were found)." in capsys.readouterr().out
+
+
+def test_a_network_of_ones_own_is_reported_without_verdict(examples, run, capsys):
+    module = StochasticDecomposition(OwnNetwork(width=3), {"head": 3})
+
+    run(module, Unprobed(examples), ComponentActivity(), AblationCheck(), FinalReport())
+
+    printed = capsys.readouterr().out
+    assert "The target states no mechanisms, so recovery was not scored." in printed
+    assert "worst case over a fresh adversary" in printed
+
+
+def test_a_validation_inside_training_is_no_final_report(tmp_path, capsys):
+    fit(toy(), features(), tmp_path, callbacks=_scoring(), val_check_interval=2, limit_val_batches=None)
+
+    assert not (tmp_path / "metrics.json").exists()
+    assert "Recovered" not in capsys.readouterr().out
+
+
+def test_training_time_adds_up_over_resumed_parts(tmp_path):
+    first, second = FinalReport(), FinalReport()
+    first.load_state_dict({"trained_s": 1000.0})
+    trainer = fit(toy(), features(), tmp_path, max_steps=2, callbacks=[first])
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+
+    trainer = fit(toy(), features(), tmp_path, tmp_path / "two.ckpt", max_steps=4, callbacks=[second])
+    with expected_notices():
+        trainer.test(toy(), datamodule=features(), verbose=False)
+
+    document = json.loads((tmp_path / "metrics.json").read_text())
+    assert 1000.0 <= document["wall_time_s"] < 1100.0
+    assert document["wall_time_s"] == pytest.approx(second.state_dict()["trained_s"], abs=0.06)
+
+
+def test_hyper_parameters_and_final_scores_meet_in_tensorboard(perfect, examples, run, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
+
+    run(perfect, Rows(examples), *_scoring(), logger=logger)
+
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    final = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("final/")}
+    assert final["final/recovery/linear1/mmcs"] == pytest.approx(1)
+    assert {"final/alive/linear1", "final/ablation/worst_case", "final/recovery/linear2/identity_error_0.2"} <= set(final)
+    assert (tmp_path / "run" / "hparams.yaml").is_file()
+    assert (tmp_path / "run" / "metrics.json").is_file()

@@ -1,0 +1,130 @@
+from functools import partial
+
+import pytest
+import torch
+
+from spd_lightning.losses import Reconstruction
+from spd_lightning.losses.sources import adversary_start, masks_from_channels
+from spd_lightning.model import GateMLP
+from tests import reference
+from tests.comparison import assert_same_with_gradients
+from tests.losses import restated
+
+GATE = partial(GateMLP, hidden=[3])
+SCOPES = pytest.mark.parametrize("scope", ["shared", "per_example"])
+WIDTHS = {"linear1": 4, "linear2": 3}
+
+
+@pytest.fixture
+def step(make_model, make_step, x):
+    return make_step(make_model(ci_fn=GATE), x)
+
+
+@pytest.fixture
+def seen(step, monkeypatch):
+    """Masks of every masked pass."""
+    passes, original = [], step.model.masked
+
+    def spy(x, masks, routing=None):
+        passes.append(masks)
+        return original(x, masks, routing)
+
+    monkeypatch.setattr(step.model, "masked", spy)
+    return passes
+
+
+def _restated(loss, step):
+    """The loss at the sources that the reference's ascent finds from the same start."""
+    model, x = step.model, restated.flat(step.x)
+    generator = step.noise.generator(0)
+    subset = restated.draw_subset(loss, step, generator)
+    lower = restated.lower_of(model, restated.logits_of(model, step.x))
+    start = adversary_start(step, loss.adversary_scope, generator)
+    shapes = {name: (channels.numel() // channels.shape[-1], channels.shape[-1]) for name, channels in start.items()}
+
+    def distance(flattened, importances):
+        pieces = flattened.split([rows * width for rows, width in shapes.values()])
+        masks, deltas = {}, {}
+        for (name, shape), piece in zip(shapes.items(), pieces, strict=True):
+            source = piece.reshape(shape).expand(len(x), -1)
+            masks[name] = reference.mask(importances[name], source[:, : WIDTHS[name]])
+            deltas[name] = source[:, -1]
+        return restated.distance_of(loss, step, masks, deltas if model.use_delta else None, subset)
+
+    constants = {name: g.detach() for name, g in lower.items()}
+    flattened = torch.cat([channels.flatten() for channels in start.values()])
+    worst = reference.sign_ascent(
+        lambda source: distance(source, constants), flattened, loss.adversary_steps, loss.adversary_step_size
+    )
+    return distance(worst, lower)
+
+
+@SCOPES
+@pytest.mark.parametrize("routing", ["all", "layerwise", "subset"])
+@pytest.mark.parametrize("use_delta", [True, False])
+def test_equals_the_reference(step, scope, routing, use_delta):
+    step.model.use_delta = use_delta
+    loss = Reconstruction(
+        sources="adversarial", routing=routing, adversary_steps=3, adversary_step_size=0.2, adversary_scope=scope
+    )
+    trained = [parameter for parameter in step.model.parameters() if parameter.requires_grad]
+    assert_same_with_gradients(loss(step), _restated(loss, step), trained)
+
+
+@SCOPES
+def test_the_ascent_raises_the_distance(step, scope):
+    loss = Reconstruction(sources="adversarial", adversary_steps=10, adversary_step_size=0.1, adversary_scope=scope)
+    start = adversary_start(step, scope, step.noise.generator(0))
+    masks = masks_from_channels(step.importance, start, True)
+    before = (step.model.masked(step.x, masks) - step.clean.output).square().mean()
+    assert loss(step) > 1.05 * before
+
+
+@SCOPES
+def test_sources_stay_in_the_unit_interval(step, seen, scope):
+    loss = Reconstruction(sources="adversarial", adversary_steps=5, adversary_step_size=0.7, adversary_scope=scope)
+    loss(step)
+    assert len(seen) == 6
+    for masks in seen:
+        for name, mask in masks.items():
+            lower = step.importance[name].lower
+            assert (mask.components >= lower - 1e-12).all()
+            assert (mask.components <= 1 + 1e-12).all()
+            assert ((mask.delta >= 0) & (mask.delta <= 1)).all()
+            assert mask.delta.shape == step.x.shape[:-1]
+
+
+@pytest.mark.parametrize(("scope", "one"), [("shared", True), ("per_example", False)])
+def test_scope_decides_whether_examples_share_a_source(step, seen, scope, one):
+    Reconstruction(sources="adversarial", adversary_step_size=0.05, adversary_scope=scope)(step)
+    for name, mask in seen[-1].items():
+        lower = step.importance[name].lower
+        source = restated.flat((mask.components - lower) / (1 - lower)).detach()
+        free = (lower < 0.9).flatten(0, -2).all(0)
+        assert free.any()
+        assert torch.allclose(source[:, free], source[:1, free].expand(len(source), -1), atol=1e-9) == one
+        assert bool((mask.delta == mask.delta.flatten()[0]).all()) == one
+
+
+@SCOPES
+def test_the_ascent_leaves_no_gradient_behind(step, scope):
+    loss = Reconstruction(sources="adversarial", adversary_steps=3, adversary_scope=scope)(step)
+    assert all(parameter.grad is None for parameter in step.model.parameters())
+    loss.backward()
+    assert step.model.components["linear1"].V.grad is not None
+    assert all(parameter.grad is None for parameter in step.model.target.parameters())
+
+
+def test_an_attack_works_where_gradients_are_off(step):
+    loss = Reconstruction(sources="adversarial", adversary_steps=5, adversary_step_size=0.2)
+    with torch.no_grad():
+        value = loss(step)
+    torch.testing.assert_close(value, loss(step).detach())
+
+
+@SCOPES
+def test_a_single_example_without_a_batch_dimension(make_model, make_step, scope):
+    model = make_model(ci_fn=GATE)
+    loss = Reconstruction(sources="adversarial", adversary_scope=scope)
+    row = torch.rand(5, dtype=torch.float64)
+    assert torch.isfinite(loss(make_step(model, row)))

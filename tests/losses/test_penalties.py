@@ -1,0 +1,92 @@
+import pytest
+import torch
+
+from spd_lightning import UsageError
+from spd_lightning.losses import Faithfulness, ImportanceMinimality
+from tests import reference
+from tests.comparison import assert_same_with_gradients
+
+
+def _sites(model):
+    return [(parts.site.weight, parts.V, parts.U) for parts in model.components.values()]
+
+
+@pytest.mark.parametrize("ties", [None, {"linear2": "linear1"}])
+@pytest.mark.parametrize("updates", ["once", "twice"])
+def test_faithfulness_equals_the_reference(make_model, make_step, ties, updates):
+    model = make_model(sites={"linear*": 4}, ties=ties, tied_updates=updates)
+    loss = Faithfulness()(make_step(model, torch.rand(2, 5, dtype=torch.float64)))
+    assert_same_with_gradients(loss, reference.faithfulness(_sites(model)), model.components.parameters())
+
+
+def test_faithfulness_counts_decomposed_weights_only(make_model, make_step):
+    model = make_model(sites={"linear1": 3})
+    with torch.no_grad():
+        model.components["linear1"].V.zero_()
+    loss = Faithfulness()(make_step(model, torch.rand(2, 5, dtype=torch.float64)))
+    torch.testing.assert_close(loss, model.target.linear1.weight.square().sum() / 10)
+
+
+@pytest.mark.parametrize("p", [0.7, 1.0, 2.0])
+def test_importance_minimality_equals_the_reference(make_model, make_step, x, p):
+    model = make_model()
+    step = make_step(model, x)
+    uppers = []
+    for name, a in step.clean.site_inputs.items():
+        gate = model.ci_fns[name]
+        inner = a.reshape(-1, a.shape[-1]) @ model.components[name].V
+        logits = reference.gate_mlp(inner, list(gate.weights), list(gate.biases))
+        uppers.append(reference.elementwise(reference.upper, reference.upper_backward, logits))
+    expected = reference.importance_minimality(uppers, p)
+    assert_same_with_gradients(ImportanceMinimality(p=p)(step), expected, _trained(model))
+
+
+def _trained(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def test_the_exponent_moves_inside_its_window(make_model, make_step, x):
+    loss = ImportanceMinimality(p=2.0, p_final=1.0, anneal_start=0.25, anneal_end=0.75)
+    assert [loss.exponent(at) for at in (0, 0.25, 0.5, 0.75, 1)] == [2, 2, 1.5, 1, 1]
+    model = make_model()
+    at_end = loss(make_step(model, x, progress=1.0))
+    torch.testing.assert_close(at_end, ImportanceMinimality(p=1.0)(make_step(model, x)))
+
+
+def test_without_a_final_value_the_exponent_stays(make_model):
+    assert [ImportanceMinimality(p=2.0).exponent(at) for at in (0, 0.5, 1)] == [2, 2, 2]
+
+
+def test_the_penalty_does_not_grow_with_the_batch(make_model, make_step, x):
+    model = make_model()
+    once = ImportanceMinimality()(make_step(model, x))
+    torch.testing.assert_close(ImportanceMinimality()(make_step(model, torch.cat([x, x]))), once)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [Faithfulness, ImportanceMinimality])
+def test_coefficients_that_cannot_be(kind, value):
+    with pytest.raises(UsageError, match=f"coefficient must be a finite number at least 0, got {value}"):
+        kind(coefficient=value)
+
+
+def test_a_coefficient_of_zero_is_allowed():
+    assert Faithfulness(coefficient=0).coefficient == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"p": 0.0}, "p must be a finite number above 0, got 0.0"),
+        ({"p": -1.0}, "p must be a finite number above 0, got -1.0"),
+        ({"p": float("nan")}, "p must be a finite number above 0, got nan"),
+        ({"p_final": 0.0}, "p_final must be a finite number above 0, got 0.0"),
+        ({"eps": -1e-3}, "eps must be a finite number at least 0, got -0.001"),
+        ({"anneal_start": 0.8, "anneal_end": 0.2}, "must satisfy 0 <= start <= end <= 1, got 0.8, 0.2"),
+        ({"anneal_end": 1.5}, "must satisfy 0 <= start <= end <= 1, got 0.0, 1.5"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, message):
+    with pytest.raises(UsageError) as error:
+        ImportanceMinimality(**arguments)
+    assert message in str(error.value)
