@@ -9,7 +9,7 @@ from callbacks.evaluation import EvaluationCallback, log_scores, probe_importanc
 from callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import ablation_bars, ablation_matrix
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
+from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Reconstruction, Step
 from spd_lightning.methods import Decomposition
@@ -67,6 +67,7 @@ class AblationCheck(EvaluationCallback):
         """Fresh means per regime."""
         regimes = [*self._reconstructions, "rounded", "zero"]
         self._means = {name: MeanMetric().to(module.device) for name in regimes}
+        self._l0 = MeanMetric().to(module.device)
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Compare one batch under every regime."""
@@ -75,13 +76,17 @@ class AblationCheck(EvaluationCallback):
             scores[name] = distance(self.distance, module.model.masked(step.x, masks), step.clean.output)
         for name, score in scores.items():
             self._means[name].update(score, weight=step.clean.output.numel())
+        counts = [active_counts(ci.lower, self.rounding_threshold) for ci in step.importance.values()]
+        self._l0.update(torch.stack(counts).sum(0).float())
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Log and draw the distances; draw single ablations where there are probes."""
         scores = {name: mean.compute().item() for name, mean in self._means.items()}
         log_scores(module, f"{stage}/ablation", scores)
+        # either number alone is easy to make small
+        metric = f"{self.distance}, at L0 {self._l0.compute().item():.2f} over all sites"
         if trainer.is_global_zero:
-            publish_figure(trainer, f"{stage}/ablation_distances", ablation_bars(scores, metric=self.distance))
+            publish_figure(trainer, f"{stage}/ablation_distances", ablation_bars(scores, metric=metric))
         if hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
             self._draw_single_ablations(trainer, module, stage)
 

@@ -6,7 +6,9 @@ from callbacks.publishing import tensorboard
 
 _LAYOUT = {
     "Objective": {
-        "loss terms": ["Multiline", [r"train/(?!lr|loss).*"]],
+        "reconstruction": ["Multiline", [r"train/(?!lr|loss|faithfulness|importance).*"]],
+        "faithfulness": ["Multiline", [r"train/faithfulness.*"]],
+        "importance": ["Multiline", [r"train/importance.*"]],
         "total": ["Multiline", ["train/loss"]],
         "learning rate": ["Multiline", ["train/lr"]],
     },

@@ -26,6 +26,8 @@ class FinalReport(Callback):
 
     def __init__(self) -> None:
         self._trained_s = 0.0
+        self._steps = 0
+        self._built = time.monotonic()  # no callback is called before the target is trained
         self._began: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -37,9 +39,13 @@ class FinalReport(Callback):
         self._trained_s = state_dict.get("trained_s", 0.0)
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
-        """Start the clock before the target is trained."""
+        """Start the clock; what happened since this callback was built counts, above all training the target."""
         if stage == "fit":
-            self._began = time.monotonic()
+            self._began, self._built = self._built, time.monotonic()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Decomposition, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+        """Remember how long the restored decomposition was trained; only ``fit`` restores the trainer's own count."""
+        self._steps = checkpoint["global_step"]
 
     def on_fit_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
         """Stop the clock."""
@@ -79,7 +85,7 @@ class FinalReport(Callback):
             "scores": scores,
             "settings": _settings(trainer),
             "seed": module.seed,
-            "steps": trainer.global_step,
+            "steps": max(trainer.global_step, self._steps),
             "wall_time_s": round(self._elapsed(), 1),
             "peak_memory_mb": round(usage / (1024 if sys.platform != "darwin" else 1024**2), 1),
             "processes": trainer.world_size,
@@ -98,7 +104,8 @@ class FinalReport(Callback):
         if logger is not None:
             wanted = ("mmcs", "ml2r", "error_0.2", "worst_case", "unmasked", "alive", "l0")
             final = {f"final/{name}": score for name, score in scores.items() if any(part in name for part in wanted)}
-            logger.log_hyperparams(dict(module.hparams), final)
+            settings = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
+            logger.log_hyperparams(settings, final)
             logger.save()
 
 

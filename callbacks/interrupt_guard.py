@@ -20,8 +20,12 @@ class InterruptGuard(Callback):
         self.interrupted = False
         self._before: Any = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C, where the process lets us."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C, where the process lets us.
+
+        Not earlier: Lightning notes the handlers just before and puts them back if the run fails.
+        """
+        self.interrupted = False
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._note)
 

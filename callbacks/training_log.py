@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch.optim import Optimizer
 
 from spd_lightning.errors import UsageError
 from spd_lightning.methods import Decomposition
@@ -26,6 +27,11 @@ class TrainingLog(Callback):
             raise UsageError(f"TrainingLog: every_n_steps must be at least 1, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self._written = 0
+        self._lr = 0.0
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Decomposition, optimizer: Optimizer) -> None:  # type: ignore[override]
+        """Keep the rate that the update uses; when the batch ends the scheduler has moved on."""
+        self._lr = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Decomposition, outputs: Any, batch: Any, batch_idx: int
@@ -38,6 +44,6 @@ class TrainingLog(Callback):
         names = ["train/loss", *(f"train/{name}" for name in outputs["terms"])]
         values = torch.stack([outputs["loss"], *outputs["terms"].values()]).tolist()  # one transfer, not one per term
         scalars = dict(zip(names, values, strict=True))
-        scalars["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        scalars["train/lr"] = self._lr
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=step)

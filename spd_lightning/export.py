@@ -79,9 +79,11 @@ def load_decomposition(
             ci_fn or _known(config["ci_fn"], _CI_FUNCTIONS, "ci_fn"),
             **{name: config[name] for name in ("leak", "use_delta", "init", "ties", "tied_updates", "seed")},
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        return _filled(model, state, config, str(folder))
+    except UsageError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"{str(Path(folder) / CONFIG_NAME)!r} is damaged ({error})") from None
-    return _filled(model, state, config, str(folder))
 
 
 def _config(model: DecomposedModel, include_target: bool) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class FeatureTraining(TargetRecipe):
         state = TargetCache().get(
             {"network": describe(network), "recipe": describe(self)}, lambda: self._train(network)
         )
-        network.load_state_dict(state)
+        load_state(network, state, "the cached target")
         for flaw in cast(FeatureNetwork, network).flaws():
             warnings.warn(f"the trained target is flawed, {flaw}; try another recipe seed", stacklevel=2)
 

@@ -124,7 +124,9 @@ def test_a_trial_run_writes_nothing(tmp_path):
     with expected_notices():
         trainer.test(toy(), datamodule=features(), verbose=False)
 
-    assert "val/ablation/worst_case" in trainer.callback_metrics or "test/ablation/worst_case" in trainer.callback_metrics
+    assert (
+        "val/ablation/worst_case" in trainer.callback_metrics or "test/ablation/worst_case" in trainer.callback_metrics
+    )
     assert _files(tmp_path) == set()
 
 
@@ -153,7 +155,9 @@ def test_the_layout_groups_the_scalars_that_are_logged(tmp_path):
     sites = ("linear1", "linear2")
     regimes = ("unmasked", "ci_masked", "rounded", "zero", "stochastic", "worst_case")
     assert shown == {
-        "loss terms": {f"train/{name}" for name in ("faithfulness", "stochastic", "layerwise", "importance")},
+        "reconstruction": {"train/stochastic", "train/layerwise"},
+        "faithfulness": {"train/faithfulness"},
+        "importance": {"train/importance"},
         "total": {"train/loss"},
         "learning rate": {"train/lr"},
         "L0 per site": {f"val/l0/{site}" for site in sites},

@@ -120,7 +120,8 @@ def test_only_represented_features_are_scored(run):
 
     for site in ("linear1", "linear2"):
         recovery = {
-            name: scores[f"test/recovery/{site}/{name}"] for name in ("mechanisms", "mmcs", "ml2r", "identity_error_0.1")
+            name: scores[f"test/recovery/{site}/{name}"]
+            for name in ("mechanisms", "mmcs", "ml2r", "identity_error_0.1")
         }
         assert recovery == pytest.approx({"mechanisms": 3, "mmcs": 1, "ml2r": 1, "identity_error_0.1": 0})
 
@@ -160,7 +161,7 @@ def test_data_without_probes_is_refused_by_what_needs_them(callback, verb, perfe
 
 @pytest.mark.parametrize("verb", ["test", "validate"])
 def test_the_worst_case_needs_gradients(verb, perfect, examples, run):
-    with pytest.raises(UsageError, match="AblationCheck needs gradients.*set trainer.inference_mode: false"):
+    with pytest.raises(UsageError, match=r"AblationCheck needs gradients.*set trainer.inference_mode: false"):
         run(perfect, Rows(examples), AblationCheck(), verb=verb, inference_mode=True)
 
 

@@ -247,12 +247,12 @@ def test_a_gradient_within_the_limit_is_left_alone(tmp_path):
 
 
 def test_clipping_by_the_trainer_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(UsageError, match="use model.optimization.clip_components and clip_ci_fns"):
+    with pytest.raises(UsageError, match=r"use model.optimization.clip_components and clip_ci_fns"):
         fit(toy(), features(), tmp_path, gradient_clip_val=1.0)
 
 
 def test_a_run_without_end_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="trainer.max_steps must be at least 1, since schedules span it, got -1"):
+    with pytest.raises(UsageError, match=r"trainer.max_steps must be at least 1, since schedules span it, got -1"):
         fit(toy(), features(), tmp_path, max_steps=-1, max_epochs=1)
 
 
