@@ -77,7 +77,8 @@ def cells(document: dict[str, Any]) -> list[str]:
     scores = document["scores"]
 
     def both(pattern: str, digits: int) -> str:
-        return " / ".join(f"{scores[pattern.format(site)]:.{digits}f}" for site in SITES)
+        values = [scores.get(pattern.format(site)) for site in SITES]  # an older run may lack a newer score
+        return " / ".join("-" if value is None else f"{value:.{digits}f}" for value in values)
 
     return [
         str(document["seed"]),
@@ -87,6 +88,7 @@ def cells(document: dict[str, Any]) -> list[str]:
         both("recovery/{}/identity_error_0.1", 0),
         both("recovery/{}/mmcs", 5),
         both("recovery/{}/ml2r", 4),
+        both("recovery/{}/ml2r_alive", 4),
         both("l0/{}", 3),
         *(
             f"{scores[f'ablation/{name}']:.1e}"
@@ -105,6 +107,7 @@ HEADER = [
     "errors at 0.1",
     "MMCS",
     "ML2R",
+    "ML2R of alive",
     "L0",
     "unmasked",
     "ci masked",

@@ -116,6 +116,7 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "tolerances",
         "probe",
         "rounding_threshold",
+        "alive_threshold",
         "adversary_steps",
         "adversary_step_size",
         "distance",

@@ -8,6 +8,8 @@ from torch import Tensor
 from callbacks.evaluation import EvaluationCallback, check_probes, log_scores, probe_importances
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import (
+    ALIVE_THRESHOLD,
+    alive_components,
     chance_mmcs,
     dense_error,
     identity_error,
@@ -25,19 +27,28 @@ class MechanismRecovery(EvaluationCallback):
 
     Per site: MMCS and ML2R over the features that the target really represents, the MMCS that random components
     would reach, and the number of importances on one-hot probes that contradict the expected pattern, identity or
-    dense.
+    dense. ML2R takes the component that points best along a column, even a dead one that wins by a hair;
+    ``ml2r_alive`` (ours) lets only components compete that are active on some probe, and is logged beside it.
 
     Args:
         probe: magnitude of the one-hot probes.
         tolerances: slacks at which contradictions are counted.
         chance_draws: random decompositions behind the chance level.
+        alive_threshold: importance on some probe above which a component counts for ``ml2r_alive``.
     """
 
-    def __init__(self, probe: float = 0.75, tolerances: Sequence[float] = (0.1, 0.2), chance_draws: int = 200) -> None:
+    def __init__(
+        self,
+        probe: float = 0.75,
+        tolerances: Sequence[float] = (0.1, 0.2),
+        chance_draws: int = 200,
+        alive_threshold: float = ALIVE_THRESHOLD,
+    ) -> None:
         super().__init__()
         if chance_draws < 1:
             raise UsageError(f"chance_draws must be at least 1, got {chance_draws}")
         self.probe, self.tolerances, self.chance_draws = probe, list(tolerances), chance_draws
+        self.alive_threshold = alive_threshold
         self._chance: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
@@ -59,7 +70,7 @@ class MechanismRecovery(EvaluationCallback):
         for name, known in target.known_mechanisms().items():
             if name in tables:
                 scores = self._pattern_scores(tables[name], known)
-                scores |= self._vector_scores(name, module.model.components[name], known)
+                scores |= self._vector_scores(name, module.model.components[name], known, tables[name])
                 log_scores(module, f"{stage}/recovery/{name}", scores)
 
     def _pattern_scores(self, table: Tensor, known: Mechanisms) -> dict[str, float]:
@@ -72,11 +83,13 @@ class MechanismRecovery(EvaluationCallback):
                 scores[f"dense_error_{tolerance}"] = dense_error(rows, known.count, tolerance)
         return scores
 
-    def _vector_scores(self, name: str, parts: Components, known: Mechanisms) -> dict[str, float]:
+    def _vector_scores(self, name: str, parts: Components, known: Mechanisms, table: Tensor) -> dict[str, float]:
         if known.axis is None:
             return {}
         read, write, weight = columns_of_features(parts, known)
+        alive = alive_components(table, self.alive_threshold).to(weight.device)
         return {
+            "ml2r_alive": l2_ratio(read[:, alive], write[alive], weight).mean().item() if alive.any() else 0.0,
             "mmcs": max_cosine_similarity(read, write, weight).mean().item(),
             "ml2r": l2_ratio(read, write, weight).mean().item(),
             "chance_mmcs": self._chance_level(name, weight, parts.n_components),
