@@ -18,7 +18,7 @@ _LAYOUT = {
     },
     "Recovery of known mechanisms": {
         "MMCS and chance": ["Multiline", [r"val/recovery/.*mmcs"]],
-        "ML2R": ["Multiline", [r"val/recovery/.*ml2r"]],
+        "ML2R": ["Multiline", [r"val/recovery/.*ml2r$"]],
         "contradictions": ["Multiline", [r"val/recovery/.*error.*"]],
     },
     "Ablation": {"distance per regime": ["Multiline", [r"val/ablation/.*"]]},
