@@ -168,7 +168,7 @@ def report(systems: list[System]) -> str:
         "Written by `make results` (`benchmarks/recovery.py`); nothing here is typed in. Values with a slash are "
         "linear1 / linear2. Distances are mean squared errors to the target's output on held-out data; the worst case "
         "is found anew for each batch by signed gradient ascent on sources shared by the batch. Wall time is that of "
-        "the whole process.",
+        "the whole process. A dash marks a score that was added after the run.",
         "",
         "Acceptance rule: at both sites identity error 0 at tolerance 0.2, exactly as many components alive as the "
         "target has mechanisms, MMCS at least 0.999, ML2R within 0.97-1.03; unmasked error at most 1e-5.",

@@ -1,6 +1,7 @@
 """Causal importances of given inputs, as a file."""
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class PredictionWriter(Callback):
         sites = {name: torch.cat([batch[name] for batch in self._batches]) for name in self._batches[0]}
         with written_whole(self.path) as aside:
             _write_table(aside, sites) if self.path.suffix == ".csv" else torch.save(sites, aside)
+        sys.stdout.write(f"Causal importances of {', '.join(sites)} are in {self.path}\n")
 
 
 def _write_table(path: Path, sites: dict[str, Tensor]) -> None:

@@ -83,6 +83,19 @@ def _recovered(scores: Mapping[str, float], site: str) -> bool:
     return bool(errors) and max(errors)[1] == 0 and alive == mechanisms
 
 
+def _unrepresented(scores: Mapping[str, float], module: Decomposition) -> list[str]:
+    """A sentence if the target lost features; recovery is scored on the others alone."""
+    total = getattr(module.target, "n_features", 0)
+    counts = [
+        int(scores[f"recovery/{site}/mechanisms"])
+        for site in module.model.site_names
+        if any(name.startswith(f"recovery/{site}/identity_error") for name in scores)
+    ]
+    if not counts or min(counts) == total:
+        return []
+    return ["", f"The target itself represents only {min(counts)} of its {total} features; the others are not scored."]
+
+
 def report_table(scores: Mapping[str, float], module: Decomposition, settings: Mapping[str, Any]) -> str:
     """Sites, ablations, thresholds and verdict.
 
@@ -106,4 +119,5 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
         parts += ["", _aligned(rows)]
     if settings:
         parts += ["", "with " + ", ".join(f"{name} {value}" for name, value in settings.items())]
+    parts += _unrepresented(scores, module)
     return "\n".join([*parts, "", verdict(scores, [name for name, _ in sites])])

@@ -82,6 +82,8 @@ def _config_of_run(args: list[str]) -> list[str]:
         flag, separator, value = argument.partition("=")
         if flag == "--ckpt_path":
             path = Path(value if separator else "".join(args[position + 1 : position + 2]))
+            if path.name != "last" and not path.is_file():
+                raise UsageError(f"checkpoint {str(path)!r} does not exist")
             config = path.parent.parent / "config.yaml"
             return [f"--config={config}"] if config.is_file() else []
     return []

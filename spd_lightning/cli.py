@@ -33,7 +33,8 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Print ``error: ...`` and exit with code 2."""
-        raise UsageError(one_line(message))
+        hint = "; name a config, for example --config tms.yaml" if "arguments are required" in message else ""
+        raise UsageError(one_line(message) + hint)
 
 
 class RunConfig(SaveConfigCallback):

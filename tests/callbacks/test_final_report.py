@@ -94,7 +94,7 @@ def test_the_document_holds_scores_and_what_they_depend_on(perfect, examples, ru
     document = json.loads((result.folder / "metrics.json").read_text())
     expected = {name.removeprefix("test/"): value for name, value in result.scores.items() if name.startswith("test/")}
     assert document["scores"] == expected
-    assert len(expected) == 2 * (2 + 6) + 6
+    assert len(expected) == 2 * (2 + 7) + 6
     assert document["settings"] == {
         "ComponentActivity.threshold": 0.2,
         "AblationCheck.probe": 0.75,
@@ -102,6 +102,7 @@ def test_the_document_holds_scores_and_what_they_depend_on(perfect, examples, ru
         "AblationCheck.adversary_steps": 3,
         "AblationCheck.adversary_step_size": 0.1,
         "AblationCheck.distance": "mse",
+        "MechanismRecovery.alive_threshold": 0.1,
         "MechanismRecovery.tolerances": [0.1, 0.2],
         "MechanismRecovery.probe": 0.75,
     }

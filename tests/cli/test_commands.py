@@ -31,6 +31,12 @@ def _assert_same(left, right):
         assert torch.equal(left[name], right[name]), name
 
 
+def _interrupt_at_step_4(run):
+    with pytest.raises(SystemExit) as stopped:
+        run("fit", "--trainer.callbacks+=tests.cli.stopper.StopAfter", "--trainer.callbacks.steps=4")
+    assert stopped.value.code == 130
+
+
 def test_fit_leaves_a_complete_run_directory(run, folder, capsys):
     cli = run("fit")
 
@@ -84,18 +90,20 @@ def test_saved_config_repeats_the_run(run, folder):
 def test_continuing_from_last_equals_never_stopping(run, folder):
     straight = run("fit", "--trainer.logger.init_args.name=straight")
 
-    # stop by time, not by a shorter max_steps: schedules span max_steps
-    run("fit", "--trainer.callbacks+=tests.cli.stopper.StopAfter", "--trainer.callbacks.steps=4")
+    # not by a shorter max_steps: schedules span it
+    _interrupt_at_step_4(run)
     resumed = run("fit", "--ckpt_path=last")
 
     assert resumed.trainer.global_step == 6
     _assert_same(_parameters(straight.model), _parameters(resumed.model))
     assert (folder / RUN / "config.resumed-1.yaml").is_file()
     assert not (folder / "runs/tiny/version_1").exists()
+    assert [path.name for path in (folder / RUN / "checkpoints").glob("last*")] == ["last.ckpt"]
+    assert torch.load(folder / LAST, weights_only=True)["global_step"] == 6
 
 
 def test_checkpoint_never_overrides_the_command_line(run):
-    run("fit", "--trainer.callbacks+=tests.cli.stopper.StopAfter", "--trainer.callbacks.steps=4")
+    _interrupt_at_step_4(run)
 
     resumed = run("fit", "--ckpt_path=last", "--model.optimization.clip_components=0.5")
 
@@ -205,7 +213,7 @@ def test_scalars_of_training_and_validation(run, folder):
 
 
 def test_divergence_names_term_and_step_and_keeps_checkpoints(run, folder, refused):
-    run("fit", "--trainer.callbacks+=tests.cli.stopper.StopAfter", "--trainer.callbacks.steps=4")
+    _interrupt_at_step_4(run)
     before = (folder / LAST).read_bytes()
 
     with pytest.raises(SystemExit) as stopped:

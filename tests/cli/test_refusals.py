@@ -152,6 +152,16 @@ def test_bad_input_table(content, folder, run, refused):
     assert BAD_INPUTS[content] in line
 
 
+def test_missing_checkpoint_without_a_config(refused):
+    line = refused("test", "--ckpt_path=runs/tiny/version_7/checkpoints/last.ckpt")
+
+    assert "last.ckpt' does not exist" in line
+
+
+def test_no_config_at_all(refused):
+    assert "--config tms.yaml" in refused("test")
+
+
 def test_checkpoint_of_other_sizes(run, refused):
     run("fit")
 
