@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
 
 from spd_lightning.files import written_whole
+
+DPI = 120
 
 
 def run_folder(trainer: Trainer) -> Path | None:
@@ -34,9 +39,17 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
         figure: the picture.
     """
     logger, folder = tensorboard(trainer), run_folder(trainer)
+    picture = _drawn(figure)  # once for both: drawing is what takes time
     if logger is not None:
-        logger.experiment.add_figure(name, figure, global_step=trainer.global_step, close=False)
+        logger.experiment.add_image(name, picture, global_step=trainer.global_step, dataformats="HWC")
     if folder is not None:
-        FigureCanvasAgg(figure)
         with written_whole(folder / "figures" / f"{name.replace('/', '_')}.png") as aside:
-            figure.savefig(aside, format="png", dpi=120)
+            imsave(aside, picture, format="png", dpi=DPI)
+
+
+def _drawn(figure: Figure) -> NDArray[np.uint8]:
+    """The figure as pixels, ``[height, width, RGB]``."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]

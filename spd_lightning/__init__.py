@@ -4,9 +4,9 @@ import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 from spd_lightning.data import SparseFeatures
 from spd_lightning.errors import UsageError
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
-from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
+from spd_lightning.methods import Optimization, Speed, StochasticDecomposition, Warmup
 from spd_lightning.model import CIFunction, DecomposedModel, GateMLP, SharedMLP, SiteMask
-from spd_lightning.targets import FeatureTraining, LoadedWeights, ToyModelOfSuperposition
+from spd_lightning.targets import FeatureTraining, LoadedWeights, ResidualMLP, ToyModelOfSuperposition
 
 __version__ = "0.1.0"
 
@@ -21,9 +21,11 @@ __all__ = [
     "Loss",
     "Optimization",
     "Reconstruction",
+    "ResidualMLP",
     "SharedMLP",
     "SiteMask",
     "SparseFeatures",
+    "Speed",
     "StochasticDecomposition",
     "ToyModelOfSuperposition",
     "UsageError",

@@ -20,6 +20,7 @@ import spd_lightning.targets  # noqa: F401 (classes can be named without their p
 from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
 from spd_lightning.errors import UsageError
 from spd_lightning.inputs import read_inputs
+from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
 
@@ -134,8 +135,9 @@ class DecompositionCLI(LightningCLI):
             raise UsageError(one_line(str(error))) from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the writer of predictions to ``predict``."""
+        """Keep the Trainer's bookkeeping off the hot path; add the writer of predictions to ``predict``."""
         trainer = super().instantiate_trainer(**kwargs)
+        LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":
             trainer.callbacks.append(callbacks.PredictionWriter(self._settings.output))  # type: ignore[attr-defined]
         return trainer

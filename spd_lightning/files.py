@@ -17,6 +17,16 @@ from torch import Tensor
 
 from spd_lightning.errors import UsageError
 
+CACHE_VARIABLE = "SPD_LIGHTNING_CACHE"
+
+
+def cache_folder() -> Path:
+    """``$SPD_LIGHTNING_CACHE``, else ``$XDG_CACHE_HOME/spd_lightning``, else ``~/.cache/spd_lightning``."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spd_lightning"
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:

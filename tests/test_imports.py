@@ -9,13 +9,14 @@ PACKAGE = Path(__file__).parent.parent / "spd_lightning"
 LEAVES = {"errors", "files", "describe", "fingerprint"}
 MAY_IMPORT = {
     "functional": set(),
+    "kernels": {"functional", *LEAVES},
     "metrics": {"functional"},
     "figures": {"functional"},
-    "model": {"functional", *LEAVES},
-    "losses": {"functional", "model", *LEAVES},
+    "model": {"functional", "kernels", *LEAVES},
+    "losses": {"functional", "kernels", "model", *LEAVES},
     "targets": {"functional", *LEAVES},
     "data": {"functional", *LEAVES},
-    "methods": {"functional", "model", "losses", "targets", *LEAVES},
+    "methods": {"functional", "kernels", "model", "losses", "targets", *LEAVES},
 }
 FRAMEWORKS = {"lightning", "pytorch_lightning", "jsonargparse", "tensorboard", "torchmetrics"}
 # a convenience of the class's own: the artefact's format belongs to a module that builds on the model
@@ -57,7 +58,7 @@ def test_a_room_imports_only_what_is_below_it(room):
         assert "callbacks" not in _foreign(path), name
 
 
-@pytest.mark.parametrize("room", ["functional", "model", "losses", "targets", "figures"])
+@pytest.mark.parametrize("room", ["functional", "kernels", "model", "losses", "targets", "figures"])
 def test_the_mathematics_knows_no_framework(room):
     for path in _files(room):
         assert not _foreign(path) & FRAMEWORKS, path

@@ -4,10 +4,18 @@ from collections.abc import Callable, Iterator
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
+from torch import Generator, Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional import keyed_generator, sparse_features
+from spd_lightning.functional import (
+    WeightedBatch,
+    keyed_generator,
+    merged_rows,
+    merged_sparse_features,
+    sparse_features,
+)
+
+Batch = Tensor | WeightedBatch
 
 
 class KeyedBatches:
@@ -20,11 +28,11 @@ class KeyedBatches:
     """
 
     def __init__(
-        self, make: Callable[[int], Tensor], start: Callable[[], int] = lambda: 0, count: int | None = None
+        self, make: Callable[[int], Batch], start: Callable[[], int] = lambda: 0, count: int | None = None
     ) -> None:
         self.make, self.start, self.count = make, start, count
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
         index = self.start()
         end = None if self.count is None else index + self.count
         while end is None or index < end:
@@ -40,7 +48,7 @@ class SizedKeyedBatches(KeyedBatches):
         count: number of batches.
     """
 
-    def __init__(self, make: Callable[[int], Tensor], count: int) -> None:
+    def __init__(self, make: Callable[[int], Batch], count: int) -> None:
         super().__init__(make, count=count)
         self.length = count
 
@@ -60,6 +68,8 @@ class SparseFeatures(LightningDataModule):
         value_min: lowest value of an active feature.
         value_max: highest value of an active feature.
         batch_size: training examples per step and process.
+        merge_empty: whether training carries one weighted row in place of all that have no active feature (ours:
+            the same expectation, fewer rows, less noise). A batch too small or too dense for it is drawn as it is.
         val_batches: number of validation and of test batches.
         val_batch_size: examples per validation or test batch and process.
         seed: seeds all batches; ``None`` takes the decomposition's seed.
@@ -78,6 +88,7 @@ class SparseFeatures(LightningDataModule):
         val_batches: int = 4,
         val_batch_size: int = 4096,
         seed: int | None = None,
+        merge_empty: bool = True,
     ) -> None:
         super().__init__()
         sizes = {"n_features": n_features, "batch_size": batch_size, "val_batches": val_batches}
@@ -91,6 +102,7 @@ class SparseFeatures(LightningDataModule):
         self.n_features, self.feature_probability, self.seed = n_features, feature_probability, seed
         self.value_min, self.value_max = value_min, value_max
         self.batch_size, self.val_batches, self.val_batch_size = batch_size, val_batches, val_batch_size
+        self.merge_empty = merge_empty
 
     def prepare_data(self) -> None:
         """Check that the target takes inputs of this width, before anything is trained or written."""
@@ -101,11 +113,21 @@ class SparseFeatures(LightningDataModule):
 
     def batch(self, purpose: str, index: int, size: int) -> Tensor:
         """Batch number ``index`` of a purpose, ``[size, n_features]``."""
+        return sparse_features(*self._distribution(size), self._generator(purpose, index))
+
+    def train_batch(self, index: int) -> Tensor | WeightedBatch:
+        """Training batch number ``index``, its empty rows merged where that is wanted and gains something."""
+        distribution = self._distribution(self.batch_size)
+        if self.merge_empty and merged_rows(*distribution[:3]):
+            return merged_sparse_features(*distribution, self._generator("train", index))
+        return self.batch("train", index, self.batch_size)
+
+    def _distribution(self, size: int) -> tuple[int, int, float, tuple[float, float]]:
+        return size, self.n_features, self.feature_probability, (self.value_min, self.value_max)
+
+    def _generator(self, purpose: str, index: int) -> Generator:
         rank = self.trainer.global_rank if self.trainer else 0
-        generator = keyed_generator(self._seed(), purpose, index, rank)
-        return sparse_features(
-            size, self.n_features, self.feature_probability, (self.value_min, self.value_max), generator
-        )
+        return keyed_generator(self._seed(), purpose, index, rank)
 
     def probes(self, magnitude: float = 0.75) -> Tensor:
         """One-hot inputs, ``[n_features, n_features]``; the paper's figures use a magnitude of 0.75."""
@@ -113,7 +135,7 @@ class SparseFeatures(LightningDataModule):
 
     def train_dataloader(self) -> KeyedBatches:
         """Endless training batches that begin at the first one not yet trained on."""
-        return KeyedBatches(lambda index: self.batch("train", index, self.batch_size), self._batches_done)
+        return KeyedBatches(self.train_batch, self._batches_done)
 
     def val_dataloader(self) -> SizedKeyedBatches:
         """The validation batches."""

@@ -2,7 +2,7 @@
 
 from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
 from spd_lightning.functional.adversary import ascend
-from spd_lightning.functional.losses import distance, faithfulness, importance_minimality, kl, mse
+from spd_lightning.functional.losses import distance, faithfulness, importance_minimality, kl, mean_over_examples, mse
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.recovery import (
     chance_mmcs,
@@ -13,13 +13,14 @@ from spd_lightning.functional.recovery import (
     max_cosine_similarity,
 )
 from spd_lightning.functional.routing import independent_subset, uniform_subset
-from spd_lightning.functional.sampling import sparse_features
+from spd_lightning.functional.sampling import WeightedBatch, merged_rows, merged_sparse_features, sparse_features
 from spd_lightning.functional.schedules import linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 
 __all__ = [
     "ALIVE_THRESHOLD",
+    "WeightedBatch",
     "active_counts",
     "alive_components",
     "ascend",
@@ -41,6 +42,9 @@ __all__ = [
     "lr_factor",
     "mask_from_source",
     "max_cosine_similarity",
+    "mean_over_examples",
+    "merged_rows",
+    "merged_sparse_features",
     "mse",
     "random_source",
     "sparse_features",

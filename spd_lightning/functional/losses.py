@@ -10,6 +10,19 @@ from torch import Tensor
 DistanceKind = Literal["mse", "kl"]
 
 
+def mean_over_examples(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over examples and positions, weighted where one row of a batch stands for many.
+
+    Args:
+        values: ``[...]``.
+        weights: ``[...]``, summing to 1; ``None`` weighs all alike.
+
+    Returns:
+        A scalar.
+    """
+    return values.mean() if weights is None else (values * weights).sum()
+
+
 def faithfulness(deltas: Iterable[Tensor]) -> Tensor:
     r"""Mean squared entry of what the components leave unexplained.
 
@@ -28,7 +41,9 @@ def faithfulness(deltas: Iterable[Tensor]) -> Tensor:
     return torch.stack([d.square().sum() for d in deltas]).sum() / sum(d.numel() for d in deltas)
 
 
-def importance_minimality(upper: Iterable[Tensor], p: float, eps: float = 1e-12) -> Tensor:
+def importance_minimality(
+    upper: Iterable[Tensor], p: float, eps: float = 1e-12, weights: Tensor | None = None
+) -> Tensor:
     r"""Sum over sites and components of :math:`g^p`, averaged over examples and positions only.
 
     Not divided by the number of sites or components (SPD paper, importance-minimality loss).
@@ -37,48 +52,54 @@ def importance_minimality(upper: Iterable[Tensor], p: float, eps: float = 1e-12)
         upper: upper-leaky importances ``[..., C]``, one tensor per site with the same leading dimensions.
         p: the exponent, above 0.
         eps: added inside the power; keeps the slope at ``g = 0`` finite when ``p < 1``.
+        weights: of the examples, see :func:`mean_over_examples`.
 
     Returns:
         A scalar.
     """
-    sums = [(g + eps).pow(p).sum(-1).mean() for g in upper]
+    sums = [mean_over_examples((g + eps).pow(p).sum(-1), weights) for g in upper]
     return torch.stack(sums).sum()
 
 
-def mse(prediction: Tensor, target: Tensor) -> Tensor:
+def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Squared error averaged over every example, position and output dimension.
 
     Args:
         prediction: ``[..., d]``.
         target: ``[..., d]``.
+        weights: of the examples, see :func:`mean_over_examples`.
 
     Returns:
         A scalar.
     """
-    return F.mse_loss(prediction, target)
+    if weights is None:
+        return F.mse_loss(prediction, target)
+    return mean_over_examples((prediction - target).square().mean(-1), weights)
 
 
-def kl(prediction: Tensor, target: Tensor) -> Tensor:
+def kl(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """``KL(softmax(target) || softmax(prediction))``, summed over the last dimension, averaged over the rest.
 
     Args:
         prediction: logits ``[..., vocabulary]``.
         target: logits ``[..., vocabulary]``.
+        weights: of the examples, see :func:`mean_over_examples`.
 
     Returns:
         A scalar, in nats.
     """
     log_q, log_p = F.log_softmax(prediction, -1), F.log_softmax(target, -1)
-    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+    return mean_over_examples((log_p.exp() * (log_p - log_q)).sum(-1), weights)
 
 
-def distance(kind: DistanceKind, prediction: Tensor, target: Tensor) -> Tensor:
+def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Distance between outputs by name: :func:`mse` or :func:`kl`.
 
     Args:
         kind: which distance.
         prediction: the masked network's output ``[..., d]``.
         target: the target's output ``[..., d]``.
+        weights: of the examples, see :func:`mean_over_examples`.
 
     Returns:
         A scalar.
@@ -87,7 +108,7 @@ def distance(kind: DistanceKind, prediction: Tensor, target: Tensor) -> Tensor:
         ValueError: if ``kind`` is unknown.
     """
     if kind == "mse":
-        return mse(prediction, target)
+        return mse(prediction, target, weights)
     if kind == "kl":
-        return kl(prediction, target)
+        return kl(prediction, target, weights)
     raise ValueError(f"distance must be 'mse' or 'kl', got {kind!r}")

@@ -1,9 +1,11 @@
 """Losses that do not run the network: faithfulness and importance minimality."""
 
+import torch
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional import faithfulness, importance_minimality, linear_anneal
+from spd_lightning.functional import faithfulness, importance_minimality, linear_anneal, mean_over_examples
+from spd_lightning.kernels import power_sums
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.step import Step
 
@@ -61,5 +63,9 @@ class ImportanceMinimality(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.importance_minimality`."""
+        p = self.exponent(step.progress)
         upper = [importance.upper for importance in step.importance.values()]
-        return importance_minimality(upper, self.exponent(step.progress), self.eps)
+        if step.compiled:
+            sums = [mean_over_examples(power_sums(g, p, self.eps), step.weights) for g in upper]
+            return torch.stack(sums).sum()
+        return importance_minimality(upper, p, self.eps, step.weights)

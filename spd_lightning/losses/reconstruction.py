@@ -1,5 +1,6 @@
 """Reconstruction losses: where the sources come from, what runs its components, how outputs are compared."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -18,7 +19,7 @@ from spd_lightning.losses.sources import (
     stochastic_masks,
 )
 from spd_lightning.losses.step import Step
-from spd_lightning.model import CausalImportance, SiteMask
+from spd_lightning.model import CausalImportance, Mask, SiteMask
 
 Routing = Literal["all", "layerwise", "subset"]
 Subset = dict[str, Tensor]
@@ -86,7 +87,7 @@ class Reconstruction(Loss):
         subset = self._subset(step, generator)
         return self._routed_distance(step, self._masks(step, subset, generator), subset)
 
-    def _masks(self, step: Step, subset: Subset | None, generator: Generator) -> dict[str, SiteMask]:
+    def _masks(self, step: Step, subset: Subset | None, generator: Generator) -> Mapping[str, Mask]:
         match self.sources:
             case "adversarial":
                 return self._adversarial_masks(step, subset, generator)
@@ -115,9 +116,9 @@ class Reconstruction(Loss):
             return uniform_subset(names, leading, generator)
         return independent_subset(names, leading, self.subset_probability, generator)
 
-    def _routed_distance(self, step: Step, masks: dict[str, SiteMask], subset: Subset | None) -> Tensor:
+    def _routed_distance(self, step: Step, masks: Mapping[str, Mask], subset: Subset | None) -> Tensor:
         together = [{name: mask} for name, mask in masks.items()] if self.routing == "layerwise" else [masks]
         distances = [
-            distance(self.distance, step.model.masked(step.x, some, subset), step.clean.output) for some in together
+            distance(self.distance, step.masked(some, subset), step.clean.output, step.weights) for some in together
         ]
         return torch.stack(distances).mean()

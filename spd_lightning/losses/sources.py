@@ -8,8 +8,9 @@ from torch import Generator, Tensor
 
 from spd_lightning.functional import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.masks import SourceKind
+from spd_lightning.functional.seeds import keyed_seed
 from spd_lightning.losses.step import Step
-from spd_lightning.model import CausalImportance, SiteMask
+from spd_lightning.model import CausalImportance, Mask, SiteMask, UniformMask
 
 Sources = Literal["uniform", "binomial", "ci", "ones", "adversarial"]
 AdversaryScope = Literal["shared", "per_example"]
@@ -52,8 +53,21 @@ def random_channels(step: Step, kind: SourceKind, generator: Generator) -> dict[
     return channels
 
 
-def stochastic_masks(step: Step, kind: SourceKind, generator: Generator) -> dict[str, SiteMask]:
+def unstored_masks(step: Step, generator: Generator) -> dict[str, UniformMask]:
+    """Uniform masks for all sites whose noise is drawn where it is used, the delta component's excepted."""
+    masks, seed = {}, generator.initial_seed()
+    for name, importance in step.importance.items():
+        lower, delta = importance.lower, None
+        if step.model.use_delta:
+            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype)
+        masks[name] = UniformMask(lower, delta, keyed_seed(seed, name), step.compiled)
+    return masks
+
+
+def stochastic_masks(step: Step, kind: SourceKind, generator: Generator) -> Mapping[str, Mask]:
     """Fresh stochastic masks for all sites, the delta component included if the model uses one."""
+    if step.fast is not None and kind == "uniform":
+        return unstored_masks(step, generator)
     importance = step.importance
     if kind == "binomial":
         importance = {

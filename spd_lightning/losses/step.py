@@ -1,13 +1,14 @@
 """What every loss of one training step shares."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.model import CausalImportance, CleanPass, DecomposedModel
+from spd_lightning.model import CausalImportance, CleanPass, DecomposedModel, FastOptions, FastPass, Mask
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Step:
         importance: causal importances per site, with gradient.
         noise: where masks and subsets are drawn from.
         progress: fraction of training done, for schedules.
+        weights: of the examples, ``[...]``, summing to 1, where one row stands for many; ``None`` weighs all alike.
+        fast: the batch's fast form; ``None`` runs everything plainly.
     """
 
     model: DecomposedModel
@@ -50,12 +53,41 @@ class Step:
     importance: dict[str, CausalImportance]
     noise: Noise
     progress: float = 0.0
+    weights: Tensor | None = None
+    fast: FastPass | None = None
 
     @classmethod
-    def of(cls, model: DecomposedModel, x: Any, noise: Noise, progress: float = 0.0) -> "Step":
-        """Run the clean pass and predict importances."""
+    def of(
+        cls, model: DecomposedModel, x: Any, noise: Noise, progress: float = 0.0, weights: Tensor | None = None
+    ) -> "Step":
+        """Run the clean pass and predict importances, plainly."""
         clean = model.clean(x)
-        return cls(model, x, clean, model.causal_importance(clean.site_inputs), noise, progress)
+        return cls(model, x, clean, model.causal_importance(clean.site_inputs), noise, progress, weights)
+
+    @classmethod
+    def fast_of(
+        cls,
+        model: DecomposedModel,
+        x: Any,
+        noise: Noise,
+        progress: float = 0.0,
+        weights: Tensor | None = None,
+        options: FastOptions = FastOptions(),  # noqa: B008 (frozen)
+    ) -> "Step":
+        """The same in its fast form."""
+        fast = FastPass(model, x, options)
+        return cls(model, x, fast.clean, fast.importance(), noise, progress, weights, fast)
+
+    def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The masked network's output on this batch, see :meth:`DecomposedModel.masked`."""
+        if self.fast is None:
+            return self.model.masked(self.x, masks, routing)
+        return self.fast.masked(masks, routing)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled kernels may be used."""
+        return self.fast is not None and self.fast.options.compiled
 
     def named(self, purpose: str) -> "Step":
         """The same step with the streams of one purpose."""

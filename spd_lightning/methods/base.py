@@ -50,6 +50,9 @@ class Decomposition(LightningModule):
         self.strict_loading = save_target
         self._prepared = False
 
+    fused = False
+    """Whether the optimiser updates all parameters in one call."""
+
     @property
     def target(self) -> nn.Module:
         """The frozen network."""
@@ -93,7 +96,7 @@ class Decomposition(LightningModule):
             raise UsageError(
                 f"trainer.max_steps must be at least 1, since schedules span it, got {self.trainer.max_steps}"
             )
-        optimizer, scheduler = self.optimization.build(self.model, self.trainer.max_steps)
+        optimizer, scheduler = self.optimization.build(self.model, self.trainer.max_steps, self.fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -117,7 +120,17 @@ class Decomposition(LightningModule):
         self.log("step", float(self.trainer.global_step))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stamp the checkpoint with its format and the target's fingerprint."""
+        """Stamp the checkpoint with its format and the target's fingerprint.
+
+        Raises:
+            UsageError: if a parameter is not finite: such a state is not worth keeping.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise UsageError(
+                    f"{name} is not finite at step {self.global_step}; this state is not saved, earlier checkpoints "
+                    "are kept; try a lower model.optimization.lr or clipping"
+                )
         checkpoint[CHECKPOINT_KEY] = {"format": CHECKPOINT_FORMAT, "target_fingerprint": fingerprint(self.target)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -46,12 +46,14 @@ class Optimization:
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"optimization.{name} must lie in [0, 1], got {getattr(self, name)}")
 
-    def build(self, model: DecomposedModel, total_steps: int) -> tuple[AdamW, LambdaLR]:
+    def build(self, model: DecomposedModel, total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
         """The optimiser, with named groups, and its schedule.
 
         Args:
             model: what is optimised.
             total_steps: number of updates that the schedule spans.
+            fused: whether all parameters are updated in one call. Parameters that share storage never are: their
+                two updates have to follow one another.
 
         Returns:
             Optimiser and scheduler, to be stepped once per update.
@@ -60,7 +62,7 @@ class Optimization:
             {"name": "components", "params": list(model.components.parameters())},
             {"name": "ci_fns", "params": list(model.ci_fns.parameters()), "lr": self.ci_fn_lr or self.lr},
         ]
-        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0)
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0, fused=fused and not model.shares_storage)
         shape = (total_steps, self.schedule, self.warmup_fraction, self.final_fraction)
         return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, *shape))
 

@@ -1,19 +1,27 @@
 """Stochastic Parameter Decomposition as a LightningModule."""
 
+import math
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from spd_lightning.errors import UsageError
+from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
-from spd_lightning.methods.base import Decomposition
+from spd_lightning.methods.base import CHECKPOINT_KEY, Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
-from spd_lightning.model import DecomposedModel, GateMLP
+from spd_lightning.methods.speed import Speed, Tables
+from spd_lightning.model import DecomposedModel, FastPass, GateMLP
 from spd_lightning.model.components import Init
 from spd_lightning.model.decomposed import CIFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
+
+STEPS_PER_TABLE_CHECK = 500
+STEPS_PER_LOOK = 50
 
 
 def paper_losses() -> dict[str, Loss]:
@@ -30,7 +38,7 @@ class StochasticDecomposition(Decomposition):
     """Trains components to sum to the target's weights and to survive random ablation of the unimportant ones.
 
     Each step runs the target once, predicts causal importances, and minimises the weighted sum of ``losses``. A batch
-    is the target's input, or a tuple or list that begins with it.
+    is the target's input, or a tuple or list that begins with it; a :class:`WeightedBatch` weighs its examples.
 
     Args:
         target: the network to take apart, an ``nn.Module``.
@@ -46,6 +54,7 @@ class StochasticDecomposition(Decomposition):
         optimization: optimiser, schedule and clipping.
         warmup: faithfulness warm-up before the first step (later library; none in the paper).
         save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
+        speed: how a training step is computed, ``fast`` or ``plain``.
         seed: seeds components, importance functions and masks. On the command line it follows ``seed_everything``.
 
     Raises:
@@ -67,6 +76,7 @@ class StochasticDecomposition(Decomposition):
         optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
         warmup: Warmup = Warmup(),  # noqa: B008 (frozen)
         save_target: bool = True,
+        speed: Speed = Speed(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
         model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
@@ -76,7 +86,14 @@ class StochasticDecomposition(Decomposition):
             raise UsageError("losses: at least one term must have a coefficient above 0")
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates = init, ties, tied_updates
+        self.speed, self.fused = speed, speed.step == "fast"
+        self.tables = Tables(speed)
         self.remember()
+
+    def on_fit_start(self) -> None:
+        """Say so if compiled kernels are missing, then warm up."""
+        self._tell(self.speed.notice())
+        super().on_fit_start()
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """One step.
@@ -85,17 +102,55 @@ class StochasticDecomposition(Decomposition):
             ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
 
         Raises:
-            UsageError: if a term is not finite; the step is not taken.
+            UsageError: if a term is not finite; the step is not taken. (Where looking would make the host wait for
+                the device, only every 50th step is looked at, and no checkpoint of such a state is written.)
         """
-        progress = self.global_step / max(self.trainer.max_steps - 1, 1)
+        if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
+            self._check_tables(batch)
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        step = self.step(
-            batch, Noise((self.seed, "train", self.global_step, micro_batch, self.global_rank), self.device), progress
-        )
+        noise = Noise((self.seed, "train", self.global_step, micro_batch, self.global_rank), self.device)
+        total, terms = self.objective(batch, noise, self.global_step / max(self.trainer.max_steps - 1, 1))
+        if self.device.type == "cpu" or self.global_step % STEPS_PER_LOOK == 0:
+            self._check_finite(total, terms)
+        return {"loss": total, "terms": terms}
+
+    def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
+
+        Args:
+            batch: as :meth:`training_step` takes it.
+            noise: where masks and subsets are drawn from.
+            progress: fraction of training done, for schedules.
+
+        Returns:
+            The sum, with gradient, and each term unweighted and detached, by name.
+        """
+        x, weights = _network_input(batch), batch.weights if isinstance(batch, WeightedBatch) else None
+        if self.fused:
+            step = Step.fast_of(self.model, x, noise, progress, weights, self.tables.options)
+        else:
+            step = Step.of(self.model, x, noise, progress, weights)
         terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
-        self._check_finite(terms)
         total = torch.stack([self._terms()[name].coefficient * term for name, term in terms.items()]).sum()
-        return {"loss": total, "terms": {name: term.detach() for name, term in terms.items()}}
+        return total, {name: term.detach() for name, term in terms.items()}
+
+    def _check_tables(self, batch: Any) -> None:
+        probe = FastPass(self.model, _network_input(batch), self.tables.options)
+        self._tell(self.tables.check(self.model, probe, at_start=self.global_step == 0))
+
+    def _tell(self, line: str | None) -> None:
+        if line is not None and self.trainer.is_global_zero:
+            tqdm.write(line, file=sys.stderr)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the node count in use, which a resumed run must go on with."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY]["table_nodes"] = self.tables.nodes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit, then go on with its node count."""
+        super().on_load_checkpoint(checkpoint)
+        self.tables.nodes = checkpoint[CHECKPOINT_KEY].get("table_nodes", self.tables.nodes)
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """Clean pass and importances of one batch, for the callbacks that look on."""
@@ -118,7 +173,9 @@ class StochasticDecomposition(Decomposition):
     def _terms(self) -> dict[str, Loss]:
         return dict(self.losses.items())  # type: ignore[arg-type]
 
-    def _check_finite(self, terms: dict[str, Tensor]) -> None:
+    def _check_finite(self, total: Tensor, terms: dict[str, Tensor]) -> None:
+        if math.isfinite(total.item()):
+            return
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise UsageError(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -16,6 +16,7 @@ from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
 from spd_lightning.model.ci_fns import CIFunction, GateMLP
 from spd_lightning.model.components import Components, Init, StorageTiedComponents, TransposedComponents
+from spd_lightning.model.masks import Mask, SiteMask
 from spd_lightning.model.site_dict import SiteDict
 from spd_lightning.model.sites import find_sites
 
@@ -24,13 +25,14 @@ CIFactory = Callable[[int, int], CIFunction]
 
 
 TiedUpdates = Literal["once", "twice"]
+Seen = TypeVar("Seen")
 
 
 class CleanPass(NamedTuple):
     """The target's own output ``[..., d]`` and the input ``[..., d_in]`` that every site received."""
 
     output: Tensor
-    site_inputs: dict[str, Tensor]
+    site_inputs: Mapping[str, Tensor]
 
 
 class CausalImportance(NamedTuple):
@@ -39,13 +41,6 @@ class CausalImportance(NamedTuple):
     logits: Tensor
     lower: Tensor
     upper: Tensor
-
-
-class SiteMask(NamedTuple):
-    """Masks of one site: ``components`` ``[..., C]`` and, where the delta component takes part, ``delta`` ``[...]``."""
-
-    components: Tensor
-    delta: Tensor | None = None
 
 
 class DecomposedModel(nn.Module):
@@ -129,6 +124,11 @@ class DecomposedModel(nn.Module):
         """Names of the sites, in the order of the target's modules."""
         return list(self.components)
 
+    @property
+    def shares_storage(self) -> bool:
+        """Whether parameters of two sites are views of the same numbers (``tied_updates: twice``)."""
+        return any(isinstance(parts, StorageTiedComponents) for parts in self.components.values())
+
     def describe_ci_fn(self) -> dict[str, Any]:
         """Class and hyper-parameters of the causal-importance functions, as plain data."""
         _, ci_fn = next(iter(self.ci_fns.items()))
@@ -167,14 +167,22 @@ class DecomposedModel(nn.Module):
         """
         seen: dict[str, Tensor] = {}
         recorders = {name: partial(self._record, seen, name) for name in self.site_names}
-        with torch.no_grad(), self._forwards(recorders):
+        with torch.no_grad(), self.patched(recorders):
             output = self.target(x)
+        if not isinstance(output, Tensor):
+            raise UsageError(f"target: forward must return one tensor, got {type(output).__name__}; wrap the network")
+        return CleanPass(output, self.check_reached(seen))
+
+    def check_reached(self, seen: Mapping[str, Seen]) -> dict[str, Seen]:
+        """What a pass recorded per site, in the order of the sites.
+
+        Raises:
+            UsageError: if the pass did not reach a site.
+        """
         missing = [name for name in self.site_names if name not in seen]
         if missing:
             raise UsageError(f"sites: the target's forward never calls {missing[0]!r}; leave it out")
-        if not isinstance(output, Tensor):
-            raise UsageError(f"target: forward must return one tensor, got {type(output).__name__}; wrap the network")
-        return CleanPass(output, {name: seen[name] for name in self.site_names})
+        return {name: seen[name] for name in self.site_names}
 
     def causal_importance(self, site_inputs: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
         """Predict how far each component may be ablated.
@@ -191,7 +199,7 @@ class DecomposedModel(nn.Module):
             importances[name] = CausalImportance(logits, lower_leaky(logits, self.leak), upper_leaky(logits))
         return importances
 
-    def masked(self, x: Any, masks: Mapping[str, SiteMask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
+    def masked(self, x: Any, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
         """Run the target with masked components in place of some layers.
 
         Args:
@@ -205,7 +213,7 @@ class DecomposedModel(nn.Module):
         """
         routing = routing or {}
         replaced = {name: partial(self._run_site, name, mask, routing.get(name)) for name, mask in masks.items()}
-        with self._forwards(replaced):
+        with self.patched(replaced):
             output: Tensor = self.target(x)
         return output
 
@@ -237,7 +245,7 @@ class DecomposedModel(nn.Module):
         layer = self.components[name].site
         return F.linear(site_input, layer.weight, layer.bias)
 
-    def _run_site(self, name: str, mask: SiteMask, routed: Tensor | None, site_input: Tensor) -> Tensor:
+    def _run_site(self, name: str, mask: Mask, routed: Tensor | None, site_input: Tensor) -> Tensor:
         parts = self.components[name]
         output: Tensor = parts(site_input, mask.components, mask.delta)
         if routed is None:
@@ -246,8 +254,8 @@ class DecomposedModel(nn.Module):
         return torch.where(routed[..., None], output, own)
 
     @contextmanager
-    def _forwards(self, replacements: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-        """Replace the forwards of some sites for the length of one call."""
+    def patched(self, replacements: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+        """Replace the forwards of some sites for the length of a ``with`` block."""
         layers = {name: self.components[name].site for name in replacements}
         before = {name: vars(layer).get("forward") for name, layer in layers.items()}
         try:

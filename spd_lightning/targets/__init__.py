@@ -2,6 +2,7 @@
 
 from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms
 from spd_lightning.targets.recipes import FeatureTraining, LoadedWeights, TargetRecipe
+from spd_lightning.targets.residual_mlp import ResidualMLP
 from spd_lightning.targets.superposition import ToyModelOfSuperposition
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "KnownMechanisms",
     "LoadedWeights",
     "Mechanisms",
+    "ResidualMLP",
     "TargetRecipe",
     "ToyModelOfSuperposition",
 ]

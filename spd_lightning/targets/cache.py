@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import read_safetensors, written_whole
+from spd_lightning.files import CACHE_VARIABLE, cache_folder, read_safetensors, written_whole
 
-CACHE_VARIABLE = "SPD_LIGHTNING_CACHE"
 FORMAT = 1
-
-
-def cache_folder() -> Path:
-    """``$SPD_LIGHTNING_CACHE``, else ``$XDG_CACHE_HOME/spd_lightning``, else ``~/.cache/spd_lightning``."""
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spd_lightning"
 
 
 class TargetCache:

@@ -91,7 +91,7 @@ def test_every_setting_changes_the_result(changed, cache, monkeypatch):
 
 def test_a_flawed_target_is_named_by_feature():
     with pytest.warns(UserWarning, match="flawed") as caught:
-        FeatureTraining(steps=1, batch_size=4).prepare(ToyModelOfSuperposition(2, 1, zero_bias=True))
+        FeatureTraining(steps=1, batch_size=4, seed=1).prepare(ToyModelOfSuperposition(2, 1, zero_bias=True))
 
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2

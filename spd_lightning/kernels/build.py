@@ -1,0 +1,117 @@
+"""Builds the compiled kernels with the machine's C compiler, once, and loads them."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spd_lightning.files import cache_folder, written_whole
+
+SOURCE = Path(__file__).with_name("step.c")
+FLAGS = ("-O3", "-march=native", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+COMPILERS = ("cc", "gcc", "clang")
+BUILD_SECONDS = 120
+KNOWN_ANSWER = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
+"""Philox 4x32-10 of counter 0 under key 0 (Random123's published test vector)."""
+
+_INTEGER, _FLOAT, _SEED, _POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_uint64, ctypes.c_void_p
+_SIGNATURES: dict[str, list[Any]] = {
+    "philox_words": [_POINTER] * 3,
+    "uniform_rows": [_INTEGER] * 2 + [_SEED, _POINTER, ctypes.c_int],
+    "masked_forward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _POINTER, ctypes.c_int],
+    "masked_backward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED] + [_POINTER] * 3 + [ctypes.c_int],
+    "gates_forward": [_INTEGER] * 4 + [_POINTER] * 5 + [ctypes.c_int] + [_POINTER] * 5 + [ctypes.c_int],
+    "gates_backward": [_INTEGER] * 4 + [_POINTER] * 4 + [ctypes.c_int] + [_POINTER] * 12 + [ctypes.c_int],
+    "penalty_forward": [_INTEGER] * 2 + [_POINTER, _FLOAT, _FLOAT, _POINTER, ctypes.c_int],
+    "penalty_backward": [_INTEGER] * 2 + [_POINTER] * 2 + [_FLOAT, _FLOAT, _POINTER, ctypes.c_int],
+}
+
+
+class Built(NamedTuple):
+    """The loaded library, or why there is none."""
+
+    library: ctypes.CDLL | None
+    reason: str
+
+
+@cache
+def build() -> Built:
+    """Build (or find in the cache) and load the kernels.
+
+    The compiler is ``$CC`` or the first of cc, gcc, clang. The library lies in ``SPD_LIGHTNING_CACHE`` (by default
+    the user's cache folder) under a hash of source, flags, compiler and processor.
+
+    Returns:
+        The library, or the reason in words.
+    """
+    compiler = _compiler()
+    if compiler is None:
+        return Built(None, "no C compiler was found (CC, cc, gcc, clang)")
+    try:
+        library = ctypes.CDLL(str(_library(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        return Built(None, f"{compiler} could not build them ({_last_line(error)})")
+    for name, arguments in _SIGNATURES.items():
+        getattr(library, name).argtypes, getattr(library, name).restype = arguments, None
+    if not _answers(library):
+        return Built(None, f"what {compiler} built gives wrong numbers")
+    return Built(library, "")
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CC")
+    return next((found for name in ([named] if named else COMPILERS) if (found := shutil.which(name))), None)
+
+
+def _library(compiler: str) -> Path:
+    """Path of the shared library, built if it is not there; another process may do the same at the same time."""
+    path = cache_folder() / "kernels" / f"step-{_key(compiler)}.so"
+    if not path.is_file():
+        with written_whole(path) as aside:
+            _compile(compiler, aside)
+    return path
+
+
+def _compile(compiler: str, output: Path) -> None:
+    """With OpenMP where the compiler has it, otherwise on one thread."""
+    command = [compiler, *FLAGS, str(SOURCE), "-o", str(output), "-lm"]
+    try:
+        _run([*command, "-fopenmp"])
+    except subprocess.CalledProcessError:
+        _run(command)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=BUILD_SECONDS)
+
+
+def _key(compiler: str) -> str:
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False, timeout=BUILD_SECONDS).stdout
+    parts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), compiler.encode(), version, _processor().encode()]
+    return hashlib.blake2b(b"\0".join(parts), digest_size=10).hexdigest()
+
+
+def _processor() -> str:
+    """What -march=native depends on: a cache on a shared disk serves machines of several kinds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {platform.processor()} {features}"
+
+
+def _answers(library: ctypes.CDLL) -> bool:
+    zeros, out = (ctypes.c_uint32 * 4)(), (ctypes.c_uint32 * 4)()
+    library.philox_words(zeros, zeros, out)
+    return tuple(out) == KNOWN_ANSWER
+
+
+def _last_line(error: Exception) -> str:
+    text = getattr(error, "stderr", None) or str(error)
+    return text.strip().splitlines()[-1] if text.strip() else type(error).__name__

@@ -1,0 +1,84 @@
+"""Masked inner activations whose noise is drawn where it is used, and never stored."""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spd_lightning.kernels.dispatch import address, library_for, rows
+
+
+def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool) -> Tensor:
+    """The uniform numbers in [0, 1) that :func:`masked_inner` draws under a seed.
+
+    Compiled: Philox 4x32-10, numbered by row and column, so that neither threads nor vector width matter.
+    Otherwise torch's generator on the tensor's device. The two streams differ.
+
+    Args:
+        shape: ``[..., C]``.
+        seed: 63 bits.
+        like: a tensor of the wanted device and type.
+        compiled: whether compiled kernels may be used.
+
+    Returns:
+        Sources of that shape.
+    """
+    library = library_for(like, compiled)
+    if library is None:
+        generator = torch.Generator(device=like.device).manual_seed(seed)
+        return torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+    out = torch.empty(shape, dtype=like.dtype)
+    library.uniform_rows(out.numel() // shape[-1], shape[-1], seed, address(out), torch.get_num_threads())
+    return out
+
+
+def masked_inner(inner: Tensor, importance: Tensor, shift: Tensor | None, seed: int, compiled: bool = True) -> Tensor:
+    """``h (g + (1 - g) r - shift)`` with fresh uniform ``r`` (SPD paper's stochastic mask; the shift is ours).
+
+    With the delta component's mask ``s`` as shift, ``y U + s (a Wᵀ)`` is the masked sum of the components plus
+    ``s`` times what they leave unexplained: the difference ``W - (V U)ᵀ`` needs no product of its own.
+
+    Args:
+        inner: inner activations ``h``, ``[..., C]``.
+        importance: lower-leaky causal importances ``g``, ``[..., C]``.
+        shift: ``[...]``, without gradient; ``None`` for 0.
+        seed: of the noise, see :func:`row_uniforms`.
+        compiled: whether compiled kernels may be used.
+
+    Returns:
+        ``[..., C]``, with gradient to ``inner`` and ``importance``.
+    """
+    library = library_for(inner, compiled)
+    if library is None:
+        mask = importance + (1 - importance) * row_uniforms(inner.shape, seed, inner, compiled)
+        return inner * (mask if shift is None else mask - shift[..., None])
+    masked: Tensor = _MaskedInner.apply(inner, importance, shift, seed, library)  # type: ignore[no-untyped-call]
+    return masked
+
+
+class _MaskedInner(torch.autograd.Function):
+    """The compiled form; the noise is drawn again for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inner: Tensor, importance: Tensor, shift: Tensor | None, seed: int, library: ctypes.CDLL
+    ) -> Tensor:
+        h, g = rows(inner), rows(importance)
+        s = None if shift is None else shift.contiguous()
+        y = torch.empty_like(inner, memory_format=torch.contiguous_format)
+        library.masked_forward(*h.shape, address(h), address(g), address(s), seed, address(y), torch.get_num_threads())
+        ctx.save_for_backward(h, g, s)
+        ctx.seed, ctx.library = seed, library
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        h, g, s = ctx.saved_tensors
+        incoming = grad_outputs[0].contiguous()
+        dh, dg = torch.empty_like(incoming), torch.empty_like(incoming)
+        pointers = (address(incoming), address(dh), address(dg))
+        ctx.library.masked_backward(
+            *h.shape, address(h), address(g), address(s), ctx.seed, *pointers, torch.get_num_threads()
+        )
+        return dh, dg, None, None, None

@@ -1,0 +1,343 @@
+/* Compiled parts of the training step: gates read from a table, masks drawn where they are used, penalties.
+ *
+ * Matrices are float32 and row-major. Every function splits its rows over `threads`. What each one computes is
+ * written in PyTorch beside its caller; the tests hold both equal.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 16
+#define GROUP (4 * LANES)
+#define EACH_LANE for (int i = 0; i < LANES; i++)
+#define SLOPE 0.01f
+
+/* ---- elementary functions, written so that a compiler can vectorise them ---- */
+
+static inline float exp_negative(float x) { /* exp(x) for x <= 0 */
+    x = x < -87.0f ? -87.0f : x;
+    float k = rintf(x * 1.44269504f);
+    float r = (x - k * 0.693145752f) - k * 1.42860677e-6f;
+    float p = 1.0f + r * (1.0f + r * (0.5f + r * (0.166666667f + r * (0.0416666418f + r * (0.00833345205f + r * 0.00138878601f)))));
+    union { int32_t bits; float value; } power = {((int32_t)k + 127) << 23};
+    return p * power.value;
+}
+
+/* density and distribution function of the standard normal (Abramowitz and Stegun 7.1.26, error below 1.5e-7) */
+static inline void normal(float x, float *density, float *distribution) {
+    float size = fabsf(x) * 0.707106781f, bell = exp_negative(-size * size);
+    float t = 1.0f / (1.0f + 0.3275911f * size);
+    float tail = 0.5f * bell * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    *density = 0.398942280f * bell;
+    *distribution = x < 0 ? tail : 1.0f - tail;
+}
+
+/* ---- Philox 4x32-10 (Salmon et al. 2011): random words numbered by a counter ---- */
+
+static inline void philox(uint32_t *restrict c0, uint32_t *restrict c1, uint32_t *restrict c2, uint32_t *restrict c3,
+                          uint32_t k0, uint32_t k1) {
+    for (int round = 0; round < 10; round++) {
+        EACH_LANE {
+            uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
+            uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+            c1[i] = (uint32_t)p1; c3[i] = (uint32_t)p0; c0[i] = n0; c2[i] = n2;
+        }
+        k0 += 0x9E3779B9u; k1 += 0xBB67AE85u;
+    }
+}
+
+/* 64 uniforms in [0, 1): columns 64 * group ... of one row */
+static inline void uniforms(uint32_t row, uint32_t group, uint64_t seed, float *restrict out) {
+    uint32_t word[4][LANES];
+    EACH_LANE { word[0][i] = row; word[1][i] = group * LANES + i; word[2][i] = 0; word[3][i] = 0; }
+    philox(word[0], word[1], word[2], word[3], (uint32_t)seed, (uint32_t)(seed >> 32));
+    for (int w = 0; w < 4; w++) EACH_LANE out[w * LANES + i] = (word[w][i] >> 8) * 0x1p-24f;
+}
+
+void philox_words(const uint32_t *counter, const uint32_t *key, uint32_t *out) { /* for the known-answer test */
+    uint32_t word[4][LANES];
+    for (int w = 0; w < 4; w++) EACH_LANE word[w][i] = counter[w];
+    philox(word[0], word[1], word[2], word[3], key[0], key[1]);
+    for (int w = 0; w < 4; w++) out[w] = word[w][0];
+}
+
+void uniform_rows(int64_t rows, int64_t width, uint64_t seed, float *out, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        float u[GROUP];
+        for (int64_t c = 0; c < width; c += GROUP) {
+            uniforms((uint32_t)n, (uint32_t)(c / GROUP), seed, u);
+            int64_t here = width - c < GROUP ? width - c : GROUP;
+            memcpy(out + n * width + c, u, here * sizeof(float));
+        }
+    }
+}
+
+/* ---- masked inner activations: y = h (g + (1 - g) r - shift) ---- */
+
+void masked_forward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g, const float *restrict shift, uint64_t seed,
+                    float *restrict y, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        float u[GROUP], s = shift ? shift[n] : 0.0f;
+        for (int64_t c = 0; c < width; c += GROUP) {
+            uniforms((uint32_t)n, (uint32_t)(c / GROUP), seed, u);
+            int64_t at = n * width + c, here = width - c < GROUP ? width - c : GROUP;
+            for (int64_t i = 0; i < here; i++) y[at + i] = h[at + i] * (g[at + i] + (1.0f - g[at + i]) * u[i] - s);
+        }
+    }
+}
+
+void masked_backward(int64_t rows, int64_t width, const float *h, const float *g, const float *shift, uint64_t seed,
+                     const float *dy, float *restrict dh, float *restrict dg, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        float u[GROUP], s = shift ? shift[n] : 0.0f;
+        for (int64_t c = 0; c < width; c += GROUP) {
+            uniforms((uint32_t)n, (uint32_t)(c / GROUP), seed, u);
+            int64_t at = n * width + c, here = width - c < GROUP ? width - c : GROUP;
+            for (int64_t i = 0; i < here; i++) {
+                float d = dy[at + i], keep = 1.0f - u[i];
+                dh[at + i] = d * (g[at + i] + (1.0f - g[at + i]) * u[i] - s);
+                dg[at + i] = d * h[at + i] * keep;
+            }
+        }
+    }
+}
+
+/* ---- the grid of a gate table: per column, nodes at whole multiples of a spacing, so that 0 is a node ---- */
+
+static void column_ranges(int64_t rows, int64_t width, const float *h, float *low, float *high, int threads) {
+    memset(low, 0, width * sizeof(float));
+    memset(high, 0, width * sizeof(float));
+    #pragma omp parallel num_threads(threads)
+    {
+        float *lo = calloc(2 * width, sizeof(float)), *hi = lo + width;
+        #pragma omp for schedule(static) nowait
+        for (int64_t n = 0; n < rows; n++)
+            for (int64_t c = 0; c < width; c++) {
+                float x = h[n * width + c];
+                lo[c] = x < lo[c] ? x : lo[c];
+                hi[c] = x > hi[c] ? x : hi[c];
+            }
+        #pragma omp critical
+        for (int64_t c = 0; c < width; c++) {
+            low[c] = lo[c] < low[c] ? lo[c] : low[c];
+            high[c] = hi[c] > high[c] ? hi[c] : high[c];
+        }
+        free(lo);
+    }
+}
+
+/* spacing, 1 / spacing and the number of the first node, so that `nodes` nodes cover the range with a cell to spare */
+static void lay_grid(int64_t rows, int64_t width, int64_t nodes, const float *h, float *restrict spacing,
+                     float *restrict inverse, float *restrict first, int threads) {
+    column_ranges(rows, width, h, first, inverse, threads); /* lowest and highest, for a moment */
+    for (int64_t c = 0; c < width; c++) {
+        float low = first[c], size = (inverse[c] - low) / (float)(nodes - 3);
+        spacing[c] = size > 1e-30f ? size : 1.0f;
+        inverse[c] = 1.0f / spacing[c];
+        first[c] = floorf(low * inverse[c]);
+    }
+}
+
+/* ---- table of gates with one hidden layer ----
+ * w, b, o are [width, hidden] (in weights, in biases, out weights), z0 is [width]. A table is [width, nodes, 4]: value,
+ * spacing * slope, spacing^2 * curvature and an unused entry, so that the two nodes around a point are one cache line.
+ */
+
+static void table_forward(int64_t width, int64_t hidden, int64_t nodes, const float *restrict w, const float *restrict b,
+                   const float *restrict o, const float *restrict z0, const float *restrict spacing,
+                   const float *restrict first, float *restrict table, int threads) {
+    #pragma omp parallel num_threads(threads)
+    {
+        float *restrict value = malloc(3 * nodes * sizeof(float));
+        float *restrict slope = value + nodes, *restrict curve = slope + nodes;
+        #pragma omp for schedule(static)
+        for (int64_t c = 0; c < width; c++) {
+            for (int64_t j = 0; j < nodes; j++) { value[j] = z0[c]; slope[j] = 0; curve[j] = 0; }
+            for (int64_t k = 0; k < hidden; k++) {
+                float wk = w[c * hidden + k], bk = b[c * hidden + k], ok = o[c * hidden + k], ws = wk * spacing[c];
+                #pragma omp simd
+                for (int64_t j = 0; j < nodes; j++) {
+                    float x = wk * ((first[c] + (float)(int32_t)j) * spacing[c]) + bk, f, F;
+                    normal(x, &f, &F);
+                    value[j] += ok * x * F;
+                    slope[j] += ok * ws * (F + x * f);
+                    curve[j] += ok * ws * ws * (2.0f - x * x) * f;
+                }
+            }
+            for (int64_t j = 0; j < nodes; j++) {
+                float *at = table + (c * nodes + j) * 4;
+                at[0] = value[j]; at[1] = slope[j]; at[2] = curve[j]; at[3] = 0;
+            }
+        }
+        free(value);
+    }
+}
+
+static void table_backward(int64_t width, int64_t hidden, int64_t nodes, const float *restrict w, const float *restrict b,
+                    const float *restrict o, const float *restrict spacing, const float *restrict first,
+                    const float *restrict dtable, float *restrict dw, float *restrict db, float *restrict d_o,
+                    float *restrict dz0, int threads) {
+    #pragma omp parallel num_threads(threads)
+    {
+        float *restrict dvalue = malloc(3 * nodes * sizeof(float));
+        float *restrict dslope = dvalue + nodes, *restrict dcurve = dslope + nodes;
+        #pragma omp for schedule(static)
+        for (int64_t c = 0; c < width; c++) {
+            float total = 0;
+            for (int64_t j = 0; j < nodes; j++) {
+                const float *at = dtable + (c * nodes + j) * 4;
+                dvalue[j] = at[0]; dslope[j] = at[1]; dcurve[j] = at[2];
+                total += at[0];
+            }
+            dz0[c] = total;
+            for (int64_t k = 0; k < hidden; k++) {
+                float wk = w[c * hidden + k], bk = b[c * hidden + k], ok = o[c * hidden + k];
+                float s = spacing[c], ws = wk * s, gw = 0, gb = 0, go = 0;
+                #pragma omp simd reduction(+ : gw, gb, go)
+                for (int64_t j = 0; j < nodes; j++) {
+                    float at = (first[c] + (float)(int32_t)j) * s, x = wk * at + bk, f, F;
+                    normal(x, &f, &F);
+                    float g1 = F + x * f, g2 = (2.0f - x * x) * f, g3 = (x * x - 4.0f) * x * f;
+                    float dx = ok * (dvalue[j] * g1 + dslope[j] * ws * g2 + dcurve[j] * ws * ws * g3);
+                    go += dvalue[j] * x * F + dslope[j] * ws * g1 + dcurve[j] * ws * ws * g2;
+                    gb += dx;
+                    gw += dx * at + ok * s * (dslope[j] * g1 + 2.0f * dcurve[j] * ws * g2);
+                }
+                dw[c * hidden + k] = gw; db[c * hidden + k] = gb; d_o[c * hidden + k] = go;
+            }
+        }
+        free(dvalue);
+    }
+}
+
+/* ---- reading a table: quintic Hermite interpolation of the logit, cubic of its slope, and both leaky sigmoids ---- */
+
+static inline float smooth(float t) { return t * t * t * (10.0f + t * (-15.0f + 6.0f * t)); }
+static inline float rise(float t) { float u = 1.0f - t; return t * u * u * u * (1.0f + 3.0f * t); }
+static inline float bend(float t) { float u = 1.0f - t; return 0.5f * t * t * u * u * u; }
+
+/* where a point lies in its column's grid: entry of the node before it, and the fraction of the way to the next */
+static inline int32_t locate(float h, float inverse, float first, int32_t nodes, float *t) {
+    float u = h * inverse, k = floorf(u);
+    int32_t j = (int32_t)(k - first);
+    *t = u - k;
+    return 4 * (j < 0 ? 0 : (j > nodes - 2 ? nodes - 2 : j));
+}
+
+static void read_forward(int64_t rows, int64_t width, int64_t nodes, const float *restrict h, const float *restrict table,
+                   const float *restrict inverse, const float *restrict first, int linear_leak, float *restrict logits,
+                   float *restrict lower, float *restrict upper, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        #pragma omp simd
+        for (int32_t c = 0; c < (int32_t)width; c++) {
+            float t;
+            int32_t at = c * 4 * (int32_t)nodes + locate(h[n * width + c], inverse[c], first[c], (int32_t)nodes, &t);
+            float z = table[at] + (table[at + 4] - table[at]) * smooth(t) + table[at + 1] * rise(t)
+                      - table[at + 5] * rise(1.0f - t) + table[at + 2] * bend(t) + table[at + 6] * bend(1.0f - t);
+            float inside = z > 1.0f ? 1.0f : z;
+            logits[n * width + c] = z;
+            lower[n * width + c] = z <= 0.0f ? (linear_leak ? SLOPE * z : 0.0f) : inside;
+            upper[n * width + c] = z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z > 0.0f ? z : 0.0f);
+        }
+    }
+}
+
+typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
+
+/* dlogits, dlower and dupper may be null; dtable is summed per thread, then over threads in their order */
+static void read_backward(int64_t rows, int64_t width, int64_t nodes, const float *restrict h, const float *restrict table,
+                    const float *restrict inverse, const float *restrict first, int linear_leak,
+                    const float *restrict logits, const float *restrict dlogits, const float *restrict dlower,
+                    const float *restrict dupper, float *restrict dh, float *restrict dtable, float *restrict scratch,
+                    int threads) {
+    static const float nothing[GROUP];
+    const float floor_leak = linear_leak ? SLOPE : 0.0f; /* what leaks through below 0 of gradients that lower the logit */
+    int64_t size = width * nodes * 4;
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++) {
+        float *restrict mine = part ? scratch + (part - 1) * size : dtable;
+        float incoming[GROUP], place[GROUP];
+        int32_t entry[GROUP];
+        memset(mine, 0, size * sizeof(float));
+        for (int64_t n = rows * part / threads; n < rows * (part + 1) / threads; n++)
+            for (int32_t from = 0; from < (int32_t)width; from += GROUP) {
+                int32_t here = (int32_t)width - from < GROUP ? (int32_t)width - from : GROUP;
+                int64_t row = n * width + from;
+                const float *restrict to_logits = dlogits ? dlogits + row : nothing;
+                const float *restrict to_lower = dlower ? dlower + row : nothing;
+                const float *restrict to_upper = dupper ? dupper + row : nothing;
+                #pragma omp simd
+                for (int32_t i = 0; i < here; i++) {
+                    float z = logits[row + i], dl = to_lower[i], du = to_upper[i], t;
+                    float off = dl < 0.0f ? SLOPE * dl : floor_leak * dl;
+                    float dz = to_logits[i] + (z <= 0.0f ? off : (z <= 1.0f ? dl + du : SLOPE * du));
+                    int32_t c = from + i, nn = (int32_t)nodes;
+                    int32_t at = c * 4 * nn + locate(h[row + i], inverse[c], first[c], nn, &t);
+                    float d0 = table[at + 1], d1 = table[at + 5], s0 = table[at + 2], s1 = table[at + 6];
+                    float v = 1.0f - t, blend = t * t * (3.0f - 2.0f * t);
+                    dh[row + i] = dz * inverse[c] * (d0 + (d1 - d0) * blend + t * v * (s0 * v - s1 * t));
+                    incoming[i] = dz; place[i] = t; entry[i] = at;
+                }
+                for (int32_t i = 0; i < here; i++) {
+                    float t = place[i], v = 1.0f - t, dz = incoming[i], w = smooth(t);
+                    eight share = {1.0f - w, rise(t), bend(t), 0, w, -rise(v), bend(v), 0};
+                    *(eight *)(mine + entry[i]) += dz * share;
+                }
+            }
+    }
+    for (int part = 1; part < threads; part++)
+        for (int64_t e = 0; e < size; e++) dtable[e] += scratch[(part - 1) * size + e];
+}
+
+/* ---- gates of one site, from inner activations h to importances and back. grid is [3, width]: spacing, 1 / spacing, first */
+
+void gates_forward(int64_t rows, int64_t width, int64_t hidden, int64_t nodes, const float *h, const float *w, const float *b,
+                   const float *o, const float *z0, int linear_leak, float *grid, float *table, float *logits, float *lower,
+                   float *upper, int threads) {
+    float *spacing = grid, *inverse = grid + width, *first = grid + 2 * width;
+    lay_grid(rows, width, nodes, h, spacing, inverse, first, threads);
+    table_forward(width, hidden, nodes, w, b, o, z0, spacing, first, table, threads);
+    read_forward(rows, width, nodes, h, table, inverse, first, linear_leak, logits, lower, upper, threads);
+}
+
+void gates_backward(int64_t rows, int64_t width, int64_t hidden, int64_t nodes, const float *h, const float *w, const float *b,
+                    const float *o, int linear_leak, const float *grid, const float *table, const float *logits,
+                    const float *dlogits, const float *dlower, const float *dupper, float *dh, float *dtable, float *dw,
+                    float *db, float *d_o, float *dz0, int threads) {
+    const float *spacing = grid, *inverse = grid + width, *first = grid + 2 * width;
+    read_backward(rows, width, nodes, h, table, inverse, first, linear_leak, logits, dlogits, dlower, dupper, dh, dtable,
+                  dtable + width * nodes * 4, threads);
+    table_backward(width, hidden, nodes, w, b, o, spacing, first, dtable, dw, db, d_o, dz0, threads);
+}
+
+/* ---- importance penalty: sum over the columns of (g + eps)^p, per row ---- */
+
+static inline float power(float x, float p) { return p == 1.0f ? x : (p == 2.0f ? x * x : powf(x, p)); }
+
+void penalty_forward(int64_t rows, int64_t width, const float *restrict g, float p, float eps, float *restrict sums,
+                     int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        float sum = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < width; c++) sum += power(g[n * width + c] + eps, p);
+        sums[n] = sum;
+    }
+}
+
+void penalty_backward(int64_t rows, int64_t width, const float *restrict g, const float *restrict dsums, float p, float eps,
+                      float *restrict dg, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        float scale = dsums[n] * p;
+        for (int64_t c = 0; c < width; c++) {
+            float x = g[n * width + c] + eps;
+            dg[n * width + c] = scale * (p == 1.0f ? 1.0f : (p == 2.0f ? x : powf(x, p - 1.0f)));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+"""Masks of one site, as numbers or as the noise they will be drawn from."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from spd_lightning.functional.masks import mask_from_source
+from spd_lightning.kernels import masked_inner, row_uniforms
+
+
+class SiteMask(NamedTuple):
+    """Masks of one site: ``components`` ``[..., C]`` and, where the delta component takes part, ``delta`` ``[...]``."""
+
+    components: Tensor
+    delta: Tensor | None = None
+
+    def apply(self, inner: Tensor) -> Tensor:
+        """Inner activations times mask, the delta component's mask taken off: ``h (m - m_delta)``, ``[..., C]``."""
+        return inner * (self.components if self.delta is None else self.components - self.delta[..., None])
+
+
+class UniformMask(NamedTuple):
+    """A stochastic mask that is drawn where it is applied and never stored (SPD paper, equation for ``m``).
+
+    Attributes:
+        importance: lower-leaky importances ``g``, ``[..., C]``.
+        delta: the delta component's mask, ``[...]``.
+        seed: of the noise.
+        compiled: whether compiled kernels may be used.
+    """
+
+    importance: Tensor
+    delta: Tensor | None
+    seed: int
+    compiled: bool
+
+    @property
+    def components(self) -> Tensor:
+        """The masks that :meth:`apply` uses, written out, ``[..., C]``."""
+        source = row_uniforms(self.importance.shape, self.seed, self.importance, self.compiled)
+        return mask_from_source(self.importance, source)
+
+    def apply(self, inner: Tensor) -> Tensor:
+        """See :meth:`SiteMask.apply`."""
+        return masked_inner(inner, self.importance, self.delta, self.seed, self.compiled)
+
+
+Mask = SiteMask | UniformMask

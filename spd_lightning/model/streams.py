@@ -1,0 +1,68 @@
+"""Targets whose residual stream is only ever read linearly."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from spd_lightning.model.factored import Factored
+
+if TYPE_CHECKING:
+    from spd_lightning.model.decomposed import DecomposedModel
+
+
+@runtime_checkable
+class LinearStream(Protocol):
+    """A target with a residual stream that starts as ``x @ embedding`` and that layers read and write linearly.
+
+    Attributes:
+        embedding: ``[d_in, d_stream]``.
+        stream_readers: module paths of the bias-free linear layers that read the stream.
+        stream_writers: module paths of the bias-free linear layers whose output is added to it.
+    """
+
+    embedding: Tensor
+    stream_readers: tuple[str, ...]
+    stream_writers: tuple[str, ...]
+
+    def through(self, stream: Any) -> Tensor:
+        """The target from its embedded input on, using ``+`` and ``@`` on the stream alone."""
+        ...
+
+
+def folds(model: "DecomposedModel") -> frozenset[str]:
+    """Sites that write to a stream which need not be written out; none where the target offers no such stream.
+
+    Every reader and writer must be a site: an undecomposed layer would be handed a stream it cannot take.
+
+    Args:
+        model: the decomposition.
+
+    Returns:
+        Names of the writing sites.
+    """
+    target = model.target
+    if not isinstance(target, LinearStream):
+        return frozenset()
+    if not {*target.stream_readers, *target.stream_writers} <= set(model.site_names):
+        return frozenset()
+    if any(model.components[name].site.bias is not None for name in target.stream_writers):
+        return frozenset()  # a bias is no product of coefficients and directions
+    return frozenset(target.stream_writers)
+
+
+class FactoredInputs(Mapping[str, Tensor]):
+    """Site inputs ``[..., d_in]`` by name; one that is kept factored is written out when it is asked for."""
+
+    def __init__(self, inputs: Mapping[str, Tensor | Factored]) -> None:
+        self._inputs = inputs
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self._inputs[name]
+        return found.dense() if isinstance(found, Factored) else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inputs)
+
+    def __len__(self) -> int:
+        return len(self._inputs)
