@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint tensorboard results clean
+.PHONY: help demo test lint tensorboard results bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -32,6 +32,9 @@ tensorboard: $(READY)  ## look at the runs
 
 results: $(READY)  ## run seeds 0-4 of the toy model and write docs/results.md
 	$(RUN) benchmarks/recovery.py
+
+bench: $(READY)  ## measure step times, memory and time to recovery, and write docs/benchmarks
+	$(RUN) -m benchmarks
 
 clean:  ## remove the environment and caches, keep runs
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -54,7 +54,7 @@ def build() -> Built:
         return Built(None, "no C compiler was found (CC, cc, gcc, clang)")
     try:
         library = ctypes.CDLL(str(_library(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return Built(None, f"{compiler} could not build them ({_last_line(error)})")
     for name, arguments in _SIGNATURES.items():
         getattr(library, name).argtypes, getattr(library, name).restype = arguments, None
@@ -113,5 +113,6 @@ def _answers(library: ctypes.CDLL) -> bool:
 
 
 def _last_line(error: Exception) -> str:
-    text = getattr(error, "stderr", None) or str(error)
-    return text.strip().splitlines()[-1] if text.strip() else type(error).__name__
+    said = getattr(error, "stderr", None) or str(error)
+    lines = (said.decode(errors="replace") if isinstance(said, bytes) else said).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -242,7 +242,7 @@ static void read_forward(int64_t rows, int64_t width, int64_t nodes, const float
             float inside = z > 1.0f ? 1.0f : z;
             logits[n * width + c] = z;
             lower[n * width + c] = z <= 0.0f ? (linear_leak ? SLOPE * z : 0.0f) : inside;
-            upper[n * width + c] = z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z > 0.0f ? z : 0.0f);
+            upper[n * width + c] = z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z <= 0.0f ? 0.0f : z);
         }
     }
 }

@@ -169,9 +169,14 @@ class DecomposedModel(nn.Module):
         recorders = {name: partial(self._record, seen, name) for name in self.site_names}
         with torch.no_grad(), self.patched(recorders):
             output = self.target(x)
+        return CleanPass(self.check_output(output), self.check_reached(seen))
+
+    @staticmethod
+    def check_output(output: Any) -> Tensor:
+        """The target's output, or a :class:`UsageError` if it is no tensor."""
         if not isinstance(output, Tensor):
             raise UsageError(f"target: forward must return one tensor, got {type(output).__name__}; wrap the network")
-        return CleanPass(output, self.check_reached(seen))
+        return output
 
     def check_reached(self, seen: Mapping[str, Seen]) -> dict[str, Seen]:
         """What a pass recorded per site, in the order of the sites.

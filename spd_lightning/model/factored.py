@@ -1,10 +1,11 @@
 """A residual stream that is never written out: coefficients and the directions they belong to, kept apart."""
 
+import torch
 from torch import Tensor
 
 Key = tuple[object, ...]
 Products = dict[Key, tuple[Tensor, Tensor, Tensor]]
-"""Products of direction and read matrices by where those lie in memory, kept so that the places stay theirs."""
+"""Products of direction and read matrices by the identities of both, which are kept so that these stay theirs."""
 
 
 class Factored:
@@ -40,12 +41,15 @@ class Factored:
         return sum(others, first)
 
     def _product(self, directions: Tensor, read: Tensor) -> Tensor:
-        key = (*_place(directions), *_place(read))
+        key = (_identity(directions), _identity(read), torch.is_grad_enabled())
         if key not in self.products:
             self.products[key] = (directions, read, directions @ read)
         return self.products[key][2]
 
 
-def _place(matrix: Tensor) -> Key:
-    """The same for two views of the same numbers, such as a weight transposed twice."""
-    return matrix.data_ptr(), matrix.shape, matrix.stride()
+def _identity(matrix: Tensor) -> object:
+    """The same for two views of the same constants, such as a weight transposed twice.
+
+    Two parameters that share their numbers are two matrices all the same: each has a gradient of its own.
+    """
+    return id(matrix) if matrix.requires_grad else (matrix.data_ptr(), matrix.shape, matrix.stride())

@@ -62,16 +62,23 @@ class FastPass:
         self._own: dict[str, Activation] = {}
         with torch.no_grad():
             output = self._run({name: partial(self._record, name) for name in model.site_names})
-        self.clean = CleanPass(output, FactoredInputs(model.check_reached(self._inputs)))
-        self.inner = {name: self._inputs[name] @ self._V[name] for name in model.site_names}
+        self.clean = CleanPass(model.check_output(output), FactoredInputs(model.check_reached(self._inputs)))
+        self.inner = {name: self._read(name, self._inputs[name]) for name in model.site_names}
 
     def importance(self) -> dict[str, CausalImportance]:
-        """Causal importances per site, with gradient."""
-        return {name: self._importance(name) for name in self.model.site_names}
+        """Causal importances per site, with gradient; in full precision, whatever products are computed in."""
+        device = next(iter(self.inner.values())).device
+        with torch.autocast(device.type, enabled=False):
+            return {name: self._importance(name) for name in self.model.site_names}
+
+    def _read(self, name: str, site_input: Activation) -> Tensor:
+        """Inner activations, in the type of the parameters also under mixed precision."""
+        inner: Tensor = site_input @ self._V[name]
+        return inner.to(self._V[name].dtype)
 
     def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
         """See :meth:`DecomposedModel.masked`; the input is this batch."""
-        first = next(name for name in self._inputs if name in masks)
+        first = next((name for name in self._inputs if name in masks), "")
         return self._run(self._replacements(masks, routing or {}, first))
 
     def _replacements(
@@ -117,7 +124,7 @@ class FastPass:
     def _run_site(
         self, name: str, mask: Mask, routed: Tensor | None, clean: bool, site_input: Activation
     ) -> Activation:
-        inner = self.inner[name] if clean else site_input @ self._V[name]
+        inner = self.inner[name] if clean else self._read(name, site_input)
         output = self._through(name, mask.apply(inner), self._U[name])
         if mask.delta is None and routed is None:
             return self._with_bias(name, output)

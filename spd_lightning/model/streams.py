@@ -10,6 +10,8 @@ from spd_lightning.model.factored import Factored
 if TYPE_CHECKING:
     from spd_lightning.model.decomposed import DecomposedModel
 
+PAIR = ("forward", "through")
+
 
 @runtime_checkable
 class LinearStream(Protocol):
@@ -42,13 +44,19 @@ def folds(model: "DecomposedModel") -> frozenset[str]:
         Names of the writing sites.
     """
     target = model.target
-    if not isinstance(target, LinearStream):
+    if not isinstance(target, LinearStream) or _forward_is_newer(target):
         return frozenset()
     if not {*target.stream_readers, *target.stream_writers} <= set(model.site_names):
         return frozenset()
     if any(model.components[name].site.bias is not None for name in target.stream_writers):
         return frozenset()  # a bias is no product of coefficients and directions
     return frozenset(target.stream_writers)
+
+
+def _forward_is_newer(target: object) -> bool:
+    """Whether a subclass or the instance changed ``forward`` without changing ``through``."""
+    defined = [next(index for index, base in enumerate(type(target).__mro__) if name in vars(base)) for name in PAIR]
+    return "forward" in vars(target) or defined[0] < defined[1]
 
 
 class FactoredInputs(Mapping[str, Tensor]):
