@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 from spd_lightning.files import cache_folder, written_whole
 
 SOURCE = Path(__file__).with_name("step.c")
-FLAGS = ("-O3", "-march=native", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
+WISHES = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMPILERS = ("cc", "gcc", "clang")
 BUILD_SECONDS = 120
 KNOWN_ANSWER = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
@@ -52,23 +54,28 @@ def build() -> Built:
     compiler = _compiler()
     if compiler is None:
         return Built(None, "no C compiler was found (CC, cc, gcc, clang)")
+    name = " ".join(compiler)
     try:
         library = ctypes.CDLL(str(_library(compiler)))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        return Built(None, f"{compiler} could not build them ({_last_line(error)})")
-    for name, arguments in _SIGNATURES.items():
-        getattr(library, name).argtypes, getattr(library, name).restype = arguments, None
+        return Built(None, f"{name} could not build them ({_last_line(error)})")
+    for function, arguments in _SIGNATURES.items():
+        getattr(library, function).argtypes, getattr(library, function).restype = arguments, None
     if not _answers(library):
-        return Built(None, f"what {compiler} built gives wrong numbers")
+        return Built(None, f"what {name} built gives wrong numbers")
     return Built(library, "")
 
 
-def _compiler() -> str | None:
-    named = os.environ.get("CC")
-    return next((found for name in ([named] if named else COMPILERS) if (found := shutil.which(name))), None)
+def _compiler() -> list[str] | None:
+    """The command that calls the compiler: ``[/usr/bin/gcc]``, or ``[/usr/bin/ccache, gcc]`` where CC says so."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for name in named[:1] or COMPILERS:
+        if found := shutil.which(name):
+            return [found, *named[1:]]
+    return None
 
 
-def _library(compiler: str) -> Path:
+def _library(compiler: list[str]) -> Path:
     """Path of the shared library, built if it is not there; another process may do the same at the same time."""
     path = cache_folder() / "kernels" / f"step-{_key(compiler)}.so"
     if not path.is_file():
@@ -77,22 +84,24 @@ def _library(compiler: str) -> Path:
     return path
 
 
-def _compile(compiler: str, output: Path) -> None:
-    """With OpenMP where the compiler has it, otherwise on one thread."""
-    command = [compiler, *FLAGS, str(SOURCE), "-o", str(output), "-lm"]
-    try:
-        _run([*command, "-fopenmp"])
-    except subprocess.CalledProcessError:
-        _run(command)
+def _compile(compiler: list[str], output: Path) -> None:
+    """With OpenMP and for this very processor where the compiler can, otherwise with less."""
+    command = [*compiler, *FLAGS, str(SOURCE), "-o", str(output), "-lm"]
+    for extra in WISHES[:-1]:
+        try:
+            return _run([*command, *extra])
+        except subprocess.CalledProcessError:
+            continue
+    return _run([*command, *WISHES[-1]])
 
 
 def _run(command: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=BUILD_SECONDS)
 
 
-def _key(compiler: str) -> str:
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False, timeout=BUILD_SECONDS).stdout
-    parts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), compiler.encode(), version, _processor().encode()]
+def _key(compiler: list[str]) -> str:
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=False, timeout=BUILD_SECONDS).stdout
+    parts = [SOURCE.read_bytes(), repr((FLAGS, WISHES, compiler)).encode(), version, _processor().encode()]
     return hashlib.blake2b(b"\0".join(parts), digest_size=10).hexdigest()
 
 

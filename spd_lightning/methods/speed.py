@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_choice
-from spd_lightning.kernels import Gate, build, table_error
+from spd_lightning.kernels import build, table_error
 from spd_lightning.losses import check_positive
-from spd_lightning.model import DecomposedModel, FastOptions, FastPass, GateMLP
+from spd_lightning.model import FastOptions, FastPass
 
 StepKind = Literal["fast", "plain"]
 FIRST_NODES = 65
@@ -68,11 +67,10 @@ class Tables:
         """For the next step."""
         return FastOptions(self.nodes, self.speed.compile and build().library is not None)
 
-    def check(self, model: DecomposedModel, fast: FastPass, at_start: bool) -> str | None:
+    def check(self, fast: FastPass, at_start: bool) -> str | None:
         """Measure the tables of one batch; raise the node count where they exceed the tolerance.
 
         Args:
-            model: the decomposition.
             fast: the batch's fast form.
             at_start: whether a configured count that is too small is refused instead.
 
@@ -83,7 +81,7 @@ class Tables:
             UsageError: if the configured count is too small at the start.
         """
         before = self.nodes
-        while self.nodes and self._error(model, fast) > self.speed.table_tolerance:
+        while self.nodes and self._error(fast) > self.speed.table_tolerance:
             self.nodes = 2 * self.nodes - 1 if 2 * self.nodes - 1 <= MAX_NODES else 0
         if at_start and self.nodes != before and self.speed.table_nodes is not None:
             raise UsageError(
@@ -92,12 +90,7 @@ class Tables:
             )
         return "notice: no gate table is fine enough, gates are now exact" if before and not self.nodes else None
 
-    @torch.no_grad()
-    def _error(self, model: DecomposedModel, fast: FastPass) -> float:
-        errors: list[Tensor] = []
-        for name, inner in fast.inner.items():
-            ci_fn = model.ci_fns[name]
-            if isinstance(ci_fn, GateMLP) and ci_fn.hidden:
-                gate = Gate(list(ci_fn.weights), list(ci_fn.biases))
-                errors.append(table_error(inner, gate, self.nodes))
+    def _error(self, fast: FastPass) -> float:
+        gates = {name: fast.tabulated_gate(name) for name in fast.inner}
+        errors = [table_error(fast.inner[name], gate, self.nodes) for name, gate in gates.items() if gate is not None]
         return torch.stack(errors).max().item() if errors else 0.0

@@ -136,7 +136,7 @@ class StochasticDecomposition(Decomposition):
 
     def _check_tables(self, batch: Any) -> None:
         probe = FastPass(self.model, _network_input(batch), self.tables.options)
-        self._tell(self.tables.check(self.model, probe, at_start=self.global_step == 0))
+        self._tell(self.tables.check(probe, at_start=self.global_step == 0))
 
     def _tell(self, line: str | None) -> None:
         if line is not None and self.trainer.is_global_zero:

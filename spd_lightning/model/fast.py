@@ -76,6 +76,15 @@ class FastPass:
         inner: Tensor = site_input @ self._V[name]
         return inner.to(self._V[name].dtype)
 
+    def tabulated_gate(self, name: str) -> Gate | None:
+        """The gate of a site, if it is read from a table here."""
+        ci_fn, nodes, inner = self.model.ci_fns[name], self.options.nodes, self.inner[name]
+        if type(ci_fn) is not GateMLP or not ci_fn.hidden or not nodes:
+            return None
+        if not self.options.compiled and inner[..., 0].numel() < ROWS_PER_NODE * nodes:
+            return None
+        return Gate(list(ci_fn.weights), list(ci_fn.biases))
+
     def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
         """See :meth:`DecomposedModel.masked`; the input is this batch."""
         first = next((name for name in self._inputs if name in masks), "")
@@ -103,12 +112,11 @@ class FastPass:
 
     def _importance(self, name: str) -> CausalImportance:
         inner, ci_fn, leak = self.inner[name], self.model.ci_fns[name], self.model.leak
-        nodes, compiled = self.options.nodes, self.options.compiled
-        pays = compiled or inner[..., 0].numel() >= ROWS_PER_NODE * nodes
-        if type(ci_fn) is GateMLP and ci_fn.hidden and nodes and pays:
-            gate = Gate(list(ci_fn.weights), list(ci_fn.biases))
-            return CausalImportance(*tabulated_importance(inner, gate, nodes, leak, compiled))
-        logits = ci_fn(inner, self.clean.site_inputs[name])
+        gate = self.tabulated_gate(name)
+        if gate is not None:
+            return CausalImportance(*tabulated_importance(inner, gate, self.options.nodes, leak, self.options.compiled))
+        # a gate reads inner activations alone: no reason to write out a stream for it
+        logits = ci_fn(inner, inner if type(ci_fn) is GateMLP else self.clean.site_inputs[name])
         return CausalImportance(logits, lower_leaky(logits, leak), upper_leaky(logits))
 
     def _record(self, name: str, site_input: Activation) -> Activation:

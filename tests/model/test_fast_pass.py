@@ -1,0 +1,395 @@
+"""The fast form of a batch is the plain one, computed with less."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spd_lightning import UsageError
+from spd_lightning.model import DecomposedModel, FastOptions, FastPass, GateMLP, SharedMLP, SiteMask, UniformMask
+from spd_lightning.targets import ResidualMLP, ToyModelOfSuperposition
+from tests.comparison import assert_same_with_gradients
+
+EXACT = FastOptions(nodes=0, compiled=False)
+
+
+class Branches(nn.Module):
+    """Two sites read the same input; modules are named in another order than they are called in."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.left, self.right, self.free = (nn.Linear(*sizes) for sizes in ((6, 3), (5, 4), (5, 4), (4, 2)))
+
+    def forward(self, x):
+        right = self.right(x).tanh()
+        left = self.left(x)
+        return self.last(torch.cat([left * right, self.free(left)], -1))
+
+
+def _residual(layers, sites="layers.*.mlp_*"):
+    names = sites if isinstance(sites, dict) else {sites: 4}
+    return lambda **options: DecomposedModel(ResidualMLP(5, layers, d_mlp=3, d_embed=7), names, **options)
+
+
+def _superposed(**fixed):
+    return lambda **options: DecomposedModel(
+        ToyModelOfSuperposition(5, 2, n_identity_layers=2), {"linear*": 4, "hidden_layers.*": 3}, **fixed, **options
+    )
+
+
+NETWORKS = {
+    "identity layers": _superposed(),
+    "tied, one update": _superposed(ties={"linear2": "linear1"}),
+    "tied, two updates": _superposed(ties={"linear2": "linear1"}, tied_updates="twice"),
+    "residual, 1 layer": _residual(1),
+    "residual, 2 layers": _residual(2),
+    "residual, 3 layers": _residual(3),
+    "residual, no writer": _residual(2, "layers.*.mlp_in"),
+    "residual, a layer short": _residual(2, {"layers.0.mlp_*": 4, "layers.1.mlp_in": 3}),
+    "branches": lambda **options: DecomposedModel(Branches(), {"l*": 4, "right": 3}, **options),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def model(request):
+    return _double(NETWORKS[request.param]())
+
+
+def _double(model):
+    """In double precision, with all parameters random."""
+    model = model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.7 * torch.randn(parameter.shape, dtype=torch.float64))
+        for ci_fn in model.ci_fns.values():
+            bias = list(ci_fn.parameters())[-1]
+            bias.copy_(torch.linspace(-0.7, 1.7, len(bias)).reshape(bias.shape))
+    return model
+
+
+def _trained(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _rand(*shape):
+    return torch.rand(shape, dtype=torch.float64)
+
+
+def _routed(leading):
+    """Some examples, not all of them."""
+    places = torch.arange(torch.Size(leading).numel())
+    return (places[torch.randperm(len(places))] % 2 == 0).reshape(leading)
+
+
+def _masks(model, leading, delta=False):
+    return {
+        name: SiteMask(1.2 * _rand(*leading, parts.n_components), _rand(*leading) if delta else None)
+        for name, parts in model.components.items()
+    }
+
+
+def _assert_same_output(model, x, masks, routing=None):
+    assert_same_with_gradients(
+        FastPass(model, x, EXACT).masked(masks, routing), model.masked(x, masks, routing), _trained(model)
+    )
+
+
+def test_the_clean_pass_is_the_plain_one(model, x):
+    fast, plain = FastPass(model, x, EXACT).clean, model.clean(x)
+    torch.testing.assert_close(fast.output, plain.output, rtol=1e-12, atol=1e-12)
+    assert not fast.output.requires_grad
+    assert list(fast.site_inputs) == list(plain.site_inputs) == model.site_names
+    assert len(fast.site_inputs) == len(plain.site_inputs)
+    for name, site_input in plain.site_inputs.items():
+        torch.testing.assert_close(fast.site_inputs[name], site_input, rtol=1e-12, atol=1e-12)
+        assert not fast.site_inputs[name].requires_grad
+
+
+@pytest.mark.parametrize("ci_fn", [partial(GateMLP, hidden=[3]), partial(SharedMLP, hidden=[3])])
+@pytest.mark.parametrize("leak", ["one_sided", "linear"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_importances_are_the_plain_ones(network, x, ci_fn, leak):
+    model = _double(NETWORKS[network](ci_fn=ci_fn, leak=leak))
+    fast, plain = FastPass(model, x, EXACT).importance(), model.causal_importance(model.clean(x).site_inputs)
+    assert list(fast) == list(plain)
+    for field in ("logits", "lower", "upper"):
+        one, other = (
+            torch.cat([getattr(ci, field).flatten() for ci in importance.values()]) for importance in (fast, plain)
+        )
+        if field == "logits":
+            leaves = _trained(model)
+            assert_same_with_gradients(one, other, leaves)
+        else:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("routed", [False, True], ids=["everywhere", "routed"])
+@pytest.mark.parametrize("delta", [False, True], ids=["no delta", "delta"])
+def test_all_sites_masked(model, x, delta, routed):
+    leading = x.shape[:-1]
+    routing = {name: _routed(leading) for name in model.site_names} if routed else None
+    _assert_same_output(model, x, _masks(model, leading, delta), routing)
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["no delta", "delta"])
+def test_one_site_masked(model, x, delta):
+    for name, mask in _masks(model, x.shape[:-1], delta).items():
+        routing = {name: _routed(x.shape[:-1])}
+        _assert_same_output(model, x, {name: mask})
+        _assert_same_output(model, x, {name: mask}, routing)
+
+
+def test_some_sites_masked_some_of_them_routed(model, x):
+    masks = _masks(model, x.shape[:-1], delta=True)
+    names = model.site_names
+    for dropped in names:
+        if len(names) > 1:
+            some = {name: masks[name] for name in reversed(names) if name != dropped}
+            _assert_same_output(model, x, some, {next(iter(some)): _routed(x.shape[:-1])})
+
+
+def test_one_mask_for_all_examples(model, x):
+    _assert_same_output(model, x, _masks(model, ()))
+    _assert_same_output(model, x, _masks(model, (1,) * (x.dim() - 1)))
+
+
+@pytest.mark.parametrize("use_delta", [True, False], ids=["delta", "no delta"])
+@pytest.mark.parametrize("ci_fn", [GateMLP, SharedMLP])
+def test_importances_as_masks_train_gates_alike(x, ci_fn, use_delta):
+    model = _double(_residual(2)(ci_fn=ci_fn))
+    delta = _rand(*x.shape[:-1]) if use_delta else None
+    fast = FastPass(model, x, EXACT)
+    outputs = [
+        run({name: SiteMask(ci.lower, delta) for name, ci in importance.items()})
+        for run, importance in (
+            (fast.masked, fast.importance()),
+            (partial(model.masked, x), model.causal_importance(model.clean(x).site_inputs)),
+        )
+    ]
+    assert_same_with_gradients(*outputs, _trained(model))
+
+
+@pytest.mark.parametrize("use_delta", [True, False], ids=["delta", "no delta"])
+def test_noise_drawn_in_place_is_the_noise_written_out(model, x, use_delta):
+    leading = x.shape[:-1]
+    masks = {
+        name: UniformMask(mask.components.clamp(max=1), mask.delta, seed, compiled=False)
+        for seed, (name, mask) in enumerate(_masks(model, leading, use_delta).items())
+    }
+    _assert_same_output(model, x, masks)
+    written_out = {name: SiteMask(mask.components, mask.delta) for name, mask in masks.items()}
+    assert_same_with_gradients(
+        FastPass(model, x, EXACT).masked(masks), model.masked(x, written_out), model.components.parameters()
+    )
+    for name, mask in masks.items():
+        assert ((mask.components >= mask.importance) & (mask.components <= 1)).all()
+        assert not torch.equal(mask.components, mask._replace(seed=99).components), name
+
+
+def test_compiled_noise_in_single_precision():
+    model, x = _double(_residual(2)()).float(), torch.rand(40, 5)
+    masks = {
+        name: UniformMask(mask.components.float().clamp(max=1), mask.delta.float(), seed, compiled=True)
+        for seed, (name, mask) in enumerate(_masks(model, (40,), delta=True).items())
+    }
+    fast = FastPass(model, x, FastOptions(nodes=0, compiled=True)).masked(masks)
+    assert_same_with_gradients(fast, model.masked(x, masks), model.components.parameters(), 1e-4)
+
+
+def test_tables_serve_batches_that_are_large_enough(monkeypatch):
+    model, used = _double(_residual(1)()).float(), []
+    table = FastPass.importance.__globals__["tabulated_importance"]
+    monkeypatch.setitem(
+        FastPass.importance.__globals__, "tabulated_importance", lambda *given: used.append(given[2]) or table(*given)
+    )
+    for rows in (33, 34):
+        x = torch.rand(rows, 5)
+        fast, plain = (FastPass(model, x, FastOptions(nodes=nodes, compiled=False)).importance() for nodes in (17, 0))
+        for name in model.site_names:
+            torch.testing.assert_close(fast[name].logits, plain[name].logits, rtol=1e-2, atol=1e-2)
+    assert used == [17, 17]  # both sites of the larger batch, which has two examples per node
+
+
+def test_everything_on_is_the_target(model, x):
+    ones = {
+        name: SiteMask(torch.ones(*x.shape[:-1], parts.n_components), torch.ones(x.shape[:-1]))
+        for name, parts in model.components.items()
+    }
+    fast = FastPass(model, x, EXACT)
+    torch.testing.assert_close(fast.masked(ones), model.target(x), rtol=1e-9, atol=1e-9)
+    nowhere = {name: torch.zeros(x.shape[:-1], dtype=torch.bool) for name in model.site_names}
+    off = fast.masked(_masks(model, x.shape[:-1], delta=True), nowhere)
+    torch.testing.assert_close(off, model.target(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("network", ["identity layers", "residual, 2 layers"])
+def test_no_masks_is_the_target(network):
+    model, x = _double(NETWORKS[network]()), _rand(4, 5)
+    torch.testing.assert_close(FastPass(model, x, EXACT).masked({}), model.target(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("network", ["identity layers", "residual, 2 layers"])
+def test_a_pass_without_gradient_takes_none_from_the_next(network):
+    model, x = _double(NETWORKS[network]()), _rand(4, 5)
+    masks = _masks(model, (4,), delta=True)
+    fast = FastPass(model, x, EXACT)
+    with torch.no_grad():
+        fast.masked(masks)
+    assert_same_with_gradients(fast.masked(masks), model.masked(x, masks), _trained(model))
+
+
+def test_layers_tied_to_one_and_the_same_get_a_gradient_each():
+    writers = ("layers.0.mlp_out", "layers.1.mlp_out")
+    ties = dict.fromkeys(writers, "layers.0.mlp_in")
+    model = _double(_residual(3)(ties=ties, tied_updates="twice"))
+    _assert_same_output(model, _rand(4, 5), _masks(model, (4,)))
+
+
+class Calls(TorchDispatchMode):
+    """Counts matrix products and keeps the shapes of all results."""
+
+    def __init__(self):
+        super().__init__()
+        self.products, self.shapes = 0, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.products += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm)
+        if isinstance(result, torch.Tensor):
+            self.shapes.add(tuple(result.shape))
+        return result
+
+
+def _calls(function):
+    with Calls() as calls:
+        function()
+    return calls
+
+
+CHAIN = 4  # layers
+
+
+@pytest.fixture
+def chain():
+    return _double(DecomposedModel(nn.Sequential(*(nn.Linear(5, 5) for _ in range(CHAIN))), {"*": 3}))
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["no delta", "delta"])
+@pytest.mark.parametrize("index", range(CHAIN))
+def test_what_the_clean_pass_knows_is_not_multiplied_again(chain, index, delta):
+    x = _rand(8, 5)
+    fast, mask = FastPass(chain, x, EXACT), _masks(chain, (8,), delta)[str(index)]
+    # its own write matrix, then the target's weight of every layer after it
+    assert _calls(lambda: fast.masked({str(index): mask})).products == 1 + (CHAIN - 1 - index)
+    assert _calls(lambda: chain.masked(x, {str(index): mask})).products > CHAIN
+
+
+@pytest.mark.parametrize(("delta", "products"), [(False, 2), (True, 3)])
+def test_later_sites_need_no_difference_of_matrices(chain, delta, products):
+    fast, masks = FastPass(chain, _rand(8, 5), EXACT), _masks(chain, (8,), delta)
+    calls = _calls(lambda: fast.masked(masks))
+    assert calls.products == 1 + products * (CHAIN - 1)
+    assert all(shape != (5, 5) for shape in calls.shapes)
+
+
+def test_a_replaced_layer_is_not_called_itself(chain, monkeypatch):
+    used = []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda *given: used.append(given) or linear(*given))
+    fast = FastPass(chain, _rand(8, 5), EXACT)
+    fast.importance()
+    fast.masked(_masks(chain, (8,), delta=True))
+    assert used == []
+    chain.target(_rand(8, 5))
+    assert len(used) == CHAIN
+
+
+def test_a_residual_stream_is_never_written_out():
+    model, x, stream = _double(_residual(3)()), _rand(11, 5), (11, 7)
+    masks = _masks(model, (11,), delta=True)
+    routing = {name: _routed((11,)) for name in masks}
+
+    def step():
+        fast = FastPass(model, x, FastOptions(nodes=5, compiled=False))
+        fast.importance()
+        fast.masked(masks, routing).sum().backward()
+
+    assert stream not in _calls(step).shapes
+    assert stream in _calls(lambda: model.masked(x, masks)).shapes
+
+
+def test_products_of_two_matrices_are_made_once_for_all_passes():
+    model = _double(_residual(3)())
+    fast, masks = FastPass(model, _rand(11, 5), EXACT), _masks(model, (11,))
+    first, second = (_calls(lambda: fast.masked(masks)) for _ in range(2))
+    # write vectors against what later layers and the output read: 3 + 2 + 1
+    assert first.products - second.products >= 6
+
+
+def _patched(model):
+    return [name for name, module in model.target.named_modules() if "forward" in vars(module)]
+
+
+@pytest.mark.parametrize("network", ["branches", "residual, 2 layers"])
+def test_forwards_are_restored_even_when_the_target_raises(network, monkeypatch):
+    model, x = _double(NETWORKS[network]()), _rand(4, 5)
+    before = model.target(x)
+    fast = FastPass(model, x, EXACT)
+    masks = _masks(model, (4,), delta=True)
+    fast.masked(masks)
+    assert _patched(model) == []
+
+    def broken(*given):
+        raise RuntimeError("broken on purpose")
+
+    for call in (lambda: fast.masked(masks), lambda: FastPass(model, x, EXACT)):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "tanh", broken)
+            patch.setattr(torch.Tensor, "relu", broken)
+            with pytest.raises(RuntimeError, match="broken on purpose"):
+                call()
+        assert _patched(model) == []
+    assert torch.equal(model.target(x), before)
+
+
+class _Wrong(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.first, self.second, self.kind = nn.Linear(3, 3), nn.Linear(3, 3), kind
+
+    def forward(self, x):
+        if self.kind == "twice":
+            return self.second(self.first(self.first(x)))
+        return self.first(x) if self.kind == "never" else (self.second(self.first(x)), x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("twice", "sites: the target calls 'first' more than once in a forward; leave it out"),
+        ("never", "sites: the target's forward never calls 'second'; leave it out"),
+        ("tuple", "target: forward must return one tensor, got tuple; wrap the network"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused_as_plainly(kind, message):
+    model = DecomposedModel(_Wrong(kind), {"*": 2})
+    for look in (lambda: FastPass(model, torch.rand(4, 3), EXACT), lambda: model.clean(torch.rand(4, 3))):
+        with pytest.raises(UsageError) as error:
+            look()
+        assert str(error.value) == message
+    assert _patched(model) == []
+
+
+class _Doubled(ResidualMLP):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_network_that_changes_the_forward_keeps_its_own():
+    x = _rand(4, 5)
+    model = _double(DecomposedModel(_Doubled(5, 2, 3, 7), {"layers.*.mlp_*": 4}))
+    torch.testing.assert_close(FastPass(model, x, EXACT).clean.output, model.target(x))
