@@ -2,7 +2,15 @@
 
 from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
 from spd_lightning.functional.adversary import ascend
-from spd_lightning.functional.losses import distance, faithfulness, importance_minimality, kl, mean_over_examples, mse
+from spd_lightning.functional.losses import (
+    average,
+    distance,
+    faithfulness,
+    importance_minimality,
+    kl,
+    mean_over_examples,
+    mse,
+)
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.recovery import (
     chance_mmcs,
@@ -24,6 +32,7 @@ __all__ = [
     "active_counts",
     "alive_components",
     "ascend",
+    "average",
     "chance_mmcs",
     "dense_error",
     "distance",

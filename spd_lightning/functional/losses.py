@@ -1,6 +1,6 @@
 """The terms of the SPD objective (SPD paper, section 2; normalisations of the code shipped with it)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -20,7 +20,12 @@ def mean_over_examples(values: Tensor, weights: Tensor | None = None) -> Tensor:
     Returns:
         A scalar.
     """
-    return values.mean() if weights is None else (values * weights).sum()
+    return values.mean() if weights is None else torch.dot(values.flatten(), weights.flatten().to(values.dtype))
+
+
+def average(terms: Sequence[Tensor]) -> Tensor:
+    """Mean of scalars; of one, that one."""
+    return terms[0] if len(terms) == 1 else torch.stack(list(terms)).mean()
 
 
 def faithfulness(deltas: Iterable[Tensor]) -> Tensor:

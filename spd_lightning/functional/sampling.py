@@ -1,6 +1,6 @@
 """Sparse synthetic features, the input of every toy model of the SPD paper."""
 
-import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -85,15 +85,28 @@ def merged_sparse_features(
     if rows < 1:
         raise ValueError(f"a batch of {batch_size} rows of {n_features} features at {probability} has nothing to merge")
     low, high = value_range
+    device = generator.device
+    boundaries, thresholds, weights = _merging(rows, n_features, probability, str(device))
+    first = torch.bucketize(torch.rand(rows + 1, generator=generator, device=device), boundaries, right=True)
+    first[rows] = n_features
+    draw = torch.rand((2, rows + 1, n_features), generator=generator, device=device)
+    values = draw[1] if value_range == (0.0, 1.0) else low + (high - low) * draw[1]
+    return WeightedBatch(values * (draw[0] < thresholds[first]), weights.clone())
+
+
+@lru_cache(maxsize=16)
+def _merging(rows: int, n_features: int, probability: float, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """What merging needs of a distribution, once.
+
+    Returns:
+        Where a uniform number falls into the next first active feature, ``[n_features - 1]``; below which number a
+        feature is active, by the row's first active one (the last row: none), ``[n_features + 1, n_features]``; and
+        weights ``[rows + 1]``.
+    """
     empty = (1 - probability) ** n_features
-    draw = torch.rand((2, rows + 1, n_features), generator=generator, device=generator.device)
-    active = draw[0] < probability
-    # the first active feature of a row that has one: a geometric distribution, cut off and inverted
-    quantile = torch.rand(rows, generator=generator, device=generator.device, dtype=torch.float64)
-    first = (torch.log1p(-quantile * (1 - empty)) / math.log1p(-probability)).long().clamp(max=n_features - 1)
-    column = torch.arange(n_features, device=generator.device)
-    active[:rows] = (active[:rows] & (column > first[:, None])) | (column == first[:, None])
-    active[rows] = False
-    weights = torch.full((rows + 1,), (1 - empty) / rows, device=generator.device)
+    before = 1 - (1 - probability) ** torch.arange(1, n_features, dtype=torch.float64)
+    column, first = torch.arange(n_features), torch.arange(n_features + 1)[:, None]
+    thresholds = torch.where(column > first, probability, torch.where(column == first, 2.0, -1.0))
+    weights = torch.full((rows + 1,), (1 - empty) / rows)
     weights[rows] = empty
-    return WeightedBatch(torch.where(active, low + (high - low) * draw[1], 0.0), weights)
+    return (before / (1 - empty)).float().to(device), thresholds.to(device), weights.to(device)

@@ -17,6 +17,8 @@ def library_for(tensor: Tensor, compiled: bool) -> ctypes.CDLL | None:
 
 def rows(tensor: Tensor) -> Tensor:
     """The tensor as a dense matrix ``[rows, last dimension]``."""
+    if tensor.dim() == 2 and tensor.is_contiguous():
+        return tensor
     return tensor.reshape(-1, tensor.shape[-1]).contiguous()
 
 

@@ -12,7 +12,7 @@ from spd_lightning.kernels.dispatch import address, library_for, rows
 def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool) -> Tensor:
     """The uniform numbers in [0, 1) that :func:`masked_inner` draws under a seed.
 
-    Compiled: Philox 4x32-10, numbered by row and column, so that neither threads nor vector width matter.
+    Compiled: Philox 4x32-10, numbered by entry, so that neither threads nor vector width matter.
     Otherwise torch's generator on the tensor's device. The two streams differ.
 
     Args:

@@ -47,10 +47,11 @@ static inline void philox(uint32_t *restrict c0, uint32_t *restrict c1, uint32_t
     }
 }
 
-/* 64 uniforms in [0, 1): columns 64 * group ... of one row */
-static inline void uniforms(uint32_t row, uint32_t group, uint64_t seed, float *restrict out) {
+/* 64 uniforms in [0, 1): entries 64 * block ... of a matrix, row after row */
+static inline void uniforms(uint64_t block, uint64_t seed, float *restrict out) {
     uint32_t word[4][LANES];
-    EACH_LANE { word[0][i] = row; word[1][i] = group * LANES + i; word[2][i] = 0; word[3][i] = 0; }
+    uint64_t from = block * LANES;
+    EACH_LANE { word[0][i] = (uint32_t)from + i; word[1][i] = (uint32_t)(from >> 32); word[2][i] = 0; word[3][i] = 0; }
     philox(word[0], word[1], word[2], word[3], (uint32_t)seed, (uint32_t)(seed >> 32));
     for (int w = 0; w < 4; w++) EACH_LANE out[w * LANES + i] = (word[w][i] >> 8) * 0x1p-24f;
 }
@@ -63,45 +64,53 @@ void philox_words(const uint32_t *counter, const uint32_t *key, uint32_t *out) {
 }
 
 void uniform_rows(int64_t rows, int64_t width, uint64_t seed, float *out, int threads) {
+    int64_t size = rows * width;
     #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
+    for (int64_t at = 0; at < size; at += GROUP) {
         float u[GROUP];
-        for (int64_t c = 0; c < width; c += GROUP) {
-            uniforms((uint32_t)n, (uint32_t)(c / GROUP), seed, u);
-            int64_t here = width - c < GROUP ? width - c : GROUP;
-            memcpy(out + n * width + c, u, here * sizeof(float));
-        }
+        uniforms(at / GROUP, seed, u);
+        memcpy(out + at, u, (size - at < GROUP ? size - at : GROUP) * sizeof(float));
     }
 }
 
-/* ---- masked inner activations: y = h (g + (1 - g) r - shift) ---- */
+/* ---- masked inner activations: y = h (g + (1 - g) r - shift), shift per row ---- */
 
-void masked_forward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g, const float *restrict shift, uint64_t seed,
-                    float *restrict y, int threads) {
-    #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
-        float u[GROUP], s = shift ? shift[n] : 0.0f;
-        for (int64_t c = 0; c < width; c += GROUP) {
-            uniforms((uint32_t)n, (uint32_t)(c / GROUP), seed, u);
-            int64_t at = n * width + c, here = width - c < GROUP ? width - c : GROUP;
-            for (int64_t i = 0; i < here; i++) y[at + i] = h[at + i] * (g[at + i] + (1.0f - g[at + i]) * u[i] - s);
-        }
+/* the shifts of the entries from `at` on, each repeated for its row */
+static inline void spread(int64_t at, int64_t here, int64_t width, const float *shift, float *restrict out) {
+    int64_t row = at / width, left = width - at % width;
+    for (int64_t i = 0; i < here; row++, left = width) {
+        int64_t end = i + left < here ? i + left : here;
+        for (; i < end; i++) out[i] = shift[row];
     }
 }
 
-void masked_backward(int64_t rows, int64_t width, const float *h, const float *g, const float *shift, uint64_t seed,
-                     const float *dy, float *restrict dh, float *restrict dg, int threads) {
+void masked_forward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g,
+                    const float *restrict shift, uint64_t seed, float *restrict y, int threads) {
+    int64_t size = rows * width;
     #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
-        float u[GROUP], s = shift ? shift[n] : 0.0f;
-        for (int64_t c = 0; c < width; c += GROUP) {
-            uniforms((uint32_t)n, (uint32_t)(c / GROUP), seed, u);
-            int64_t at = n * width + c, here = width - c < GROUP ? width - c : GROUP;
-            for (int64_t i = 0; i < here; i++) {
-                float d = dy[at + i], keep = 1.0f - u[i];
-                dh[at + i] = d * (g[at + i] + (1.0f - g[at + i]) * u[i] - s);
-                dg[at + i] = d * h[at + i] * keep;
-            }
+    for (int64_t at = 0; at < size; at += GROUP) {
+        float u[GROUP], s[GROUP] = {0};
+        int64_t here = size - at < GROUP ? size - at : GROUP;
+        uniforms(at / GROUP, seed, u);
+        if (shift) spread(at, here, width, shift, s);
+        for (int64_t i = 0; i < here; i++) y[at + i] = h[at + i] * (g[at + i] + (1.0f - g[at + i]) * u[i] - s[i]);
+    }
+}
+
+void masked_backward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g,
+                     const float *restrict shift, uint64_t seed, const float *restrict dy, float *restrict dh,
+                     float *restrict dg, int threads) {
+    int64_t size = rows * width;
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t at = 0; at < size; at += GROUP) {
+        float u[GROUP], s[GROUP] = {0};
+        int64_t here = size - at < GROUP ? size - at : GROUP;
+        uniforms(at / GROUP, seed, u);
+        if (shift) spread(at, here, width, shift, s);
+        for (int64_t i = 0; i < here; i++) {
+            float d = dy[at + i], keep = 1.0f - u[i];
+            dh[at + i] = d * (g[at + i] + (1.0f - g[at + i]) * u[i] - s[i]);
+            dg[at + i] = d * h[at + i] * keep;
         }
     }
 }
@@ -228,23 +237,45 @@ static inline int32_t locate(float h, float inverse, float first, int32_t nodes,
     return 4 * (j < 0 ? 0 : (j > nodes - 2 ? nodes - 2 : j));
 }
 
+/* Grids of the columns of several rows in a row, as many as fill whole vectors: [spacing's inverse, first, entry of the
+ * column's table] each of `period` entries. To be freed. */
+typedef struct { int64_t period; float *inverse, *first; int32_t *base; } columns;
+
+static columns repeat_columns(int64_t width, int64_t nodes, const float *inverse, const float *first) {
+    int64_t together = 1;
+    while (together * width % LANES) together *= 2;
+    columns all = {.period = together * width};
+    all.inverse = malloc(all.period * (2 * sizeof(float) + sizeof(int32_t)));
+    all.first = all.inverse + all.period;
+    all.base = (int32_t *)(all.first + all.period);
+    for (int64_t e = 0; e < all.period; e++) {
+        int64_t c = e % width;
+        all.inverse[e] = inverse[c]; all.first[e] = first[c]; all.base[e] = (int32_t)(c * 4 * nodes);
+    }
+    return all;
+}
+
 static void read_forward(int64_t rows, int64_t width, int64_t nodes, const float *restrict h, const float *restrict table,
-                   const float *restrict inverse, const float *restrict first, int linear_leak, float *restrict logits,
-                   float *restrict lower, float *restrict upper, int threads) {
+                         const float *restrict inverse, const float *restrict first, int linear_leak,
+                         float *restrict logits, float *restrict lower, float *restrict upper, int threads) {
+    int64_t size = rows * width;
+    const columns all = repeat_columns(width, nodes, inverse, first);
+    const float floor_leak = linear_leak ? SLOPE : 0.0f;
     #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
+    for (int64_t at = 0; at < size; at += all.period) {
+        int32_t here = (int32_t)(size - at < all.period ? size - at : all.period);
         #pragma omp simd
-        for (int32_t c = 0; c < (int32_t)width; c++) {
+        for (int32_t i = 0; i < here; i++) {
             float t;
-            int32_t at = c * 4 * (int32_t)nodes + locate(h[n * width + c], inverse[c], first[c], (int32_t)nodes, &t);
-            float z = table[at] + (table[at + 4] - table[at]) * smooth(t) + table[at + 1] * rise(t)
-                      - table[at + 5] * rise(1.0f - t) + table[at + 2] * bend(t) + table[at + 6] * bend(1.0f - t);
-            float inside = z > 1.0f ? 1.0f : z;
-            logits[n * width + c] = z;
-            lower[n * width + c] = z <= 0.0f ? (linear_leak ? SLOPE * z : 0.0f) : inside;
-            upper[n * width + c] = z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z <= 0.0f ? 0.0f : z);
+            int32_t e = all.base[i] + locate(h[at + i], all.inverse[i], all.first[i], (int32_t)nodes, &t);
+            float z = table[e] + (table[e + 4] - table[e]) * smooth(t) + table[e + 1] * rise(t)
+                      - table[e + 5] * rise(1.0f - t) + table[e + 2] * bend(t) + table[e + 6] * bend(1.0f - t);
+            logits[at + i] = z;
+            lower[at + i] = z <= 0.0f ? floor_leak * z : (z > 1.0f ? 1.0f : z);
+            upper[at + i] = z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z <= 0.0f ? 0.0f : z);
         }
     }
+    free(all.inverse);
 }
 
 typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
@@ -257,39 +288,42 @@ static void read_backward(int64_t rows, int64_t width, int64_t nodes, const floa
                     int threads) {
     static const float nothing[GROUP];
     const float floor_leak = linear_leak ? SLOPE : 0.0f; /* what leaks through below 0 of gradients that lower the logit */
-    int64_t size = width * nodes * 4;
+    const columns all = repeat_columns(width, nodes, inverse, first);
+    const int64_t size = width * nodes * 4, entries = rows * width, blocks = (entries + all.period - 1) / all.period;
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++) {
         float *restrict mine = part ? scratch + (part - 1) * size : dtable;
         float incoming[GROUP], place[GROUP];
         int32_t entry[GROUP];
+        int64_t end = blocks * (part + 1) / threads * all.period;
         memset(mine, 0, size * sizeof(float));
-        for (int64_t n = rows * part / threads; n < rows * (part + 1) / threads; n++)
-            for (int32_t from = 0; from < (int32_t)width; from += GROUP) {
-                int32_t here = (int32_t)width - from < GROUP ? (int32_t)width - from : GROUP;
-                int64_t row = n * width + from;
-                const float *restrict to_logits = dlogits ? dlogits + row : nothing;
-                const float *restrict to_lower = dlower ? dlower + row : nothing;
-                const float *restrict to_upper = dupper ? dupper + row : nothing;
-                #pragma omp simd
-                for (int32_t i = 0; i < here; i++) {
-                    float z = logits[row + i], dl = to_lower[i], du = to_upper[i], t;
-                    float off = dl < 0.0f ? SLOPE * dl : floor_leak * dl;
-                    float dz = to_logits[i] + (z <= 0.0f ? off : (z <= 1.0f ? dl + du : SLOPE * du));
-                    int32_t c = from + i, nn = (int32_t)nodes;
-                    int32_t at = c * 4 * nn + locate(h[row + i], inverse[c], first[c], nn, &t);
-                    float d0 = table[at + 1], d1 = table[at + 5], s0 = table[at + 2], s1 = table[at + 6];
-                    float v = 1.0f - t, blend = t * t * (3.0f - 2.0f * t);
-                    dh[row + i] = dz * inverse[c] * (d0 + (d1 - d0) * blend + t * v * (s0 * v - s1 * t));
-                    incoming[i] = dz; place[i] = t; entry[i] = at;
-                }
-                for (int32_t i = 0; i < here; i++) {
-                    float t = place[i], v = 1.0f - t, dz = incoming[i], w = smooth(t);
-                    eight share = {1.0f - w, rise(t), bend(t), 0, w, -rise(v), bend(v), 0};
-                    *(eight *)(mine + entry[i]) += dz * share;
-                }
+        end = end < entries ? end : entries;
+        for (int64_t at = blocks * part / threads * all.period, here; at < end; at += here) {
+            int64_t from = at % all.period, left = all.period - from;
+            here = left < GROUP ? left : GROUP;
+            here = end - at < here ? end - at : here;
+            const float *restrict to_logits = dlogits ? dlogits + at : nothing;
+            const float *restrict to_lower = dlower ? dlower + at : nothing;
+            const float *restrict to_upper = dupper ? dupper + at : nothing;
+            #pragma omp simd
+            for (int32_t i = 0; i < (int32_t)here; i++) {
+                float z = logits[at + i], dl = to_lower[i], du = to_upper[i], scale = all.inverse[from + i], t;
+                float off = dl < 0.0f ? SLOPE * dl : floor_leak * dl;
+                float dz = to_logits[i] + (z <= 0.0f ? off : (z <= 1.0f ? dl + du : SLOPE * du));
+                int32_t e = all.base[from + i] + locate(h[at + i], scale, all.first[from + i], (int32_t)nodes, &t);
+                float d0 = table[e + 1], d1 = table[e + 5], s0 = table[e + 2], s1 = table[e + 6];
+                float v = 1.0f - t, blend = t * t * (3.0f - 2.0f * t);
+                dh[at + i] = dz * scale * (d0 + (d1 - d0) * blend + t * v * (s0 * v - s1 * t));
+                incoming[i] = dz; place[i] = t; entry[i] = e;
             }
+            for (int32_t i = 0; i < (int32_t)here; i++) {
+                float t = place[i], v = 1.0f - t, dz = incoming[i], w = smooth(t);
+                eight share = {1.0f - w, rise(t), bend(t), 0, w, -rise(v), bend(v), 0};
+                *(eight *)(mine + entry[i]) += dz * share;
+            }
+        }
     }
+    free(all.inverse);
     for (int part = 1; part < threads; part++)
         for (int64_t e = 0; e < size; e++) dtable[e] += scratch[(part - 1) * size + e];
 }
@@ -315,7 +349,7 @@ void gates_backward(int64_t rows, int64_t width, int64_t hidden, int64_t nodes, 
     table_backward(width, hidden, nodes, w, b, o, spacing, first, dtable, dw, db, d_o, dz0, threads);
 }
 
-/* ---- importance penalty: sum over the columns of (g + eps)^p, per row ---- */
+/* ---- importance penalty: sum over the columns of (g + eps)^p, added to what each row has ---- */
 
 static inline float power(float x, float p) { return p == 1.0f ? x : (p == 2.0f ? x * x : powf(x, p)); }
 
@@ -326,7 +360,7 @@ void penalty_forward(int64_t rows, int64_t width, const float *restrict g, float
         float sum = 0;
         #pragma omp simd reduction(+ : sum)
         for (int64_t c = 0; c < width; c++) sum += power(g[n * width + c] + eps, p);
-        sums[n] = sum;
+        sums[n] += sum;
     }
 }
 

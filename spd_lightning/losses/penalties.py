@@ -1,11 +1,10 @@
 """Losses that do not run the network: faithfulness and importance minimality."""
 
-import torch
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import faithfulness, importance_minimality, linear_anneal, mean_over_examples
-from spd_lightning.kernels import power_sums
+from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.step import Step
 
@@ -22,7 +21,10 @@ class Faithfulness(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.faithfulness`."""
-        return faithfulness(parts.delta() for _, parts in step.model.components.items())
+        components = [parts for _, parts in step.model.components.items()]
+        if step.fast is None:
+            return faithfulness(parts.delta() for parts in components)
+        return mean_squared_rest([Explained(parts.site.weight, parts.V, parts.U) for parts in components])
 
 
 class ImportanceMinimality(Loss):
@@ -65,7 +67,6 @@ class ImportanceMinimality(Loss):
         """See :func:`spd_lightning.functional.importance_minimality`."""
         p = self.exponent(step.progress)
         upper = [importance.upper for importance in step.importance.values()]
-        if step.compiled:
-            sums = [mean_over_examples(power_sums(g, p, self.eps), step.weights) for g in upper]
-            return torch.stack(sums).sum()
+        if step.fast is not None:
+            return mean_over_examples(power_sums(upper, p, self.eps, step.compiled), step.weights)
         return importance_minimality(upper, p, self.eps, step.weights)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-import torch
 from torch import Generator, Tensor
 
 from spd_lightning.errors import UsageError, check_choice
-from spd_lightning.functional import ascend, distance, independent_subset, uniform_subset
+from spd_lightning.functional import ascend, average, distance, independent_subset, uniform_subset
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sources import (
@@ -81,7 +80,7 @@ class Reconstruction(Loss):
     def forward(self, step: Step) -> Tensor:
         """The distance, averaged over samples and, layerwise, over sites."""
         samples = [self._sample(step, step.noise.generator(index)) for index in range(self.samples)]
-        return torch.stack(samples).mean()
+        return average(samples)
 
     def _sample(self, step: Step, generator: Generator) -> Tensor:
         subset = self._subset(step, generator)
@@ -121,4 +120,4 @@ class Reconstruction(Loss):
         distances = [
             distance(self.distance, step.masked(some, subset), step.clean.output, step.weights) for some in together
         ]
-        return torch.stack(distances).mean()
+        return average(distances)

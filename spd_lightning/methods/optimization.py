@@ -52,17 +52,19 @@ class Optimization:
         Args:
             model: what is optimised.
             total_steps: number of updates that the schedule spans.
-            fused: whether all parameters are updated in one call. Parameters that share storage never are: their
-                two updates have to follow one another.
+            fused: whether all parameters are updated in one call. Parameters that share storage are so on the CPU
+                alone, where one call updates them one after another; elsewhere their two updates would race.
 
         Returns:
             Optimiser and scheduler, to be stepped once per update.
         """
+        components, ci_fns = list(model.components.parameters()), list(model.ci_fns.parameters())
+        together = fused and not (model.shares_storage and components[0].device.type != "cpu")
         groups: list[dict[str, Any]] = [
-            {"name": "components", "params": list(model.components.parameters())},
-            {"name": "ci_fns", "params": list(model.ci_fns.parameters()), "lr": self.ci_fn_lr or self.lr},
+            {"name": "components", "params": components, "fused": together},
+            {"name": "ci_fns", "params": ci_fns, "lr": self.ci_fn_lr or self.lr, "fused": fused},
         ]
-        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0, fused=fused and not model.shares_storage)
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0)
         shape = (total_steps, self.schedule, self.warmup_fraction, self.final_fraction)
         return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, *shape))
 

@@ -131,7 +131,8 @@ class StochasticDecomposition(Decomposition):
         else:
             step = Step.of(self.model, x, noise, progress, weights)
         terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
-        total = torch.stack([self._terms()[name].coefficient * term for name, term in terms.items()]).sum()
+        stacked = torch.stack(list(terms.values()))
+        total = torch.dot(stacked, stacked.new_tensor([self._terms()[name].coefficient for name in terms]))
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _check_tables(self, batch: Any) -> None:

@@ -219,13 +219,29 @@ def test_where_no_table_is_fine_enough_gates_are_exact_which_is_told_once(tmp_pa
     [
         ({}, True),
         ({"ties": {"linear2": "linear1"}}, True),
-        ({"ties": {"linear2": "linear1"}, "tied_updates": "twice"}, False),
+        ({"ties": {"linear2": "linear1"}, "tied_updates": "twice"}, True),
         ({"speed": Speed(step="plain")}, False),
     ],
 )
-def test_parameters_that_share_storage_are_never_updated_at_once(options, fused, tmp_path):
+def test_the_fast_step_updates_all_parameters_in_one_call(options, fused, tmp_path):
     (optimizer,) = fit(toy(**options), _data(), tmp_path, max_steps=1).optimizers
     assert [bool(group["fused"]) for group in optimizer.param_groups] == [fused] * 2
+
+
+def test_numbers_that_two_parameters_share_are_updated_twice_in_one_call_too():
+    ends = []
+    for fused in (False, True):
+        model = toy(ties={"linear2": "linear1"}, tied_updates="twice").model
+        optimizer, _ = Optimization(lr=0.01).build(model, 10, fused)
+        for scale in (1.0, -0.5, 2.0):
+            for index, parameter in enumerate(model.components.parameters()):
+                parameter.grad = torch.cos(scale * parameter.detach() + index)
+            optimizer.step()
+        source, tied = model.components["linear1"], model.components["linear2"]
+        assert torch.equal(tied.V, source.U.T)
+        assert tied.V.data_ptr() == source.U.data_ptr()
+        ends.append([parameter.detach().clone() for parameter in model.components.parameters()])
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -1,0 +1,8 @@
+"""How fast a training step is, what it needs, and whether the fast one computes the same.
+
+    python -m benchmarks [step_time memory ...] [--systems tms paper/tms_5-2 ...] [--quick]
+
+``recovery.py`` stands apart: it asks what training finds, the others what it costs.
+"""
+
+import spd_lightning  # noqa: F401 (first: it sets how threads wait, which must happen before torch is imported)
