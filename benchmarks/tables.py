@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.allocator import KEEPING
 from benchmarks.breakdown import KINDS_OF_WORK, REST
 from benchmarks.curves import BASE
 from benchmarks.equality import EXAMPLES
@@ -82,6 +83,21 @@ def _step_time_line(rows: list[Row], system: str, device: str) -> list[str]:
     times = [_timed(found.get(kind)) for kind in KINDS]
     shares = [NOT_MEASURED if row is None else f"{100 * row['system_share']:.0f} %" for row in (reference, fast)]
     return [system, device, *times, digits(ratio), *examples, digits(check), " / ".join(shares if fast else shares[:1])]
+
+
+def allocator(rows: list[Row]) -> list[str]:
+    """Times and ratio where freed memory is kept."""
+    settings = " ".join(f"{name}={value}" for name, value in KEEPING.items())
+    note = (
+        f"The same under `{settings}`: glibc then keeps the memory it is given back. The reference and the plain "
+        "step gain most, since they write large arrays. Milliseconds per step: median (first to third quartile; number of steps)."
+    )
+    lines = []
+    for system in dict.fromkeys(row["system"] for row in rows):
+        found = _by_kind(rows, {"system": system})
+        ratio = found["reference"]["median_ms"] / found["fast"]["median_ms"]
+        lines.append([system, *(_timed(row) for row in found.values()), digits(ratio)])
+    return [note, "", *table(["system", "reference", "plain", "fast", "reference / fast"], lines)]
 
 
 def memory(rows: list[Row]) -> list[str]:
@@ -191,6 +207,7 @@ def time_to_recovery(rows: list[Row]) -> list[str]:
 SECTIONS: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
     "equality": ("Equality", equality),
     "step_time": ("Step time", step_time),
+    "allocator": ("Step time, freed memory kept", allocator),
     "memory": ("Memory", memory),
     "machine": ("Share of the machine", machine),
     "breakdown": ("Where a fast step's time goes", breakdown),
