@@ -90,7 +90,8 @@ def allocator(rows: list[Row]) -> list[str]:
     settings = " ".join(f"{name}={value}" for name, value in KEEPING.items())
     note = (
         f"The same under `{settings}`: glibc then keeps the memory it is given back. The reference and the plain "
-        "step gain most, since they write large arrays. Milliseconds per step: median (first to third quartile; number of steps)."
+        "step gain most, since they write large arrays. Milliseconds per step: median (first to third quartile; number "
+        "of steps)."
     )
     lines = []
     for system in dict.fromkeys(row["system"] for row in rows):

@@ -54,7 +54,7 @@ class FastPass:
     def __init__(self, model: DecomposedModel, x: Any, options: FastOptions) -> None:
         self.model, self.x, self.options = model, x, options
         self._products: Products = {}
-        self._folded = folds(model)
+        self._folded = folds(model.target, {name: parts.site for name, parts in model.components.items()})
         self._V = {name: parts.V for name, parts in model.components.items()}
         self._U = {name: parts.U for name, parts in model.components.items()}
         self._W = {name: parts.site.weight.T for name, parts in model.components.items()}

@@ -1,14 +1,11 @@
 """Targets whose residual stream is only ever read linearly."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spd_lightning.model.factored import Factored
-
-if TYPE_CHECKING:
-    from spd_lightning.model.decomposed import DecomposedModel
 
 PAIR = ("forward", "through")
 
@@ -32,23 +29,23 @@ class LinearStream(Protocol):
         ...
 
 
-def folds(model: "DecomposedModel") -> frozenset[str]:
+def folds(target: nn.Module, sites: Mapping[str, nn.Linear]) -> frozenset[str]:
     """Sites that write to a stream which need not be written out; none where the target offers no such stream.
 
     Every reader and writer must be a site: an undecomposed layer would be handed a stream it cannot take.
 
     Args:
-        model: the decomposition.
+        target: the network.
+        sites: its decomposed layers, by name.
 
     Returns:
         Names of the writing sites.
     """
-    target = model.target
     if not isinstance(target, LinearStream) or _forward_is_newer(target):
         return frozenset()
-    if not {*target.stream_readers, *target.stream_writers} <= set(model.site_names):
+    if not {*target.stream_readers, *target.stream_writers} <= set(sites):
         return frozenset()
-    if any(model.components[name].site.bias is not None for name in target.stream_writers):
+    if any(sites[name].bias is not None for name in target.stream_writers):
         return frozenset()  # a bias is no product of coefficients and directions
     return frozenset(target.stream_writers)
 
