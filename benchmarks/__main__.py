@@ -4,24 +4,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import (
-    allocator,
-    breakdown,
-    curves,
-    equality,
-    machine,
-    memory,
-    report,
-    step_time,
-    time_to_recovery,
-    trainer_share,
-)
+from benchmarks import breakdown, curves, equality, machine, memory, report, step_time, time_to_recovery, trainer_share
 from benchmarks.options import Options, parse
 
 PARTS: dict[str, Callable[[Options], Any]] = {
     "equality": equality.measure,
     "step_time": step_time.measure,
-    "allocator": allocator.measure,
+    "step_time_keeping": step_time.measure_keeping,
     "memory": memory.measure,
     "machine": machine.measure,
     "breakdown": breakdown.measure,

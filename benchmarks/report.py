@@ -22,7 +22,7 @@ def load(folder: Path) -> Results:
     """What earlier runs left in a folder."""
     path = folder / RESULTS
     results: Results = json.loads(path.read_text()) if path.is_file() else {}
-    return results
+    return {part: results[part] for part in SECTIONS if part in results}
 
 
 def write(results: Results, folder: Path) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.allocator import KEEPING
 from benchmarks.breakdown import KINDS_OF_WORK, REST
 from benchmarks.curves import BASE
 from benchmarks.equality import EXAMPLES
 from benchmarks.loops import KINDS
+from benchmarks.step_time import KEEPING
 from benchmarks.time_to_recovery import ML2R
 from spd_lightning import Speed
 from spd_lightning.methods.stochastic import STEPS_PER_TABLE_CHECK
@@ -66,7 +66,8 @@ def step_time(rows: list[Row]) -> list[str]:
         "backward pass, optimiser and schedule. `reference` is the step as the papers write it "
         "(`benchmarks/reference_step.py`), `plain` the package's readable form, `uncompiled` its fast form in PyTorch "
         "alone, `fast` the default. The first two take whole batches (`examples`), the fast ones `merged` batches, "
-        "which stand for as many. All forms of a system run in turn in one process; targets have random weights. A "
+        "which stand for as many. All forms of a system run in turn, each system in a process of its own; targets have "
+        "random weights. A "
         f"table check is made every {STEPS_PER_TABLE_CHECK} steps and is not part of these times. "
         "`system` is the operating system's share of the processor time of reference / fast: it hands out memory "
         "anew in every step whose arrays are large."
@@ -85,20 +86,16 @@ def _step_time_line(rows: list[Row], system: str, device: str) -> list[str]:
     return [system, device, *times, digits(ratio), *examples, digits(check), " / ".join(shares if fast else shares[:1])]
 
 
-def allocator(rows: list[Row]) -> list[str]:
+def keeping(rows: list[Row]) -> list[str]:
     """Times and ratio where freed memory is kept."""
     settings = " ".join(f"{name}={value}" for name, value in KEEPING.items())
     note = (
-        f"The same under `{settings}`: glibc then keeps the memory it is given back. The reference and the plain "
-        "step gain most, since they write large arrays. Milliseconds per step: median (first to third quartile; number "
-        "of steps)."
+        f"The same under `{settings}`: glibc then keeps the memory it is given back. The reference and the plain step "
+        "gain most, since they write large arrays."
     )
-    lines = []
-    for system in dict.fromkeys(row["system"] for row in rows):
-        found = _by_kind(rows, {"system": system})
-        ratio = found["reference"]["median_ms"] / found["fast"]["median_ms"]
-        lines.append([system, *(_timed(row) for row in found.values()), digits(ratio)])
-    return [note, "", *table(["system", "reference", "plain", "fast", "reference / fast"], lines)]
+    systems = dict.fromkeys(row["system"] for row in rows)
+    lines = [_step_time_line(rows, system, "cpu")[:7] for system in systems]
+    return [note, "", *table(["system", "device", *KINDS, "reference / fast"], lines)]
 
 
 def memory(rows: list[Row]) -> list[str]:
@@ -208,7 +205,7 @@ def time_to_recovery(rows: list[Row]) -> list[str]:
 SECTIONS: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
     "equality": ("Equality", equality),
     "step_time": ("Step time", step_time),
-    "allocator": ("Step time, freed memory kept", allocator),
+    "step_time_keeping": ("Step time, freed memory kept", keeping),
     "memory": ("Memory", memory),
     "machine": ("Share of the machine", machine),
     "breakdown": ("Where a fast step's time goes", breakdown),
