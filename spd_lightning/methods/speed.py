@@ -48,7 +48,7 @@ class Speed:
         """One line if compiled kernels are wanted and cannot be had, otherwise ``None``."""
         if self.step == "plain" or not self.compile or build().library is not None:
             return None
-        return f"notice: the step runs without compiled kernels, since {build().reason}; it is slower, not different"
+        return f"notice: the step runs without compiled kernels, since {build().reason}; the same formulas, slower"
 
 
 class Tables:
