@@ -1,9 +1,7 @@
 """Largest resident memory of a training process, for every system and every form of the step."""
 
 import json
-import resource
 import sys
-from pathlib import Path
 from typing import Any, cast
 
 from tqdm import tqdm
@@ -12,6 +10,7 @@ from benchmarks import systems
 from benchmarks.loops import KINDS, Kind, Loop
 from benchmarks.options import Options
 from benchmarks.processes import run
+from spd_lightning.memory import peak_memory
 
 Row = dict[str, Any]
 STEPS = 3
@@ -37,16 +36,8 @@ def _in_a_process(name: str, kind: Kind) -> Row:
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, in MB of 10⁶ bytes.
-
-    Linux's own record is read where there is one: what ``getrusage`` reports also counts the parent that started us.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    """Largest resident memory of this process so far, in MB of 10⁶ bytes."""
+    return peak_memory() / 1e6
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import resource
 import sys
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from callbacks.publishing import run_folder, tensorboard
 from callbacks.report_table import report_table
 from spd_lightning.export import library_version
 from spd_lightning.files import written_whole
+from spd_lightning.memory import peak_memory
 from spd_lightning.methods import Decomposition
 
 
@@ -80,14 +80,13 @@ class FinalReport(Callback):
         self._hyperparameters(trainer, module, scores)
 
     def _document(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> dict[str, Any]:
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "scores": scores,
             "settings": _settings(trainer),
             "seed": module.seed,
             "steps": max(trainer.global_step, self._steps),
             "wall_time_s": round(self._elapsed(), 1),
-            "peak_memory_mb": round(usage / (1024 if sys.platform != "darwin" else 1024**2), 1),
+            "peak_memory_mb": round(peak_memory() / 2**20, 1),
             "processes": trainer.world_size,
             "device": str(module.device),
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",

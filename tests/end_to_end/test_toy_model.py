@@ -44,9 +44,8 @@ def test_the_console_says_so(finished_run):
     assert str(finished_run.folder.relative_to(finished_run.folder.parents[2])) in finished_run.output
 
 
-def test_memory_stays_below_a_gigabyte(finished_run, document):
-    assert document["peak_memory_mb"] < 1000
-    assert finished_run.peak_mb < 1000
+def test_memory_stays_below_a_gigabyte(document):
+    assert 100 < document["peak_memory_mb"] < 1000
 
 
 def test_pictures_are_pictures(finished_run):
