@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spd_lightning.functional.masks import mask_from_source
 from spd_lightning.kernels.dispatch import address, library_for, rows
 
 
@@ -51,7 +52,7 @@ def masked_inner(inner: Tensor, importance: Tensor, shift: Tensor | None, seed: 
     """
     library = library_for(inner, compiled)
     if library is None:
-        mask = importance + (1 - importance) * row_uniforms(inner.shape, seed, inner, compiled)
+        mask = mask_from_source(importance, row_uniforms(inner.shape, seed, inner, compiled))
         return inner * (mask if shift is None else mask - shift[..., None])
     masked: Tensor = _MaskedInner.apply(inner, importance, shift, seed, library)  # type: ignore[no-untyped-call]
     return masked

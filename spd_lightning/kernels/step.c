@@ -84,15 +84,22 @@ static inline void spread(int64_t at, int64_t here, int64_t width, const float *
     }
 }
 
+/* noise and shifts of the group of entries from `at` on; returns how many there are */
+static inline int64_t draw(int64_t at, int64_t size, int64_t width, const float *shift, uint64_t seed, float *restrict u,
+                           float *restrict s) {
+    int64_t here = size - at < GROUP ? size - at : GROUP;
+    uniforms(at / GROUP, seed, u);
+    if (shift) spread(at, here, width, shift, s);
+    return here;
+}
+
 void masked_forward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g,
                     const float *restrict shift, uint64_t seed, float *restrict y, int threads) {
     int64_t size = rows * width;
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t at = 0; at < size; at += GROUP) {
         float u[GROUP], s[GROUP] = {0};
-        int64_t here = size - at < GROUP ? size - at : GROUP;
-        uniforms(at / GROUP, seed, u);
-        if (shift) spread(at, here, width, shift, s);
+        int64_t here = draw(at, size, width, shift, seed, u, s);
         for (int64_t i = 0; i < here; i++) y[at + i] = h[at + i] * (g[at + i] + (1.0f - g[at + i]) * u[i] - s[i]);
     }
 }
@@ -104,9 +111,7 @@ void masked_backward(int64_t rows, int64_t width, const float *restrict h, const
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t at = 0; at < size; at += GROUP) {
         float u[GROUP], s[GROUP] = {0};
-        int64_t here = size - at < GROUP ? size - at : GROUP;
-        uniforms(at / GROUP, seed, u);
-        if (shift) spread(at, here, width, shift, s);
+        int64_t here = draw(at, size, width, shift, seed, u, s);
         for (int64_t i = 0; i < here; i++) {
             float d = dy[at + i], keep = 1.0f - u[i];
             dh[at + i] = d * (g[at + i] + (1.0f - g[at + i]) * u[i] - s[i]);

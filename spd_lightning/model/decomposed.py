@@ -1,6 +1,6 @@
 """A frozen target whose chosen weight matrices are sums of rank-one components."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -178,6 +178,12 @@ class DecomposedModel(nn.Module):
             raise UsageError(f"target: forward must return one tensor, got {type(output).__name__}; wrap the network")
         return output
 
+    @staticmethod
+    def check_first(name: str, seen: Container[str]) -> None:
+        """Refuse a site that a pass reaches again, with a :class:`UsageError`."""
+        if name in seen:
+            raise UsageError(f"sites: the target calls {name!r} more than once in a forward; leave it out")
+
     def check_reached(self, seen: Mapping[str, Seen]) -> dict[str, Seen]:
         """What a pass recorded per site, in the order of the sites.
 
@@ -244,8 +250,7 @@ class DecomposedModel(nn.Module):
         return ci_fn(count, layer.in_features).to(layer.weight)  # the type and device of what it reads
 
     def _record(self, seen: dict[str, Tensor], name: str, site_input: Tensor) -> Tensor:
-        if name in seen:
-            raise UsageError(f"sites: the target calls {name!r} more than once in a forward; leave it out")
+        self.check_first(name, seen)
         seen[name] = site_input
         layer = self.components[name].site
         return F.linear(site_input, layer.weight, layer.bias)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from spd_lightning.errors import UsageError
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.kernels import Gate, tabulated_importance
 from spd_lightning.model.ci_fns import GateMLP
@@ -120,8 +119,7 @@ class FastPass:
         return CausalImportance(logits, lower_leaky(logits, leak), upper_leaky(logits))
 
     def _record(self, name: str, site_input: Activation) -> Activation:
-        if name in self._inputs:
-            raise UsageError(f"sites: the target calls {name!r} more than once in a forward; leave it out")
+        self.model.check_first(name, self._inputs)
         self._inputs[name] = site_input
         self._own[name] = self._through(name, site_input, self._W[name])
         return self._with_bias(name, self._own[name])
