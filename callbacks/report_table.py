@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spd_lightning.methods import Decomposition
+from spd_lightning.verdict import known_sites, pattern_errors, shortfalls
 
 _ABLATIONS = {
     "unmasked": "all masks one, no delta",
@@ -26,19 +27,11 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _pattern(scores: Mapping[str, float], site: str) -> tuple[str, list[tuple[str, int]]]:
-    prefix = f"recovery/{site}/"
-    for kind in ("identity", "dense"):
-        start = f"{prefix}{kind}_error_"
-        errors = [(name.removeprefix(start), int(score)) for name, score in scores.items() if name.startswith(start)]
-        if errors:
-            return kind, errors
-    return "-", []
-
-
 def _site_row(scores: Mapping[str, float], site: str, n_components: int) -> list[str]:
-    recovery = {name: scores.get(f"recovery/{site}/{name}") for name in ("mechanisms", "mmcs", "chance_mmcs", "ml2r")}
-    kind, errors = _pattern(scores, site)
+    recovery = {
+        name: scores.get(f"recovery/{site}/{name}") for name in ("mechanisms", "mmcs", "chance_mmcs", "ml2r", "pearson")
+    }
+    kind, errors = pattern_errors(scores, site)
     mmcs = _number(recovery["mmcs"]) + ("" if recovery["mmcs"] is None else f" ({_number(recovery['chance_mmcs'])})")
     return [
         site,
@@ -48,39 +41,28 @@ def _site_row(scores: Mapping[str, float], site: str, n_components: int) -> list
         _number(scores.get(f"l0/{site}"), 2),
         mmcs,
         _number(recovery["ml2r"]),
+        _number(recovery["pearson"]),
         kind,
         ", ".join(f"{count} at {tolerance}" for tolerance, count in errors) or "-",
     ]
 
 
-def verdict(scores: Mapping[str, float], sites: Sequence[str]) -> str:
-    """One sentence: whether every known mechanism was found.
-
-    A site counts as recovered if its importance pattern has no error at the loosest tolerance and, where
-    activity was measured, exactly as many components are alive as there are mechanisms.
+def verdict(scores: Mapping[str, float]) -> str:
+    """One sentence: whether every known mechanism was found, by the rule of :mod:`spd_lightning.verdict`.
 
     Args:
         scores: scores by name, without the stage.
-        sites: names of the sites.
 
     Returns:
-        The sentence.
+        The sentence; where something is missing it says what.
     """
-    known = [site for site in sites if f"recovery/{site}/mechanisms" in scores]
+    known = known_sites(scores)
     if not known:
         return "The target states no mechanisms, so recovery was not scored."
-    found = [site for site in known if _recovered(scores, site)]
-    if len(found) == len(known):
+    missing = shortfalls(scores)
+    if not missing:
         return f"Recovered: the known mechanisms of all {len(known)} sites were found."
-    missed = ", ".join(site for site in known if site not in found)
-    return f"Not recovered: {missed} ({len(found)} of {len(known)} sites were found)."
-
-
-def _recovered(scores: Mapping[str, float], site: str) -> bool:
-    _, errors = _pattern(scores, site)
-    mechanisms = scores[f"recovery/{site}/mechanisms"]
-    alive = scores.get(f"alive/{site}", mechanisms)
-    return bool(errors) and max(errors)[1] == 0 and alive == mechanisms
+    return f"Not recovered: {'; '.join(missing)}."
 
 
 def _unrepresented(scores: Mapping[str, float], module: Decomposition) -> list[str]:
@@ -107,7 +89,18 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
     Returns:
         Several lines of text.
     """
-    header = ["site", "C", "mechanisms", "alive", "L0", "MMCS (chance)", "ML2R", "pattern", "ci errors at tolerance"]
+    header = [
+        "site",
+        "C",
+        "mechanisms",
+        "alive",
+        "L0",
+        "MMCS (chance)",
+        "ML2R",
+        "r",
+        "pattern",
+        "ci errors at tolerance",
+    ]
     sites = [(name, parts.n_components) for name, parts in module.model.components.items()]
     parts = ["", _aligned([header, *(_site_row(scores, name, count) for name, count in sites)])]
     measured = [(text, scores[f"ablation/{name}"]) for name, text in _ABLATIONS.items() if f"ablation/{name}" in scores]
@@ -120,4 +113,4 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
     if settings:
         parts += ["", "with " + ", ".join(f"{name} {value}" for name, value in settings.items())]
     parts += _unrepresented(scores, module)
-    return "\n".join([*parts, "", verdict(scores, [name for name, _ in sites])])
+    return "\n".join([*parts, "", verdict(scores)])
