@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint tensorboard results bench clean
+.PHONY: help demo test lint tensorboard reproduce bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -30,8 +30,8 @@ lint: $(READY)  ## ruff and strict types
 tensorboard: $(READY)  ## look at the runs
 	$(RUN) -m tensorboard.main --logdir runs
 
-results: $(READY)  ## run seeds 0-4 of the toy model and write docs/results.md
-	$(RUN) benchmarks/recovery.py
+reproduce: $(READY)  ## run the paper's systems over seeds, write the tables (SYSTEM="tms_5-2 ..." SEEDS="0 1" JOBS=2 PAPER=1)
+	$(RUN) -m benchmarks.reproduce $(if $(SYSTEM),--systems $(SYSTEM)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PAPER),--paper)
 
 bench: $(READY)  ## measure step times, memory and time to recovery, and write docs/benchmarks
 	$(RUN) -m benchmarks

@@ -10,12 +10,16 @@ from callbacks.component_vectors import ComponentVectors
 from callbacks.dashboard import TensorBoardLayout
 from callbacks.evaluation import EvaluationCallback
 from callbacks.final_report import FinalReport
+from callbacks.html_report import HtmlReport
 from callbacks.importance_distribution import ImportanceDistribution
 from callbacks.importance_heatmaps import ImportanceHeatmaps
 from callbacks.interrupt_guard import InterruptGuard
 from callbacks.mechanism_recovery import MechanismRecovery
+from callbacks.network_diagram import NetworkDiagram
+from callbacks.neuron_contributions import NeuronContributions
 from callbacks.predictions import PredictionWriter
 from callbacks.progress_bar import DecompositionProgressBar
+from callbacks.swept_values import SweptValues
 from callbacks.training_log import TrainingLog
 
 __all__ = [
@@ -26,11 +30,15 @@ __all__ = [
     "EvaluationCallback",
     "ExportDecomposition",
     "FinalReport",
+    "HtmlReport",
     "ImportanceDistribution",
     "ImportanceHeatmaps",
     "InterruptGuard",
     "MechanismRecovery",
+    "NetworkDiagram",
+    "NeuronContributions",
     "PredictionWriter",
+    "SweptValues",
     "TensorBoardLayout",
     "TrainingLog",
 ]

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 
 from callbacks.publishing import run_folder, tensorboard
 from callbacks.report_table import report_table
+from callbacks.swept_values import SweptValues
 from spd_lightning.export import library_version
 from spd_lightning.files import written_whole
 from spd_lightning.memory import peak_memory
@@ -101,9 +102,11 @@ class FinalReport(Callback):
     def _hyperparameters(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> None:
         logger = tensorboard(trainer)
         if logger is not None:
-            wanted = ("mmcs", "ml2r", "error_0.2", "worst_case", "unmasked", "alive", "l0")
+            wanted = ("mmcs", "ml2r", "pearson", "error_0.2", "worst_case", "unmasked", "alive", "l0")
             final = {f"final/{name}": score for name, score in scores.items() if any(part in name for part in wanted)}
             settings = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                settings |= callback.values if isinstance(callback, SweptValues) else {}
             logger.log_hyperparams(settings, final)
             logger.save()
 

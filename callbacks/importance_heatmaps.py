@@ -1,26 +1,53 @@
 """Which component answers to which feature."""
 
-from lightning.pytorch import Trainer
+from typing import Literal, get_args
 
-from callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from callbacks.evaluation import EvaluationCallback, check_probes
 from callbacks.publishing import publish_figure
+from spd_lightning.errors import check_choice
 from spd_lightning.figures import importance_heatmap
-from spd_lightning.functional import identity_order
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity_order
 from spd_lightning.methods import Decomposition
+from spd_lightning.model import CausalImportance
+from spd_lightning.targets import KnownMechanisms, Mechanisms
+
+Sigmoid = Literal["lower", "upper", "both"]
 
 
 class ImportanceHeatmaps(EvaluationCallback):
-    """Draws per site the lower-leaky importances on one-hot probes, columns permuted to the best one-to-one matching.
+    """Draws per site the importances on one-hot probes.
+
+    Columns are permuted to the best one-to-one matching of features; where the target is known to have a dense block
+    they come by their sum, largest first. The lower-leaky importances decide on the order whichever are drawn.
 
     Args:
         probe: magnitude of the one-hot probes; 0.75 in the paper's figures.
-        max_components: number of columns drawn.
+        max_components: number of columns drawn per site, more if that takes to show every live component.
         every_n_validations: how often the picture is drawn while training.
+        sigmoid: ``"lower"``, the importances that make the masks; ``"upper"``, those of the penalty, as in the paper's
+            Figures 12 and 13; or ``"both"``, side by side.
+        threshold: lower-leaky importance above which a component is live.
+
+    Raises:
+        UsageError: for another ``sigmoid``.
     """
 
-    def __init__(self, probe: float = 0.75, max_components: int = 128, every_n_validations: int = 5) -> None:
+    def __init__(
+        self,
+        probe: float = 0.75,
+        max_components: int = 128,
+        every_n_validations: int = 5,
+        sigmoid: Sigmoid = "lower",
+        threshold: float = ALIVE_THRESHOLD,
+    ) -> None:
         super().__init__(every_n_validations)
+        check_choice("sigmoid", sigmoid, get_args(Sigmoid))
         self.probe, self.max_components = probe, max_components
+        self.sigmoid, self.threshold = sigmoid, threshold
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
         """Check that there are probes."""
@@ -29,7 +56,34 @@ class ImportanceHeatmaps(EvaluationCallback):
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Draw the picture on rank zero."""
-        tables = probe_importances(trainer, module, self.probe)
-        if trainer.is_global_zero:
-            ordered = {name: table[:, identity_order(table)] for name, table in tables.items()}
-            publish_figure(trainer, f"{stage}/importance_heatmap", importance_heatmap(ordered, self.max_components))
+        probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
+        importances = module.model.causal_importance(module.model.clean(probes).site_inputs)
+        if not trainer.is_global_zero:
+            return
+        known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
+        tables, most = {}, {}
+        for name, importance in importances.items():
+            order = _order(importance.lower, known.get(name))
+            last = _last_live(importance.lower[:, order], self.threshold)
+            for panel, table in self._panels(name, importance).items():
+                tables[panel], most[panel] = table[:, order], max(self.max_components, last)
+        publish_figure(trainer, f"{stage}/importance_heatmap", importance_heatmap(tables, most))
+
+    def _panels(self, site: str, importance: CausalImportance) -> dict[str, Tensor]:
+        if self.sigmoid == "lower":
+            return {site: importance.lower}
+        panels = {f"{site}, lower-leaky": importance.lower, f"{site}, upper-leaky": importance.upper}
+        return panels if self.sigmoid == "both" else dict(list(panels.items())[1:])
+
+
+def _order(table: Tensor, known: Mechanisms | None) -> Tensor:
+    """The columns' order, ``[C]``."""
+    if known is not None and known.kind == "dense":
+        return table.sum(0).argsort(descending=True, stable=True)
+    return identity_order(table).to(table.device)
+
+
+def _last_live(ordered: Tensor, threshold: float) -> int:
+    """Number of columns up to the last live one."""
+    live = torch.nonzero(alive_components(ordered, threshold)).flatten().tolist()
+    return 1 + live[-1] if live else 0

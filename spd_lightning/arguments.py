@@ -2,11 +2,13 @@
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from spd_lightning.errors import UsageError
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
+SWEEPS = "sweeps"
 _PACKAGE = Path(__file__).resolve().parent
 NO_SUBTYPE = "Does not validate against any"
 _NOISE = re.compile(rf"^({NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
@@ -30,11 +32,21 @@ def find_config(name: str) -> Path:
     Raises:
         UsageError: if there is none; the message lists the shipped ones.
     """
-    for candidate in (Path(name), shipped_configs() / name):
+    sweeps = shipped_configs() / SWEEPS
+    return _found(name, "config", shipped_configs(), lambda path: sweeps not in path.parents)
+
+
+def find_sweep(name: str) -> Path:
+    """A sweep file by path or, failing that, by its name among the shipped ones; see :func:`find_config`."""
+    return _found(name, "sweep", shipped_configs() / SWEEPS, lambda path: True)
+
+
+def _found(name: str, what: str, shipped: Path, offered: Callable[[Path], bool]) -> Path:
+    for candidate in (Path(name), shipped / name):
         if candidate.is_file():
             return candidate
-    shipped = sorted(str(path.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml"))
-    raise UsageError(f"config {name!r} does not exist; shipped configs are {', '.join(shipped)}")
+    names = sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*.yaml") if offered(path))
+    raise UsageError(f"{what} {name!r} does not exist; shipped {what}s are {', '.join(names)}")
 
 
 def with_shipped_configs(args: list[str]) -> list[str]:

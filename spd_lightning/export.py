@@ -22,7 +22,7 @@ CONFIG_NAME = "config.json"
 FORMAT = 1
 _TARGET_PREFIX = "target."
 _CI_FUNCTIONS: tuple[type[CIFunction], ...] = (GateMLP, SharedMLP)
-_TARGETS: tuple[type[nn.Module], ...] = (targets.ToyModelOfSuperposition,)
+_TARGETS: tuple[type[nn.Module], ...] = (targets.ToyModelOfSuperposition, targets.ResidualMLP)
 
 
 def library_version() -> str:

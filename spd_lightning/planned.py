@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
+from spd_lightning.errors import UsageError
 from spd_lightning.record import RunRecord, read_record
 
 LOGGER = "trainer.logger.init_args"
@@ -31,13 +34,29 @@ class PlannedRun:
     def arguments(self) -> list[str]:
         """Arguments of ``python -m spd_lightning`` that start the run, or go on from its last checkpoint.
 
+        A run that was stopped between the end of training and its final scores is tested and reported by them, too.
+
         Returns:
             ``["fit", "--config", ...]``.
+
+        Raises:
+            UsageError: if the directory's name would be taken for a number, which the logger would rename.
         """
         folder = self.folder.absolute()
+        _check_name(folder.name)
         where = {"save_dir": str(folder.parent.parent), "name": folder.parent.name, "version": folder.name}
         settings = {**self.overrides, **{f"{LOGGER}.{name}": value for name, value in where.items()}}
         configs = [word for config in self.configs for word in ("--config", config)]
         checkpoint = read_record(folder).checkpoint
         going_on = [] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
         return ["fit", *configs, *(f"--{name}={value}" for name, value in settings.items()), *going_on]
+
+
+def _check_name(name: str) -> None:
+    """Refuse what the command line would not read as text."""
+    try:
+        read = yaml.safe_load(name)
+    except (yaml.YAMLError, ValueError):  # the latter for what looks like a date and is none
+        return
+    if read is None or type(read) is int:
+        raise UsageError(f"a run directory must not be named by a bare number or null, got {name!r}")

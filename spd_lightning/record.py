@@ -82,7 +82,7 @@ def read_record(folder: Path) -> RunRecord:
             return RunRecord(folder, "started", config=config)
         metrics = _mapping(folder / METRICS_NAME, json.loads((folder / METRICS_NAME).read_text()))
         _check_scores(metrics)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RuntimeError, yaml.YAMLError) as error:  # RuntimeError: nested beyond all measure
         return RunRecord(folder, "damaged", " ".join(str(error).split()))
     return RunRecord(folder, "finished", metrics=metrics, config=config)
 

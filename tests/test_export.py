@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from spd_lightning import CIFunction, DecomposedModel, GateMLP, SharedMLP, SiteMask, ToyModelOfSuperposition, UsageError
+from spd_lightning import (
+    CIFunction,
+    DecomposedModel,
+    GateMLP,
+    ResidualMLP,
+    SharedMLP,
+    SiteMask,
+    ToyModelOfSuperposition,
+    UsageError,
+)
 from spd_lightning.export import load_decomposition, save_decomposition
 from spd_lightning.fingerprint import fingerprint
 
@@ -133,6 +142,21 @@ def test_the_targets_options_come_back(tmp_path):
 
     _same(model, restored, torch.rand(3, 5))
     assert restored.target.tied is False
+    assert restored.target.known_mechanisms() == target.known_mechanisms()
+
+
+def test_a_residual_mlp_comes_back_with_its_embedding(tmp_path):
+    target = ResidualMLP(5, n_layers=2, d_mlp=3, d_embed=7, embedding_seed=4)
+    with torch.no_grad():
+        target.embedding.mul_(2)  # not what the seed draws: it must come from the file
+    model = _random(DecomposedModel(target, {"layers.*.mlp_in": 6, "layers.*.mlp_out": 4}))
+    save_decomposition(model, tmp_path)
+
+    restored = DecomposedModel.from_pretrained(tmp_path)
+
+    _same(model, restored, torch.rand(3, 5))
+    assert isinstance(restored.target, ResidualMLP)
+    assert (restored.target.n_layers, restored.target.embedding_seed) == (2, 4)
     assert restored.target.known_mechanisms() == target.known_mechanisms()
 
 

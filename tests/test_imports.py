@@ -1,6 +1,7 @@
 """Imports run one way, and the mathematics needs no Lightning. Read from the source: importing pulls in all."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,21 @@ MAY_IMPORT = {
     "targets": {"functional", *LEAVES},
     "data": {"functional", *LEAVES},
     "methods": {"functional", "kernels", "model", "losses", "targets", *LEAVES},
+    "report": {"record", "verdict", "errors", "files"},
+    # above the command line: what it runs
+    "sweep": {
+        "cli",
+        "arguments",
+        "planned",
+        "record",
+        "runs",
+        "verdict",
+        "figures",
+        "functional",
+        "model",
+        "targets",
+        *LEAVES,
+    },
 }
 FRAMEWORKS = {"lightning", "pytorch_lightning", "jsonargparse", "tensorboard", "torchmetrics"}
 # a convenience of the class's own: the artefact's format belongs to a module that builds on the model
@@ -67,6 +83,11 @@ def test_the_mathematics_knows_no_framework(room):
 def test_metrics_stand_on_torchmetrics_alone():
     for path in _files("metrics"):
         assert not _foreign(path) & (FRAMEWORKS - {"torchmetrics"}), path
+
+
+def test_reports_need_nothing_but_the_standard_library():
+    for path in _files("report"):
+        assert _foreign(path) <= {*sys.stdlib_module_names, "spd_lightning"}, path
 
 
 def test_leaves_import_nothing_of_ours_but_errors():

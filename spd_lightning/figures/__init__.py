@@ -5,16 +5,25 @@ drawn: it is left blank or written out.
 """
 
 from spd_lightning.figures.ablation import ablation_bars, ablation_matrix
+from spd_lightning.figures.contributions import contribution_agreement, feature_contributions
 from spd_lightning.figures.heatmaps import importance_heatmap
 from spd_lightning.figures.histograms import importance_histograms
+from spd_lightning.figures.network import network_diagram
 from spd_lightning.figures.spectrum import importance_spectrum
+from spd_lightning.figures.sweeps import Outcome, importance_comparison, sweep_sensitivity
 from spd_lightning.figures.vectors import component_vectors
 
 __all__ = [
+    "Outcome",
     "ablation_bars",
     "ablation_matrix",
     "component_vectors",
+    "contribution_agreement",
+    "feature_contributions",
+    "importance_comparison",
     "importance_heatmap",
     "importance_histograms",
     "importance_spectrum",
+    "network_diagram",
+    "sweep_sensitivity",
 ]

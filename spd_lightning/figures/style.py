@@ -72,7 +72,9 @@ def largest(arrays: Iterable[Array]) -> float:
     return max((float(array.max()) for array in finite if array.size), default=0.0) or 1.0
 
 
-def new_figure(title: str, panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    title: str, panels: int, width: float, height: float, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
     """A figure of equal panels, side by side and wrapped into rows that are at most `MAX_WIDTH` wide.
 
     Args:
@@ -80,12 +82,13 @@ def new_figure(title: str, panels: int, width: float, height: float) -> tuple[Fi
         panels: number of panels, at least 1.
         width: of a panel's drawing area, in inches.
         height: of a panel's drawing area, in inches.
+        columns: panels per row; by default as many as fit, rows filled evenly.
 
     Returns:
         The figure with an Agg canvas and its axes in reading order.
     """
-    rows = math.ceil(panels / max(1, int(MAX_WIDTH // width)))
-    columns = math.ceil(panels / rows)
+    rows = math.ceil(panels / (columns or max(1, int(MAX_WIDTH // width))))
+    columns = columns or math.ceil(panels / rows)
     size = (max(columns * (width + 0.45) + 0.6, 4.5), rows * (height + 0.95) + 0.4)
     figure = Figure(figsize=size, dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

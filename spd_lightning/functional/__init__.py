@@ -2,6 +2,7 @@
 
 from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
 from spd_lightning.functional.adversary import ascend
+from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson
 from spd_lightning.functional.losses import (
     average,
     distance,
@@ -34,6 +35,7 @@ __all__ = [
     "ascend",
     "average",
     "chance_mmcs",
+    "component_contributions",
     "dense_error",
     "distance",
     "faithfulness",
@@ -55,6 +57,8 @@ __all__ = [
     "merged_rows",
     "merged_sparse_features",
     "mse",
+    "neuron_contributions",
+    "pearson",
     "random_source",
     "sparse_features",
     "uniform_subset",

@@ -42,6 +42,7 @@ def test_fit_leaves_a_complete_run_directory(run, folder, capsys):
 
     names = {path.name for path in (folder / RUN).iterdir()}
     assert {"config.yaml", "checkpoints", "figures", "metrics.json", "components.safetensors", "config.json"} <= names
+    assert "report.html" in names
     assert {path.name for path in (folder / RUN / "checkpoints").iterdir()} >= {"last.ckpt"}
     assert all(path.stat().st_size > 1000 for path in (folder / RUN / "figures").iterdir())
     report = capsys.readouterr().out
@@ -140,6 +141,7 @@ def test_test_repeats_the_scores_of_fit(run, folder, capsys):
 
     scores = json.loads((folder / RUN / "test/version_0/metrics.json").read_text())["scores"]
     assert scores == pytest.approx(after_fit, rel=1e-4, abs=1e-9)
+    assert "tiny/version_0/test/version_0" in (folder / RUN / "test/version_0/report.html").read_text()
     assert "linear2" in capsys.readouterr().out
 
 

@@ -50,6 +50,22 @@ def test_max_components_is_adjustable(images):
     assert image.axes.get_title() == "linear1"
 
 
+def test_max_components_may_differ_by_site(images):
+    tables = {"linear1": torch.rand(5, 200), "linear2": torch.rand(5, 200)}
+    first, second = images(importance_heatmap(tables, {"linear1": 150, "linear2": 20}))
+    assert (first.get_array().shape, second.get_array().shape) == ((5, 150), (5, 20))
+    assert first.axes.get_title().startswith("linear1\nfirst 150 of 200 columns")
+    assert second.axes.get_title().startswith("linear2\nfirst 20 of 200 columns")
+
+
+def test_five_hundred_columns_are_a_pixel_wide_each(render, images):
+    figure = importance_heatmap({"layers.0.mlp_in": torch.rand(102, 500)}, 500)
+    render(figure)
+    (image,) = images(figure)
+    assert image.get_array().shape == (102, 500)
+    assert image.axes.bbox.width > 500
+
+
 def test_takes_tensors_that_require_a_gradient_in_low_precision(images):
     table = torch.rand(2, 3, dtype=torch.bfloat16, requires_grad=True)
     (image,) = images(importance_heatmap({"linear1": table}))
@@ -83,5 +99,7 @@ def test_refuses_other_shapes():
 
 
 def test_refuses_to_draw_no_column():
-    with pytest.raises(ValueError, match="max_components must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_components must be at least 1, got 0 for 'a'"):
         importance_heatmap({"a": torch.zeros(3, 3)}, max_components=0)
+    with pytest.raises(ValueError, match="max_components must be at least 1, got None for 'a'"):
+        importance_heatmap({"a": torch.zeros(3, 3)}, max_components={"b": 3})

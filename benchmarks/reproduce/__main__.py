@@ -1,0 +1,59 @@
+"""Run what is missing, then write what was found."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from benchmarks.reproduce.document import write_document
+from benchmarks.reproduce.options import Options, parse
+from benchmarks.reproduce.plan import Run, obstacle, runs_of
+from benchmarks.reproduce.schedule import Schedule
+from benchmarks.reproduce.systems import SYSTEMS, System
+from spd_lightning.errors import UsageError
+
+INTERRUPTED, WRONG_USAGE = 130, 2
+
+
+def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] = SYSTEMS) -> int:
+    """Run and report.
+
+    Args:
+        arguments: those of the process by default.
+        systems: all systems there are, by name.
+
+    Returns:
+        Exit code: 0; 1 if a run failed or had to be left alone, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    try:
+        options = parse(arguments, systems)
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return WRONG_USAGE
+    failures: dict[Run, str] = {}
+    if not options.table_only:
+        schedule, failures = _make(options)
+        if schedule.interrupted:
+            sys.stderr.write("interrupted; the same command goes on\n")
+            return INTERRUPTED
+    try:
+        lines = write_document(options, systems, failures)
+    except (UsageError, OSError) as error:
+        sys.stderr.write(f"error: the tables cannot be written: {error}; --table-only tries again\n")
+        return 1
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 1 if failures else 0
+
+
+def _make(options: Options) -> tuple[Schedule, dict[Run, str]]:
+    """Make what is missing; why each run that was left alone or failed is not there."""
+    runs = runs_of(options.systems, options.seeds, options.runs)
+    left_alone = {run: reason for run in runs if (reason := obstacle(run))}
+    for run, reason in left_alone.items():
+        sys.stderr.write(f"{run.name}: left alone: {reason}\n")
+    missing = [run for run in runs if run not in left_alone and run.record.state != "finished"]
+    schedule = Schedule(missing, *options.shared_out(len(missing)))
+    schedule.work()
+    return schedule, {**left_alone, **schedule.failures}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""One process that makes, or goes on with, a run."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from benchmarks.options import ROOT
+from benchmarks.reproduce.clock import ProcessClock
+from benchmarks.reproduce.logs import current_step, last_line
+from benchmarks.reproduce.plan import Run, shown
+from spd_lightning.errors import UsageError
+from spd_lightning.files import CACHE_VARIABLE
+from spd_lightning.record import CONFIG_NAME
+
+SECONDS_BETWEEN_NOTES = 10.0
+CACHE_NAME = "cache"
+
+
+class Child:
+    """A running ``python -m spd_lightning fit``; what it prints goes to the run's log.
+
+    It leads a process group of its own, so that Ctrl-C reaches it once and from us. The log stays locked as long as
+    the process lives, even if we do not, so that no run is ever made by two processes.
+
+    Args:
+        run: the run.
+        jobs: runs at a time.
+        threads: of this one.
+
+    Raises:
+        UsageError: if another process is making the run.
+    """
+
+    def __init__(self, run: Run, jobs: int, threads: int) -> None:
+        self.run, self.clock = run, ProcessClock(run.folder, jobs, threads)
+        self._noted = time.monotonic()
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        with run.log.open("ab") as log:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(f"another process is making it; see {shown(run.log)}") from None
+            self._start = log.tell()
+            command = [sys.executable, "-m", "spd_lightning", *run.planned.arguments()]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=_environment(run, threads),
+                start_new_session=True,
+            )
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the target is trained: only then is there a run directory."""
+        return (self.run.folder / CONFIG_NAME).is_file()
+
+    @property
+    def step(self) -> int:
+        """The current step, by its progress bar."""
+        return current_step(self.run.log, self.run.steps) if self.prepared else 0
+
+    def ended(self) -> bool:
+        """Whether the process is over; keeps ``process.json`` up to date."""
+        over = self._process.poll() is not None
+        if over or time.monotonic() - self._noted > SECONDS_BETWEEN_NOTES:
+            self._noted = time.monotonic()
+            self.clock.write()
+        return over
+
+    def failure(self) -> str:
+        """Why there is no finished run, after the end; empty if there is one."""
+        code = self._process.returncode
+        if code == 0 and self.run.record.state == "finished":
+            return ""
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{last_line(self.run.log, self._start)} ({how}, {shown(self.run.log)})"
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the process finishes its step, saves and ends; a second time it ends at once."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def wait(self) -> None:
+        """Wait for the end."""
+        self._process.wait()
+        self.clock.write()
+
+
+def _environment(run: Run, threads: int) -> dict[str, str]:
+    """Targets are trained anew for the first run, so that its time can be told: their cache lies beside the runs."""
+    cache = str(run.folder.parent.parent / CACHE_NAME)
+    return {CACHE_VARIABLE: cache, **os.environ, "OMP_NUM_THREADS": str(threads)}

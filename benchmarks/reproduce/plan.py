@@ -1,0 +1,164 @@
+"""The runs: where they lie, what is known about them, and why one must be left alone."""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.reproduce.agreement import contradiction
+from benchmarks.reproduce.systems import System
+from spd_lightning.arguments import find_config
+from spd_lightning.errors import UsageError
+from spd_lightning.export import library_version
+from spd_lightning.planned import PlannedRun
+from spd_lightning.record import RunRecord
+
+SEED_KEY = "seed_everything"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One system with one seed.
+
+    Attributes:
+        system: what is decomposed, and how.
+        seed: of everything but the target.
+        planned: its run directory and command.
+    """
+
+    system: System
+    seed: int
+    planned: PlannedRun
+
+    @property
+    def name(self) -> str:
+        """System and seed in words."""
+        return f"{self.system.name} seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.planned.folder
+
+    @property
+    def log(self) -> Path:
+        """What its processes wrote, one after the other."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def record(self) -> RunRecord:
+        """What its directory says now."""
+        return self.planned.record
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return int(read_config(self.system.config).get("trainer", {}).get("max_steps") or _base_steps())
+
+    @property
+    def expected_s(self) -> float:
+        """Rough seconds of the whole run."""
+        return self.steps * self.system.step_ms / 1000
+
+    @property
+    def target(self) -> str:
+        """What tells targets and their training apart."""
+        model = read_config(self.system.config).get("model", {})
+        return json.dumps([model.get("target"), model.get("recipe")], sort_keys=True)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything of it."""
+        return self.log.exists() or self.folder.exists()
+
+
+def runs_of(systems: Iterable[System], seeds: Iterable[int], folder: Path) -> list[Run]:
+    """Every system with every seed.
+
+    Args:
+        systems: the systems.
+        seeds: of each; empty for its own.
+        folder: where all run directories lie.
+
+    Returns:
+        The runs, system by system.
+    """
+    chosen = tuple(seeds)
+    return [make_run(system, seed, folder) for system in systems for seed in chosen or system.seeds]
+
+
+def make_run(system: System, seed: int, folder: Path) -> Run:
+    """One run, by its place: ``folder/SYSTEM/seed_N``."""
+    place = folder / system.name / f"seed_{seed}"
+    return Run(system, seed, PlannedRun(place, (system.config,), {SEED_KEY: str(seed)}))
+
+
+def found_runs(systems: Iterable[System], folder: Path) -> list[Run]:
+    """Runs that left anything behind, by system and seed."""
+    found = []
+    for system in systems:
+        names = {path.name.removesuffix(".log") for path in (folder / system.name).glob("seed_*")}
+        numbers = sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+        found += [make_run(system, seed, folder) for seed in numbers]
+    return found
+
+
+def obstacle(run: Run) -> str:
+    """Why a run can neither be used nor continued, and the way out.
+
+    Args:
+        run: the run.
+
+    Returns:
+        One line; empty if nothing stands in the way.
+    """
+    try:
+        config = read_config(run.system.config)
+    except UsageError as error:
+        return str(error)
+    reason = _unusable(run.record, config, run.seed)
+    return f"{reason}; move or remove {shown(run.folder)} to run it again" if reason else ""
+
+
+def _unusable(record: RunRecord, config: Mapping[str, Any], seed: int) -> str:
+    if record.state == "absent":
+        return ""
+    if record.state == "damaged":
+        return f"its directory is damaged ({record.problem})"
+    if record.other_version is not None:
+        return f"it was made by version {record.other_version}, this is {library_version()}"
+    differs = contradiction({**config}, record.config)
+    if not differs and record.config.get(SEED_KEY) != seed:
+        differs = f"{SEED_KEY} {record.config.get(SEED_KEY)} in the run, {seed} in its name"
+    return f"it was made with other settings ({differs})" if differs else ""
+
+
+@functools.cache
+def read_config(name: str) -> dict[str, Any]:
+    """Content of a config, found as ``--config`` finds it.
+
+    Raises:
+        UsageError: if it does not exist or holds no mapping.
+    """
+    path = find_config(name)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"config {name!r} cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"config {name!r} holds no mapping")
+    return content
+
+
+def _base_steps() -> int:
+    return int(read_config("base.yaml")["trainer"]["max_steps"])
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,91 @@
+"""The whole network, and what each live component does in it (SPD paper, Figures 2 to 4)."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+from callbacks.publishing import publish_figure
+from spd_lightning.errors import UsageError
+from spd_lightning.figures import network_diagram
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity_order
+from spd_lightning.methods import Decomposition
+from spd_lightning.model import DecomposedModel
+
+
+class NetworkDiagram(EvaluationCallback):
+    """Draws target, sum of components and every live component as networks of nodes and edges.
+
+    For targets whose sites form a plain chain: each reads what the one before puts out, coordinate by coordinate and
+    nothing else. Components come in the order of the features that they are matched to.
+
+    Args:
+        probe: magnitude of the one-hot probes on which a component must be active to be drawn.
+        threshold: importance above which it is.
+        every_n_validations: how often the picture is drawn while training.
+    """
+
+    def __init__(self, probe: float = 0.75, threshold: float = ALIVE_THRESHOLD, every_n_validations: int = 5) -> None:
+        super().__init__(every_n_validations)
+        self.probe, self.threshold = probe, threshold
+
+    def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
+        """Check that there are probes and that the sites form a chain."""
+        if stage == "predict":
+            return
+        check_probes(self, trainer)
+        probes = trainer.datamodule.probes(self.probe).to(pl_module.device)  # type: ignore[attr-defined]
+        for first, second in pairwise(pl_module.model.site_names):
+            if not _follows(pl_module.model, probes, first, second):
+                raise UsageError(
+                    f"NetworkDiagram: sites must form a chain, but {second!r} does not read {first!r} alone; remove "
+                    "NetworkDiagram from trainer.callbacks"
+                )
+
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Draw the picture on rank zero."""
+        tables = probe_importances(trainer, module, self.probe)
+        if trainer.is_global_zero:
+            parts = module.model.components.items()
+            sites = {name: (site.site.weight, site.V, site.U) for name, site in parts}
+            shown = {name: _live(table, self.threshold) for name, table in tables.items()}
+            title = f"Network, and components of importance above {self.threshold:g} on single-feature probes"
+            publish_figure(trainer, f"{stage}/network_diagram", network_diagram(sites, shown, title))
+
+
+def _live(table: Tensor, threshold: float) -> list[int]:
+    """Alive components, those matched to the first features first."""
+    alive = alive_components(table, threshold)
+    return [component for component in identity_order(table).tolist() if alive[component]]
+
+
+@torch.no_grad()
+def _follows(model: DecomposedModel, probes: Tensor, first: str, second: str) -> bool:
+    """Whether each input of one site depends on the same output of another one and on nothing else."""
+    width = model.components[first].site.out_features
+    if width != model.components[second].site.in_features:
+        return False
+    rows = torch.arange(max(len(probes), width), device=probes.device)
+    x, units = probes[rows % len(probes)], torch.eye(width).to(probes)[rows % width]
+    silent, excited = (_input(model, x, first, output, second) for output in (torch.zeros_like(units), units))
+    if silent is None or excited is None or silent.shape != units.shape:
+        return False
+    return torch.allclose(silent, silent[:1].expand_as(silent)) and torch.allclose(
+        torch.where(units.bool(), silent, excited), silent
+    )
+
+
+def _input(model: DecomposedModel, x: Tensor, first: str, output: Tensor, second: str) -> Tensor | None:
+    """What reaches ``second`` when ``first`` puts out ``output``."""
+    layer, seen = model.components[second].site, []
+
+    def look(site_input: Tensor) -> Tensor:
+        seen.append(site_input)
+        return F.linear(site_input, layer.weight, layer.bias)
+
+    with model.patched({first: lambda _: output, second: look}):
+        model.target(x)
+    return seen[0] if seen else None

@@ -1,0 +1,17 @@
+"""What a sweep varies, told to each of its runs."""
+
+from lightning.pytorch import Callback
+
+
+class SweptValues(Callback):
+    """Carries a run's place in a sweep; the final report logs it among the hyper-parameters.
+
+    Those of the module alone would not do: a sweep may vary the trainer or the data, and TensorBoard draws parallel
+    coordinates of single numbers only. A sweep adds this callback to its runs.
+
+    Args:
+        values: the swept values, by short name.
+    """
+
+    def __init__(self, values: dict[str, bool | int | float | str]) -> None:
+        self.values = values

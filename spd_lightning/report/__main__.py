@@ -1,0 +1,90 @@
+"""``python -m spd_lightning.report RUN_DIR [RUN_DIR ...] [--output FILE]``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from spd_lightning.errors import UsageError
+from spd_lightning.record import RunRecord
+from spd_lightning.report import REPORT_NAME, TableRow, read_run, run_page, table_page, write_page
+from spd_lightning.report.notes import plain
+
+WRONG_USAGE = 2
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line."""
+        raise UsageError(f"{message}; python -m spd_lightning.report --help lists the arguments")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="python -m spd_lightning.report", description="Write a report to read in a browser.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directory; several make a table")
+    parser.add_argument(
+        "--output", type=Path, help=f"file to write; default: {REPORT_NAME} in the run directory, for several here"
+    )
+    return parser
+
+
+def _run_report(folder: Path, output: Path | None) -> Path:
+    record = read_run(folder)
+    if record.state == "started":
+        raise UsageError(
+            f"RUN_DIR must be a finished run, but {str(folder)!r} has no final scores yet; go on with it, or score it "
+            "with python -m spd_lightning test --ckpt_path CHECKPOINT"
+        )
+    _check_readable(record)
+    path = output or folder / REPORT_NAME
+    write_page(path, run_page(record), ours=output is None)
+    return path
+
+
+def _table_report(folders: Sequence[Path], output: Path | None) -> Path:
+    records = [read_run(folder) for folder in folders]
+    for record in records:
+        if record.state == "absent":
+            _check_readable(record)
+    path = output or Path(REPORT_NAME)
+    write_page(path, table_page(f"{len(records)} runs", [_row(record) for record in records]))
+    return path
+
+
+def _row(record: RunRecord) -> TableRow:
+    folder = record.folder.resolve()
+    seed = record.metrics.get("seed", record.config.get("seed_everything"))
+    usual = folder.name == f"seed_{plain(seed)}"
+    return TableRow(folder.parent.name, plain(seed) if usual else folder.name, record)
+
+
+def _check_readable(record: RunRecord) -> None:
+    if record.state in ("absent", "damaged"):
+        raise UsageError(
+            f"RUN_DIR must be a run directory, but {str(record.folder)!r} is none "
+            f"({record.problem or 'nothing is there'}); name one that fit wrote, such as runs/tms/version_0"
+        )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        args: arguments; those of the process by default.
+
+    Raises:
+        SystemExit: with code 2 and one line on stderr for wrong usage.
+    """
+    try:
+        options = _parser().parse_args(args)
+        several = len(options.runs) > 1
+        path = _table_report(options.runs, options.output) if several else _run_report(options.runs[0], options.output)
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(WRONG_USAGE)
+    sys.stdout.write(f"The report is in {path}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Pictures of a run directory, checked before they are shown, and what they show in plain words."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spd_lightning.record import RunRecord
+from spd_lightning.report import page
+from spd_lightning.report.reading import inside
+
+MAX_PICTURE = 8 * 2**20
+"""Bytes of one picture."""
+MAX_PIXELS = 10**8
+MAX_PICTURES = 14 * 2**20
+"""Bytes of all pictures of a page; in a page they take a third more."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CAPTIONS = {
+    "importance_heatmap": "Importance of each component (column, in matched order) while one feature at a time is on "
+    "(row). Where every feature has a component of its own, this is a bright diagonal and dark elsewhere.",
+    "network_diagram": "The target as a network of nodes and weighted edges, the sum of all components, and each "
+    "component that is used. A component that is one mechanism carries one feature through and nothing else.",
+    "component_vectors": "The target's own vectors, the sum of all components, and each component that is ever used. "
+    "A component that is one mechanism carries one feature and nothing else.",
+    "neuron_contributions": "How much each neuron contributes to the first features, in the target (above) and in the "
+    "strongest component of each feature (below). The two halves look alike if the component is the mechanism.",
+    "contribution_agreement": "The same contributions for every feature and neuron, component against target. On the "
+    "dashed line the two agree.",
+    "ablation_distances": "How far the output moves from the target's under each kind of mask; shorter is better. "
+    "“zero” ablates everything, to show what there is to lose.",
+    "single_ablations": "How much the output changes (colour) when one used component (column) is removed while one "
+    "feature (row) is on.",
+    "importance_histogram": "How often each importance occurs. A decomposition that is sure of itself says 0 or 1, "
+    "seldom anything between.",
+    "importance_spectrum": "Mean importance of every component, sorted. A cliff parts the components in use from the "
+    "rest.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was read whole.
+
+    Attributes:
+        name: of its file, without ending.
+        png: the file's content.
+        size: width and height in pixels.
+    """
+
+    name: str
+    png: bytes
+    size: tuple[int, int]
+
+    @property
+    def title(self) -> str:
+        """The name in words, without the stage."""
+        stage, _, rest = self.name.partition("_")
+        words = rest if stage in ("test", "val") and rest else self.name
+        kind = next((kind for kind in _CAPTIONS if words.startswith(f"{kind}_")), None)
+        if kind is not None:  # what follows is a site, written as it is
+            return f"{kind.replace('_', ' ').capitalize()}, {words.removeprefix(f'{kind}_')}"
+        return words.replace("_", " ").capitalize()
+
+    @property
+    def caption(self) -> str:
+        """What it shows; empty for a picture of a kind that is not ours."""
+        return next((caption for kind, caption in _CAPTIONS.items() if kind in self.name), "")
+
+    def html(self) -> page.Html:
+        """The picture with title and caption."""
+        return page.picture(self.png, self.size, self.title, self.caption)
+
+
+def pictures(
+    record: RunRecord, budget: int = MAX_PICTURES, kinds: tuple[str, ...] = ("",)
+) -> tuple[list[Picture], list[str]]:
+    """Read the final pictures of a run, in the order in which they are best looked at.
+
+    Args:
+        record: the run.
+        budget: bytes of all pictures together.
+        kinds: parts of names; a picture whose name holds none of them is not asked for.
+
+    Returns:
+        The pictures, and one sentence per picture that was left out.
+    """
+    found: list[Picture] = []
+    left_out: list[str] = []
+    wanted = [path for path in record.figures if any(kind in path.stem for kind in kinds)]
+    for path in sorted(wanted, key=lambda path: (_rank(path.stem), path.name)):
+        try:
+            picture = _read(path, record.folder)
+            if len(picture.png) > budget:
+                raise ValueError("would make the page too large")
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)
+            left_out.append(f"{path.name} is left out: it {reason}.")
+            continue
+        budget -= len(picture.png)
+        found.append(picture)
+    return found, left_out
+
+
+def _rank(name: str) -> int:
+    kinds = list(_CAPTIONS)
+    return next((place for place, kind in enumerate(kinds) if kind in name), len(kinds))
+
+
+def _read(path: Path, folder: Path) -> Picture:
+    if not inside(path, folder):
+        raise ValueError("is a link that leads out of the run directory")
+    if not path.is_file():
+        raise ValueError("is not a file")
+    if path.stat().st_size > MAX_PICTURE:
+        raise ValueError(f"is larger than {MAX_PICTURE // 2**20} MB")
+    png = path.read_bytes()
+    return Picture(path.stem, png, png_size(png))
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Check that bytes are one whole PNG.
+
+    Args:
+        png: content of a file.
+
+    Returns:
+        Width and height in pixels.
+
+    Raises:
+        ValueError: if they are anything else, or a picture of more than :data:`MAX_PIXELS`.
+    """
+    chunks = list(_chunks(png))
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13 or chunks[-1][0] != b"IEND":
+        raise ValueError("is not a whole PNG")
+    width, height = struct.unpack(">II", chunks[0][1][:8])
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ValueError(f"has {width} x {height} pixels")
+    return width, height
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each part; ends early at the first one that is cut off or does not match its check sum."""
+    if not png.startswith(_SIGNATURE):
+        return
+    place = len(_SIGNATURE)
+    while place + 12 <= len(png):
+        length = int.from_bytes(png[place : place + 4])
+        part, check = png[place + 4 : place + 8 + length], png[place + 8 + length : place + 12 + length]
+        if len(check) < 4 or zlib.crc32(part) != int.from_bytes(check):
+            return
+        yield part[:4], part[4:]
+        place += 12 + length

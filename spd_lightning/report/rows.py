@@ -1,0 +1,151 @@
+"""What a report says, cell by cell: the console's table and the pages are made of these."""
+
+from collections.abc import Mapping, Sequence
+
+from spd_lightning.verdict import known_sites, pattern_errors, shortfalls, site_shortfalls
+
+Scores = Mapping[str, float]
+
+SITE_HEADER = (
+    "site",
+    "C",
+    "mechanisms",
+    "alive",
+    "L0",
+    "MMCS (chance)",
+    "ML2R",
+    "r",
+    "pattern",
+    "ci errors at tolerance",
+)
+"""Columns of :func:`site_row`."""
+
+ABLATIONS = {
+    "unmasked": "all masks one, no delta",
+    "ci_masked": "importances as masks",
+    "rounded": "importances rounded to 0 or 1",
+    "stochastic": "stochastic masks",
+    "worst_case": "worst case over a fresh adversary",
+    "zero": "everything ablated",
+}
+"""Regimes of ``ablation/NAME`` in words, in the order of a report."""
+
+_UNREADABLE = "a count of errors or a tolerance is not a number"
+
+
+def number(value: float | None, digits: int = 3, kind: str = "f") -> str:
+    """A score as text.
+
+    Args:
+        value: the score; ``None`` becomes a dash.
+        digits: after the point.
+        kind: ``"f"`` fixed, ``"e"`` scientific.
+    """
+    return "-" if value is None else f"{value:.{digits}{kind}}"
+
+
+def sites(scores: Scores) -> list[str]:
+    """Every site that a score names, in the order of first mention."""
+    parts = (name.split("/") for name in scores)
+    named = (part[1:-1] if part[0] == "recovery" else part[1:] for part in parts if part[0] in _PER_SITE)
+    return list(dict.fromkeys("/".join(name) for name in named if name))
+
+
+_PER_SITE = ("l0", "alive", "recovery")
+
+
+def site_row(scores: Scores, site: str, n_components: int | None) -> list[str]:
+    """One line of the table of sites.
+
+    Args:
+        scores: scores by name, without the stage.
+        site: the site.
+        n_components: its ``C``, if known.
+
+    Returns:
+        A cell per column of :data:`SITE_HEADER`.
+    """
+    known = {name: scores.get(f"recovery/{site}/{name}") for name in ("mmcs", "chance_mmcs", "ml2r", "pearson")}
+    kind, errors = _pattern(scores, site)
+    return [
+        site,
+        "-" if n_components is None else str(n_components),
+        number(scores.get(f"recovery/{site}/mechanisms"), 0),
+        number(scores.get(f"alive/{site}"), 0),
+        number(scores.get(f"l0/{site}"), 2),
+        number(known["mmcs"]) + ("" if known["mmcs"] is None else f" ({number(known['chance_mmcs'])})"),
+        number(known["ml2r"]),
+        number(known["pearson"]),
+        kind,
+        ", ".join(f"{count} at {tolerance}" for tolerance, count in errors) or "-",
+    ]
+
+
+def _pattern(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
+    try:
+        return pattern_errors(scores, site)
+    except (ValueError, OverflowError):
+        return "unreadable", []
+
+
+def ablation_rows(scores: Scores) -> list[tuple[str, str, str]]:
+    """Name, words and distance of every regime of ablation that was scored."""
+    scored = [name for name in ABLATIONS if f"ablation/{name}" in scores]
+    return [(name, ABLATIONS[name], number(scores[f"ablation/{name}"], 2, "e")) for name in scored]
+
+
+def missing(scores: Scores, site: str | None = None) -> list[str]:
+    """What keeps a run, or one of its sites, from counting as recovered; scores that make no sense are such a thing.
+
+    Args:
+        scores: scores by name, without the stage.
+        site: a site with known mechanisms; the whole run without one.
+
+    Returns:
+        Phrases of :mod:`spd_lightning.verdict`; empty if all was found.
+    """
+    try:
+        return shortfalls(scores) if site is None else site_shortfalls(scores, site)
+    except (ValueError, OverflowError):
+        return [_UNREADABLE]
+
+
+def verdict(scores: Scores) -> str:
+    """One sentence: whether every known mechanism was found, by the rule of :mod:`spd_lightning.verdict`.
+
+    Args:
+        scores: scores by name, without the stage.
+
+    Returns:
+        The sentence; where something is missing it says what.
+    """
+    known = known_sites(scores)
+    if not known:
+        return "The target states no mechanisms, so recovery was not scored."
+    reasons = missing(scores)
+    if not reasons:
+        return f"Recovered: the known mechanisms of all {len(known)} sites were found."
+    return f"Not recovered: {'; '.join(reasons)}."
+
+
+def unrepresented(scores: Scores, names: Sequence[str], total: int) -> list[str]:
+    """A sentence if the target lost features; recovery is scored on the others alone.
+
+    Args:
+        scores: scores by name, without the stage.
+        names: the sites.
+        total: features of the target, 0 if it states none.
+
+    Returns:
+        The sentence, or nothing.
+    """
+    counts = [
+        scores[f"recovery/{site}/mechanisms"]
+        for site in names
+        if f"recovery/{site}/mechanisms" in scores
+        and any(name.startswith(f"recovery/{site}/identity_error") for name in scores)
+    ]
+    if not counts or not total or min(counts) == total:
+        return []
+    fewest = number(min(counts), 0)
+    return [f"The target itself represents only {fewest} of its {total} features; the others are not scored."]

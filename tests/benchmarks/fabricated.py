@@ -1,0 +1,68 @@
+"""Run directories written by hand, and systems that go with them."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from benchmarks.reproduce.systems import Published, System
+from spd_lightning.export import library_version
+
+CONFIG = {
+    "trainer": {"max_steps": 100},
+    "model": {
+        "target": {"class_path": "ToyModelOfSuperposition", "init_args": {"n_features": 5}},
+        "sites": {"linear*": 40},
+    },
+    "data": {"class_path": "SparseFeatures", "init_args": {"batch_size": 16}},
+}
+SETTINGS = {"ComponentActivity.threshold": 0.1, "AblationCheck.adversary_steps": 20}
+SETTINGS |= {"AblationCheck.adversary_step_size": 0.1}
+
+
+def site_scores(site, alive=5.0, ml2r=1.0, errors=0.0, mmcs=1.0) -> dict[str, float]:
+    recovery = {"mechanisms": 5.0, "identity_error_0.1": errors, "identity_error_0.2": errors, "mmcs": mmcs}
+    recovery |= {"chance_mmcs": 0.995, "ml2r": ml2r, "ml2r_alive": ml2r}
+    return {f"l0/{site}": 0.25, f"alive/{site}": alive} | {f"recovery/{site}/{k}": v for k, v in recovery.items()}
+
+
+def residual_scores(pearson=0.9995) -> dict[str, float]:
+    reading = {"mechanisms": 100.0, "identity_error_0.1": 0.0, "identity_error_0.2": 0.0, "pearson": pearson}
+    writing = {"mechanisms": 50.0, "dense_error_0.1": 1.0, "dense_error_0.2": 0.0}
+    sites = {"layers.0.mlp_in": (100.0, reading), "layers.0.mlp_out": (50.0, writing)}
+    scores = {"ablation/unmasked": 1e-9}
+    for site, (alive, recovery) in sites.items():
+        scores |= {f"alive/{site}": alive, f"l0/{site}": 1.5}
+        scores |= {f"recovery/{site}/{name}": value for name, value in recovery.items()}
+    return scores
+
+
+def scores_of(**changes) -> dict[str, float]:
+    ablation = {"unmasked": 1e-9, "ci_masked": 2e-4, "worst_case": 3e-4, "zero": 1.5e-2}
+    return site_scores("linear1", **changes) | {f"ablation/{name}": value for name, value in ablation.items()}
+
+
+def write_run(folder: Path, seed: int, scores=None, config=None, version=None, wall_s=20.0) -> Path:
+    """A run directory ``folder/seed_N``; a finished one if there are scores."""
+    run = folder / f"seed_{seed}"
+    (run / "figures").mkdir(parents=True)
+    resolved = yaml.safe_load(yaml.safe_dump(config or CONFIG)) | {"seed_everything": seed}
+    resolved["model"]["target"]["class_path"] = "spd_lightning.ToyModelOfSuperposition"
+    (run / "config.yaml").write_text(yaml.safe_dump(resolved))
+    if scores is not None:
+        versions = {"spd_lightning": version or library_version(), "torch": "2.9"}
+        metrics = {"scores": scores, "settings": SETTINGS, "seed": seed, "steps": 100, "peak_memory_mb": 500.4}
+        metrics |= {"device": "cpu", "machine": "x86_64, 1 threads", "versions": versions}
+        (run / "metrics.json").write_text(json.dumps(metrics))
+        parts = [{"started": "2025-01-01T00:00:00+00:00", "wall_s": wall_s, "jobs": 2, "threads": 1}]
+        (run / "process.json").write_text(json.dumps({"wall_s": wall_s, "parts": parts}))
+    return run
+
+
+def make_system(folder: Path, name="tms_5-2", seeds=(0, 1), config=None, **options) -> System:
+    """A system whose config is a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config or CONFIG))
+    published = Published("Table 1", (1.0, 0.0), (0.993, 0.002), 1.0)
+    return System(name, str(path), seeds, 1.0, {"linear*": 5, "*.mlp_out": 50}, published, **options)

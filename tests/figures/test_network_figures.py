@@ -1,0 +1,141 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+
+from spd_lightning.figures import network_diagram
+from spd_lightning.figures.style import ACCENT, MAIN
+
+
+def chain(*widths, n_components=30):
+    """Random sites, each reading the one before."""
+    return {
+        f"linear{index}": (
+            torch.randn(after, before),
+            torch.randn(before, n_components),
+            torch.randn(n_components, after),
+        )
+        for index, (before, after) in enumerate(pairwise(widths))
+    }
+
+
+def edges(axes):
+    """From the ends of every edge to its colour and width."""
+    found = {}
+    for lines in axes.collections:
+        assert isinstance(lines, LineCollection)
+        drawn = zip(lines.get_segments(), lines.get_colors(), lines.get_linewidths(), strict=True)
+        found |= {tuple(map(tuple, np.round(ends, 6))): (color, width) for ends, color, width in drawn}
+    return found
+
+
+def small():
+    """Two inputs, one hidden unit, one output, known by hand; component 0 is all of it, component 1 nothing."""
+    first = torch.tensor([[2.0, -1.0]]), torch.tensor([[2.0, 0.0], [-1.0, 0.0]]), torch.tensor([[1.0], [0.0]])
+    second = torch.tensor([[0.01]]), torch.tensor([[0.5]]), torch.tensor([[1.0]])
+    return {"linear1": first, "linear2": second}
+
+
+def test_edges_are_weights_by_width_and_sign(render):
+    figure = network_diagram(small(), {"linear1": [0]}, "small")
+    render(figure)
+    target, total, part = figure.axes
+    # the output's edge of 0.01 is below 2% of the widest, 2
+    assert set(edges(target)) == {((0, 0.75), (1, 0.5)), ((0, 0.25), (1, 0.5))}
+    (up_color, up_width), (down_color, down_width) = (edges(target)[(0, y), (1, 0.5)] for y in (0.75, 0.25))
+    assert (to_hex(up_color), to_hex(down_color)) == (ACCENT.lower(), MAIN.lower())
+    assert up_width == pytest.approx(2.6)
+    assert down_width == pytest.approx(0.4 + 2.2 / 2)
+    assert up_color[3] == pytest.approx(1)
+    assert down_color[3] == pytest.approx(0.15 + 0.85 / 2)
+    assert edges(total)[(1, 0.5), (2, 0.5)][1] == pytest.approx(0.4 + 2.2 / 4)
+    assert set(edges(part)) == {((0, 0.75), (1, 0.5)), ((0, 0.25), (1, 0.5))}
+    assert total.get_title() == "sum of components\nlargest error 0.49"
+    assert part.get_title() == f"linear1: component 0\nnorm {5**0.5:.3g}"
+    assert "widest 2, edges below 2% of it not drawn" in figure.legends[0].get_title().get_text()
+
+
+def test_a_component_is_drawn_where_its_site_is():
+    figure = network_diagram(chain(5, 2, 5), {"linear0": [7, 3], "linear1": [3]}, "TMS")
+    titles = [axes.get_title().splitlines()[0] for axes in figure.axes]
+    assert titles == [
+        "target",
+        "sum of components",
+        "linear0: component 7",
+        "linear0: component 3",
+        "linear1: component 3",
+    ]
+    starts = [{start[0] for start, _ in edges(axes)} for axes in figure.axes]
+    assert starts == [{0, 1}, {0, 1}, {0}, {0}, {1}]
+    for axes in figure.axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["inputs", "hidden", "outputs"]
+        assert [text.get_text() for text in axes.texts] == ["0", "1", "2", "3", "4", "0", "1", "0", "1", "2", "3", "4"]
+    assert figure.get_suptitle() == "TMS"
+
+
+@pytest.mark.parametrize("widths", [(5, 2, 2, 5), (40, 10, 40), (1, 1), (1000, 50, 1000), (2,) * 8, (50,) * 27])
+def test_renders_at_every_size_within_a_page(widths, render):
+    sites = chain(*widths)
+    render(network_diagram(sites, {site: list(range(30)) for site in sites}, "a chain"))
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), 1e300])
+def test_renders_constant_and_diverged_components(value, render):
+    sites = {name: (weight, torch.full_like(V.double(), value), U) for name, (weight, V, U) in chain(5, 2, 5).items()}
+    render(network_diagram(sites, {"linear0": [0]}, "a title that is too long for one line " * 8))
+
+
+def test_without_a_live_component_target_and_sum_remain(render):
+    figure = network_diagram(chain(3, 3), {}, "idle")
+    render(figure)
+    assert len(figure.axes) == 2
+
+
+def test_says_which_components_are_left_out():
+    sites = chain(5, 2, 2, 5)
+    shown = {"linear0": list(range(25)), "linear1": [4, 2], "linear2": list(range(30))}
+    figure = network_diagram(sites, shown, "many")
+    titles = [axes.get_title().split("\n")[0] for axes in figure.axes[2:]]
+    assert titles == [
+        *(f"linear0: component {index}" for index in range(9)),
+        *("linear1: component 4", "linear1: component 2"),
+        *(f"linear2: component {index}" for index in range(9)),
+    ]
+    assert figure.get_suptitle() == "many\n(first components: 9 of 25 in linear0, 9 of 30 in linear2)"
+
+
+def test_says_which_nodes_are_left_out_and_how_much_they_weigh():
+    sites = chain(50, 3, 40)
+    weight = sites["linear0"][0].zero_()
+    weight[1, 12], weight[0, 11] = -7.5, 9.0
+    figure = network_diagram(sites, {}, "wide")
+    expected = "wide (first 12 of 50 inputs; the target's edges to the others are at most 7.5)"
+    assert figure.get_suptitle().replace("\n", " ") == expected
+    heights = {start[1] for start, _ in edges(figure.axes[1]) if start[0] == 0}
+    assert len(heights) == 12
+    assert len({end[1] for start, end in edges(figure.axes[1]) if start[0] == 1}) == 40
+
+
+def test_refuses_no_site():
+    with pytest.raises(ValueError, match=r"^sites must not be empty, got \{\}$"):
+        network_diagram({}, {}, "")
+
+
+def test_refuses_what_is_no_chain():
+    sites = {"a": chain(5, 2)["linear0"], "b": chain(3, 5)["linear0"]}
+    with pytest.raises(ValueError, match="sites must form a chain, but 2 outputs are followed by 3 inputs"):
+        network_diagram(sites, {}, "")
+
+
+def test_refuses_shapes_that_do_not_fit():
+    parts = torch.zeros(2, 5), torch.zeros(4, 3), torch.zeros(3, 2)
+    with pytest.raises(ValueError, match=r"sites\['a'\] must be .* got \[2, 5\], \[4, 3\] and \[3, 2\]"):
+        network_diagram({"a": parts}, {}, "")
+
+
+def test_refuses_components_that_do_not_exist():
+    with pytest.raises(ValueError, match=r"shown\['linear0'\] must hold components below 30, got \[0, 30\]"):
+        network_diagram(chain(5, 2), {"linear0": [0, 30]}, "")
