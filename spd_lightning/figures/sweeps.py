@@ -166,7 +166,7 @@ def importance_comparison(
     max_components = max(20, rows + rows // 4) if max_components is None else max_components
     width = float(np.clip(MAX_WIDTH / len(drawn) - 0.45, 0.8, 3.2))
     title = _comparison_title(setting, arrays, drawn, max_components)
-    figure, axes = new_figure(title, len(sites) * len(drawn), width, float(np.clip(0.16 * rows, 1.5, 4)), len(drawn))
+    figure, axes = new_figure(title, len(sites) * len(drawn), width, float(np.clip(0.16 * rows, 1.7, 4)), len(drawn))
     for position, panel in enumerate(axes):
         site, label = sites[position // len(drawn)], drawn[position % len(drawn)]
         _draw_site(panel, arrays[label].get(site, np.zeros((0, 0)))[:, :max_components], width)
