@@ -73,12 +73,13 @@ class FinalReport(Callback):
             if name.startswith(f"{stage}/")
         }
         sys.stdout.write(report_table(scores, module, _settings(trainer)) + "\n")
+        self._hyperparameters(trainer, module, scores)
         folder = run_folder(trainer)
         if folder is not None:
+            # last, since it is what makes a run count as finished
             with written_whole(folder / "metrics.json") as aside:
                 aside.write_text(json.dumps(self._document(trainer, module, scores), indent=2) + "\n")
             sys.stdout.write(f"Scores, pictures and components are in {folder}\n")
-        self._hyperparameters(trainer, module, scores)
 
     def _document(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> dict[str, Any]:
         return {

@@ -19,6 +19,7 @@ import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
 from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
 from spd_lightning.errors import UsageError
+from spd_lightning.files import written_whole
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
@@ -39,15 +40,21 @@ class OneLineParser(LightningArgumentParser):
 
 
 class RunConfig(SaveConfigCallback):
-    """Saves the resolved config; a resumed run keeps the first and adds ``config.resumed-N.yaml``."""
+    """Saves the resolved config, whole; a resumed run keeps the first and adds ``config.resumed-N.yaml``."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose a free name, then save as usual."""
-        folder, number = Path(trainer.log_dir or "."), 0
-        while trainer.is_global_zero and not self.already_saved and (folder / self.config_filename).exists():
+        self._folder, number = Path(trainer.log_dir or "."), 0
+        while trainer.is_global_zero and not self.already_saved and (self._folder / self.config_filename).exists():
             number += 1
             self.config_filename = f"config.resumed-{number}.yaml"
         super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file, on rank zero; half a config would make the run unreadable."""
+        text = self.parser.dump(self.config, skip_none=False)
+        with written_whole(self._folder / self.config_filename) as aside:
+            aside.write_text(text)
 
 
 class DecompositionCLI(LightningCLI):
@@ -63,6 +70,7 @@ class DecompositionCLI(LightningCLI):
             StochasticDecomposition,
             parser_class=OneLineParser,
             save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},  # Lightning's own way writes in place
             seed_everything_default=0,
             auto_configure_optimizers=False,
             args=args,

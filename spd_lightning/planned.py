@@ -10,6 +10,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.record import RunRecord, read_record
 
 LOGGER = "trainer.logger.init_args"
+LOGGED = ("events.out.tfevents.", ".config.yaml.")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,11 @@ class PlannedRun:
 
     @property
     def record(self) -> RunRecord:
-        """What its directory says now."""
-        return read_record(self.folder)
+        """What its directory says now; one that holds nothing but the logger's files has not begun."""
+        record = read_record(self.folder)
+        if record.state == "damaged" and all(path.name.startswith(LOGGED) for path in self.folder.iterdir()):
+            return RunRecord(self.folder, "absent")  # it was stopped before its config was written
+        return record
 
     def arguments(self) -> list[str]:
         """Arguments of ``python -m spd_lightning`` that start the run, or go on from its last checkpoint.

@@ -114,6 +114,34 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_anew():
     assert (run.folder / "config.yaml").read_text() == config
 
 
+def test_a_run_that_was_stopped_while_its_config_was_written_has_not_begun(monkeypatch):
+    run = planned()
+    with monkeypatch.context() as patch:
+        patch.setattr("spd_lightning.cli.written_whole", _interrupted)
+        with pytest.raises(SystemExit) as ended:
+            main(run.arguments())
+    assert ended.value.code == 130
+    assert any(run.folder.iterdir())
+    assert run.record.state == "absent"
+
+    main(run.arguments())
+
+    assert run.record.state == "finished"
+
+
+def _interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_other_files_without_a_config_are_damage():
+    run = planned()
+    run.folder.mkdir(parents=True)
+    (run.folder / "events.out.tfevents.1").write_text("")
+    (run.folder / "notes.txt").write_text("precious")
+
+    assert run.record.state == "damaged"
+
+
 @pytest.mark.parametrize("name", ["7", "0x1f", "null", "1_000"])
 def test_a_folder_that_the_logger_would_rename_is_refused(name):
     with pytest.raises(UsageError, match=f"must not be named by a bare number or null, got '{name}'"):

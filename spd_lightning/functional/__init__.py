@@ -23,7 +23,7 @@ from spd_lightning.functional.recovery import (
 )
 from spd_lightning.functional.routing import independent_subset, uniform_subset
 from spd_lightning.functional.sampling import WeightedBatch, merged_rows, merged_sparse_features, sparse_features
-from spd_lightning.functional.schedules import linear_anneal, lr_factor
+from spd_lightning.functional.schedules import geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 
@@ -39,6 +39,7 @@ __all__ = [
     "dense_error",
     "distance",
     "faithfulness",
+    "geometric_anneal",
     "identity_error",
     "identity_order",
     "importance_minimality",

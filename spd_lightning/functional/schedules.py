@@ -40,6 +40,21 @@ def lr_factor(
     return final_fraction + (1 - final_fraction) * shape
 
 
+def geometric_anneal(progress: float, start: float, end: float, window: tuple[float, float] = (0.0, 1.0)) -> float:
+    """The same as :func:`linear_anneal` in the logarithm, for scales such as coefficients.
+
+    Args:
+        progress: fraction of training done, in [0, 1].
+        start: value before the window, above 0.
+        end: value after the window, above 0.
+        window: fractions of training at which the change begins and ends.
+
+    Returns:
+        The value at ``progress``.
+    """
+    return start * float((end / start) ** linear_anneal(progress, 0.0, 1.0, window))
+
+
 def linear_anneal(progress: float, start: float, end: float, window: tuple[float, float] = (0.0, 1.0)) -> float:
     """Linear path from ``start`` to ``end`` over a window of training, constant outside it.
 

@@ -30,6 +30,10 @@ class Loss(nn.Module, ABC):
         super().__init__()
         self.coefficient = check_positive("coefficient", coefficient, allow_zero=True)
 
+    def coefficient_at(self, progress: float) -> float:
+        """The coefficient at a fraction of training; constant unless a subclass moves it."""
+        return self.coefficient
+
     @abstractmethod
     def forward(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""

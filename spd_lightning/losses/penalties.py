@@ -3,7 +3,13 @@
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional import faithfulness, importance_minimality, linear_anneal, mean_over_examples
+from spd_lightning.functional import (
+    faithfulness,
+    geometric_anneal,
+    importance_minimality,
+    linear_anneal,
+    mean_over_examples,
+)
 from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.step import Step
@@ -37,6 +43,9 @@ class ImportanceMinimality(Loss):
         anneal_start: fraction of training at which the exponent starts to move.
         anneal_end: fraction of training at which it arrives.
         eps: added inside the power.
+        coefficient_final: coefficient at the end; ``None`` keeps ``coefficient``. It moves geometrically (ours): a
+            strong penalty early keeps features from sharing components, a weak one late spares weak ones.
+        coefficient_end: fraction of training at which the coefficient arrives, from 0 on; above 0, at most 1.
     """
 
     def __init__(
@@ -47,6 +56,8 @@ class ImportanceMinimality(Loss):
         anneal_start: float = 0.0,
         anneal_end: float = 1.0,
         eps: float = 1e-12,
+        coefficient_final: float | None = None,
+        coefficient_end: float = 1.0,
     ) -> None:
         super().__init__(coefficient)
         self.p = check_positive("p", p)
@@ -57,6 +68,18 @@ class ImportanceMinimality(Loss):
             )
         self.anneal_start, self.anneal_end = anneal_start, anneal_end
         self.eps = check_positive("eps", eps, allow_zero=True)
+        if coefficient_final is not None:
+            check_positive("coefficient_final", coefficient_final)
+            check_positive("coefficient, where coefficient_final is given,", coefficient)
+        if not 0 < coefficient_end <= 1:
+            raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
+        self.coefficient_final, self.coefficient_end = coefficient_final, coefficient_end
+
+    def coefficient_at(self, progress: float) -> float:
+        """The coefficient at a fraction of training."""
+        if self.coefficient_final is None:
+            return self.coefficient
+        return geometric_anneal(progress, self.coefficient, self.coefficient_final, (0.0, self.coefficient_end))
 
     def exponent(self, progress: float) -> float:
         """The exponent at a fraction of training."""

@@ -132,7 +132,8 @@ class StochasticDecomposition(Decomposition):
             step = Step.of(self.model, x, noise, progress, weights)
         terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
         stacked = torch.stack(list(terms.values()))
-        total = torch.dot(stacked, stacked.new_tensor([self._terms()[name].coefficient for name in terms]))
+        coefficients = [self._terms()[name].coefficient_at(progress) for name in terms]
+        total = torch.dot(stacked, stacked.new_tensor(coefficients))
         return total, {name: term.detach() for name, term in terms.items()}
 
     def _check_tables(self, batch: Any) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from spd_lightning.functional import linear_anneal, lr_factor
+from spd_lightning.functional import geometric_anneal, linear_anneal, lr_factor
 from tests import reference
 
 
@@ -57,3 +57,8 @@ def test_anneal_inside_a_window(progress, expected):
 
 def test_empty_window_is_a_jump():
     assert [linear_anneal(at, 2.0, 1.0, (0.5, 0.5)) for at in (0.49, 0.5)] == [2.0, 1.0]
+
+
+def test_a_geometric_path_halves_the_logarithm_half_way():
+    values = [geometric_anneal(at, 1e-2, 1e-4, (0.2, 0.6)) for at in (0, 0.2, 0.4, 0.6, 1)]
+    assert values == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-4])

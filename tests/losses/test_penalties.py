@@ -63,6 +63,13 @@ def test_the_penalty_does_not_grow_with_the_batch(make_model, make_step, x):
     torch.testing.assert_close(ImportanceMinimality()(make_step(model, torch.cat([x, x]))), once)
 
 
+def test_the_coefficient_moves_geometrically_and_stays_without_a_final_value():
+    moving = ImportanceMinimality(coefficient=4e-4, coefficient_final=1e-4, coefficient_end=0.5)
+    assert [moving.coefficient_at(at) for at in (0, 0.25, 0.5, 1)] == pytest.approx([4e-4, 2e-4, 1e-4, 1e-4])
+    assert [ImportanceMinimality(coefficient=4e-4).coefficient_at(at) for at in (0, 1)] == [4e-4, 4e-4]
+    assert Faithfulness(coefficient=2.0).coefficient_at(0.3) == 2.0
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("kind", [Faithfulness, ImportanceMinimality])
 def test_coefficients_that_cannot_be(kind, value):
@@ -81,6 +88,13 @@ def test_a_coefficient_of_zero_is_allowed():
         ({"p": -1.0}, "p must be a finite number above 0, got -1.0"),
         ({"p": float("nan")}, "p must be a finite number above 0, got nan"),
         ({"p_final": 0.0}, "p_final must be a finite number above 0, got 0.0"),
+        ({"coefficient_final": 0.0}, "coefficient_final must be a finite number above 0, got 0.0"),
+        (
+            {"coefficient": 0.0, "coefficient_final": 1.0},
+            "coefficient, where coefficient_final is given, must be a finite",
+        ),
+        ({"coefficient_end": 0.0}, "coefficient_end must be above 0 and at most 1, got 0.0"),
+        ({"coefficient_end": 1.1}, "coefficient_end must be above 0 and at most 1, got 1.1"),
         ({"eps": -1e-3}, "eps must be a finite number at least 0, got -0.001"),
         ({"anneal_start": 0.8, "anneal_end": 0.2}, "must satisfy 0 <= start <= end <= 1, got 0.8, 0.2"),
         ({"anneal_end": 1.5}, "must satisfy 0 <= start <= end <= 1, got 0.0, 1.5"),

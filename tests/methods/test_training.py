@@ -78,6 +78,15 @@ def test_the_objective_is_the_weighted_sum_of_its_terms(tmp_path):
     assert not any(term.requires_grad for term in outputs["terms"].values())
 
 
+def test_a_moving_coefficient_weighs_each_step_anew(tmp_path):
+    penalty = ImportanceMinimality(1e-1, coefficient_final=1e-3)
+    probe = Probe(lambda trainer, module, outputs, batch: (outputs["loss"].item(), outputs["terms"]["a"].item()))
+
+    fit(toy(losses={"a": penalty}), features(), tmp_path, max_steps=3, callbacks=[probe])
+
+    assert [loss / term for loss, term in probe.seen] == pytest.approx([1e-1, 1e-2, 1e-3])
+
+
 def test_a_term_without_weight_is_reported_and_changes_nothing(tmp_path):
     watched, plain = (
         toy(losses={"faithfulness": Faithfulness(), **more})
