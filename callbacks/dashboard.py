@@ -20,6 +20,7 @@ _LAYOUT = {
         "MMCS and chance": ["Multiline", [r"val/recovery/.*mmcs"]],
         "ML2R": ["Multiline", [r"val/recovery/.*ml2r$"]],
         "contradictions": ["Multiline", [r"val/recovery/.*error.*"]],
+        "neuron contributions, Pearson r": ["Multiline", [r"val/recovery/.*pearson"]],
     },
     "Ablation": {"distance per regime": ["Multiline", [r"val/ablation/.*"]]},
 }

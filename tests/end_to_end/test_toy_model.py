@@ -58,6 +58,7 @@ def test_pictures_are_pictures(finished_run):
         "test_importance_heatmap",
         "test_importance_histogram",
         "test_importance_spectrum",
+        "test_network_diagram",
         "test_single_ablations",
     }
     for name in names:

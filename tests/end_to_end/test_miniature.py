@@ -1,0 +1,41 @@
+"""Compressed computation in miniature, from scratch: one component per feature, and a block that acts as one."""
+
+import json
+
+import pytest
+
+from spd_lightning.cli import main
+from spd_lightning.verdict import shortfalls
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("miniature"))
+        patch.setenv("SPD_LIGHTNING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cli = main(["fit", "--config", "mini/residual_mlp_1.yaml", "--trainer.enable_progress_bar=false"])
+    return cli.trainer.log_dir
+
+
+@pytest.fixture(scope="module")
+def scores(run_folder):
+    with open(f"{run_folder}/metrics.json") as file:
+        return json.load(file)["scores"]
+
+
+def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(scores):
+    assert shortfalls(scores) == []
+    assert scores["recovery/layers.0.mlp_in/mechanisms"] == scores["alive/layers.0.mlp_in"] == 20
+    assert scores["recovery/layers.0.mlp_out/dense_error_0.2"] == 0
+
+
+def test_components_contribute_to_neurons_what_the_target_does(scores):
+    assert scores["recovery/layers.0.mlp_in/pearson"] >= 0.99
+
+
+def test_ablation_regimes_are_ordered(scores):
+    regimes = {name: scores[f"ablation/{name}"] for name in ("unmasked", "stochastic", "worst_case", "zero")}
+
+    assert regimes["unmasked"] < regimes["stochastic"] <= regimes["worst_case"] < regimes["zero"]
