@@ -1,6 +1,7 @@
 """Compressed computation in miniature, from scratch: one component per feature, and a block that acts as one."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +17,12 @@ def run_folder(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("miniature"))
         patch.setenv("SPD_LIGHTNING_CACHE", str(tmp_path_factory.mktemp("cache")))
         cli = main(["fit", "--config", "mini/residual_mlp_1.yaml", "--trainer.enable_progress_bar=false"])
-    return cli.trainer.log_dir
+        return Path(cli.trainer.log_dir).absolute()
 
 
 @pytest.fixture(scope="module")
 def scores(run_folder):
-    with open(f"{run_folder}/metrics.json") as file:
-        return json.load(file)["scores"]
+    return json.loads((run_folder / "metrics.json").read_text())["scores"]
 
 
 def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(scores):
