@@ -79,9 +79,14 @@ def sweep(place, tmp_path, capsys):
     return command
 
 
-def _leftovers():
+def _trainers():
     gc.collect()
-    trainers = sum(type(thing) is Trainer for thing in gc.get_objects())
+    return [thing for thing in gc.get_objects() if type(thing) is Trainer]
+
+
+def _leftovers(earlier):
+    """Trainers that earlier tests have not left behind, handlers of logs, threads."""
+    trainers = sum(not any(trainer is other for other in earlier) for trainer in _trainers())
     handlers = [len(logging.getLogger(name).handlers) for name in (None, "lightning.pytorch", "lightning.fabric")]
     threads = sorted(thread.name for thread in threading.enumerate() if thread.name != "tqdm_monitor")
     return trainers, threads, handlers
@@ -92,10 +97,11 @@ def _finished(place):
     """The grid above, done once for all tests."""
     patch = pytest.MonkeyPatch()
     patch.chdir(place)
-    before = _leftovers()
+    earlier = _trainers()
+    before = _leftovers(earlier)
     code = main(["--config", "tiny.yaml", *GRID, "--name", "done"])
     patch.undo()
-    return SimpleNamespace(code=code, folder=place / "runs/sweeps/done", leftovers=(before, _leftovers()))
+    return SimpleNamespace(code=code, folder=place / "runs/sweeps/done", leftovers=(before, _leftovers(earlier)))
 
 
 @pytest.fixture

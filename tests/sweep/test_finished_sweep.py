@@ -95,6 +95,7 @@ def test_nothing_stays_in_the_process(finished):
     before, after = finished.leftovers
 
     assert after == before
+    assert after[0] == 0
 
 
 def test_the_plan_is_a_sweep_file_and_what_is_done_is_not_done_again(sweep, copy):
