@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.reproduce.layout import filled_columns
 from benchmarks.reproduce.pictures import PICTURES, keep_small
 
-TABLE_NAME, PICTURE_NAME = "results.csv", "sensitivity.png"
+TABLE_NAME, FIGURES, PICTURE_NAME = "results.csv", "figures", "sensitivity.png"
 FOLDER_PREFIX = "importance_"
 SEED = "seed_everything"
 Row = Mapping[str, str]
@@ -33,7 +33,7 @@ def sensitivity(system: str, sweeps: Path, output: Path) -> list[str]:
     for row in rows:
         by_value.setdefault(row[swept[0]], []).append(row)
     lines = [_line(value, by_value[value]) for value in sorted(by_value, key=_order)]
-    picture = _picture(system, folder / PICTURE_NAME, output)
+    picture = _picture(system, folder / FIGURES / PICTURE_NAME, output)
     heading = [f"### Sensitivity of {system}", "", f"Runs by `{swept[0]}`:", ""]
     return [*heading, *filled_columns([swept[0].split(".init_args")[0], "recovered", "not finished"], lines), *picture]
 

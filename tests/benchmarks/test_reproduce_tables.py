@@ -205,7 +205,8 @@ def test_a_sweep_of_the_importance_term_is_shown(runs, tables, tmp_path):
     header = f"run,{key},seed_everything,state,problem,recovered,shortfalls,alive/a"
     body = ["a,1e-2,0,finished,,0,too few,1", "b,1e-3,0,finished,,1,,5", "c,1e-3,1,started,stopped,,,"]
     (folder / "results.csv").write_text("\n".join([header, *body, "d,1e-3,2,finished,,1,,5"]) + "\n")
-    Image.new("RGB", (300, 200), "red").save(folder / "sensitivity.png")
+    (folder / "figures").mkdir()
+    Image.new("RGB", (300, 200), "red").save(folder / "figures" / "sensitivity.png")
 
     document, _, _ = tables(make_system(tmp_path))
 
