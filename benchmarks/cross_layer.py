@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from spd_lightning.functional import neuron_contributions
 from spd_lightning.targets import FeatureTraining, ResidualMLP
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -62,7 +63,7 @@ def readings(target: ResidualMLP) -> Iterator[LayerReading]:
 
 
 def _reading(embedding: Tensor, reads: Tensor, writes: Tensor, probes: Tensor, written: Tensor) -> LayerReading:
-    acts = ((embedding @ writes) * (embedding @ reads.T)).clamp_min(0).sum(1)
+    acts = neuron_contributions(embedding, embedding, reads, writes).clamp_min(0).sum(1)
     own, other = probes @ reads.T, written @ reads.T
     singular = torch.linalg.svdvals(other.double())[:3].tolist()
     lengths = own.norm(dim=1).median().item(), other.norm(dim=1).median().item()

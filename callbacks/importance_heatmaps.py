@@ -10,10 +10,10 @@ from callbacks.evaluation import EvaluationCallback, check_probes
 from callbacks.publishing import publish_figure
 from spd_lightning.errors import check_choice
 from spd_lightning.figures import importance_heatmap
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity_order
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, pattern_order
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import CausalImportance
-from spd_lightning.targets import KnownMechanisms, Mechanisms
+from spd_lightning.targets import KnownMechanisms
 
 Sigmoid = Literal["lower", "upper", "both"]
 
@@ -63,7 +63,8 @@ class ImportanceHeatmaps(EvaluationCallback):
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
         tables, most = {}, {}
         for name, importance in importances.items():
-            order = _order(importance.lower, known.get(name))
+            kind = known[name].kind if name in known else None
+            order = pattern_order(importance.lower, kind)
             last = _last_live(importance.lower[:, order], self.threshold)
             for panel, table in self._panels(name, importance).items():
                 tables[panel], most[panel] = table[:, order], max(self.max_components, last)
@@ -74,13 +75,6 @@ class ImportanceHeatmaps(EvaluationCallback):
             return {site: importance.lower}
         panels = {f"{site}, lower-leaky": importance.lower, f"{site}, upper-leaky": importance.upper}
         return panels if self.sigmoid == "both" else dict(list(panels.items())[1:])
-
-
-def _order(table: Tensor, known: Mechanisms | None) -> Tensor:
-    """The columns' order, ``[C]``."""
-    if known is not None and known.kind == "dense":
-        return table.sum(0).argsort(descending=True, stable=True)
-    return identity_order(table).to(table.device)
 
 
 def _last_live(ordered: Tensor, threshold: float) -> int:

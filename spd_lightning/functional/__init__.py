@@ -20,6 +20,7 @@ from spd_lightning.functional.recovery import (
     identity_order,
     l2_ratio,
     max_cosine_similarity,
+    pattern_order,
 )
 from spd_lightning.functional.routing import independent_subset, uniform_subset
 from spd_lightning.functional.sampling import WeightedBatch, merged_rows, merged_sparse_features, sparse_features
@@ -59,6 +60,7 @@ __all__ = [
     "merged_sparse_features",
     "mse",
     "neuron_contributions",
+    "pattern_order",
     "pearson",
     "random_source",
     "sparse_features",

@@ -94,6 +94,21 @@ def identity_order(table: Tensor) -> Tensor:
     return torch.cat([matched, leftover[mass.argsort(descending=True, stable=True)]])
 
 
+def pattern_order(table: Tensor, kind: str | None) -> Tensor:
+    """Order of columns in which an expected pattern is easy to see.
+
+    Args:
+        table: importances ``[n_rows, C]``, one row per probe.
+        kind: ``"dense"`` sorts by decreasing mass; anything else is ordered by :func:`identity_order`.
+
+    Returns:
+        A permutation ``[C]``, on the table's device.
+    """
+    if kind == "dense":
+        return table.sum(0).argsort(descending=True, stable=True)
+    return identity_order(table).to(table.device)
+
+
 def identity_error(table: Tensor, tolerance: float) -> int:
     """Number of importances that contradict "one component per row, one row per component".
 

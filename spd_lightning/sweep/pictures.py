@@ -11,7 +11,7 @@ from spd_lightning.arguments import one_line
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import Outcome, importance_comparison, sweep_sensitivity
 from spd_lightning.files import written_whole
-from spd_lightning.functional import identity_order
+from spd_lightning.functional import pattern_order
 from spd_lightning.model import DecomposedModel
 from spd_lightning.record import RunRecord
 from spd_lightning.sweep.configs import Config, lookup
@@ -104,6 +104,5 @@ def _tables(folder: Path) -> Iterator[tuple[str, Tensor]]:
         importance = model.causal_importance(model.clean(PROBE * torch.eye(n_features)).site_inputs)
     known = model.target.known_mechanisms() if isinstance(model.target, KnownMechanisms) else {}
     for site, values in importance.items():
-        dense = site in known and known[site].kind == "dense"
-        by_sum = values.lower.sum(0).argsort(descending=True, stable=True)
-        yield site, values.lower[:, by_sum if dense else identity_order(values.lower)]
+        kind = known[site].kind if site in known else None
+        yield site, values.lower[:, pattern_order(values.lower, kind)]
