@@ -3,7 +3,7 @@
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 from spd_lightning.data import SparseFeatures
 from spd_lightning.errors import UsageError
-from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
+from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality, Loss, Reconstruction
 from spd_lightning.methods import Optimization, Speed, StochasticDecomposition, Warmup
 from spd_lightning.model import CIFunction, DecomposedModel, GateMLP, SharedMLP, SiteMask
 from spd_lightning.targets import FeatureTraining, LoadedWeights, ResidualMLP, ToyModelOfSuperposition
@@ -15,6 +15,7 @@ __all__ = [
     "DecomposedModel",
     "Faithfulness",
     "FeatureTraining",
+    "FrequencyMinimality",
     "GateMLP",
     "ImportanceMinimality",
     "LoadedWeights",

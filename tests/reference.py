@@ -187,6 +187,16 @@ def importance_minimality(uppers, p, eps=1e-12):
     return sum((g + eps) ** p for upper_ci in uppers for row in upper_ci for g in row) / examples
 
 
+def frequency_minimality(uppers, p, reference, eps=1e-12):
+    """Sum over sites and components of the share f of examples times log2(1 + reference f); [N, C] per site."""
+    total = 0.0
+    for upper_ci in uppers:
+        for c in range(upper_ci.shape[1]):
+            f = sum((row[c] + eps) ** p for row in upper_ci) / len(upper_ci)
+            total = total + f * torch.log(1 + reference * f) / math.log(2)
+    return total
+
+
 # ---- recovery
 
 

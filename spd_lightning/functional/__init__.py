@@ -7,6 +7,7 @@ from spd_lightning.functional.losses import (
     average,
     distance,
     faithfulness,
+    frequency_minimality,
     importance_minimality,
     kl,
     mean_over_examples,
@@ -27,6 +28,7 @@ from spd_lightning.functional.sampling import WeightedBatch, merged_rows, merged
 from spd_lightning.functional.schedules import geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
+from spd_lightning.functional.starts import examples_start, spread_directions
 
 __all__ = [
     "ALIVE_THRESHOLD",
@@ -39,7 +41,9 @@ __all__ = [
     "component_contributions",
     "dense_error",
     "distance",
+    "examples_start",
     "faithfulness",
+    "frequency_minimality",
     "geometric_anneal",
     "identity_error",
     "identity_order",
@@ -64,6 +68,7 @@ __all__ = [
     "pearson",
     "random_source",
     "sparse_features",
+    "spread_directions",
     "uniform_subset",
     "upper_leaky",
 ]

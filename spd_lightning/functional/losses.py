@@ -66,6 +66,29 @@ def importance_minimality(
     return torch.stack(sums).sum()
 
 
+def frequency_minimality(
+    upper: Iterable[Tensor], p: float, reference: float, eps: float = 1e-12, weights: Tensor | None = None
+) -> Tensor:
+    """``sum_l sum_c f_lc log2(1 + reference * f_lc)``, ``f`` being the mean of ``(g + eps) ** p`` (later SPD library).
+
+    A component that many examples need costs more per example than one that few need; how many is many, ``reference``
+    says: the logarithm takes over at a share of ``1 / reference`` of the examples.
+
+    Args:
+        upper: upper-leaky importances ``[..., C]`` of every site.
+        p: the exponent.
+        reference: examples that the logarithm counts on.
+        eps: added inside the power.
+        weights: of the examples, see :func:`mean_over_examples`.
+
+    Returns:
+        A scalar.
+    """
+    powers = [(g + eps).pow(p).flatten(0, -2) for g in upper]
+    shares = [g.mean(0) if weights is None else weights.flatten().to(g.dtype) @ g for g in powers]
+    return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
+
+
 def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Squared error averaged over every example, position and output dimension.
 

@@ -1,10 +1,11 @@
-"""Losses that do not run the network: faithfulness and importance minimality."""
+"""Losses that do not run the network: faithfulness, importance minimality, frequency minimality."""
 
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import (
     faithfulness,
+    frequency_minimality,
     geometric_anneal,
     importance_minimality,
     linear_anneal,
@@ -93,3 +94,38 @@ class ImportanceMinimality(Loss):
         if step.fast is not None:
             return mean_over_examples(power_sums(upper, p, self.eps, step.compiled), step.weights)
         return importance_minimality(upper, p, self.eps, step.weights)
+
+
+class FrequencyMinimality(ImportanceMinimality):
+    """``f log2(1 + reference f)`` summed over sites and components, ``f`` the mean of ``g ** p`` (later SPD library).
+
+    Beside :class:`ImportanceMinimality` it makes components that are important on many examples dearer than those
+    that few need, whatever their importance is there.
+
+    Args:
+        coefficient: weight of the term.
+        reference: the number of examples that the logarithm counts on, above 0.
+        p: exponent at the start of training, usually that of the importance penalty beside it.
+        p_final: exponent at the end; ``None`` keeps ``p``.
+        anneal_start: fraction of training at which the exponent starts to move.
+        anneal_end: fraction of training at which it arrives.
+        eps: added inside the power.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-3,
+        reference: float = 10.0,
+        p: float = 1.0,
+        p_final: float | None = None,
+        anneal_start: float = 0.0,
+        anneal_end: float = 1.0,
+        eps: float = 1e-12,
+    ) -> None:
+        super().__init__(coefficient, p, p_final, anneal_start, anneal_end, eps)
+        self.reference = check_positive("reference", reference)
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.frequency_minimality`."""
+        upper = [importance.upper for importance in step.importance.values()]
+        return frequency_minimality(upper, self.exponent(step.progress), self.reference, self.eps, step.weights)

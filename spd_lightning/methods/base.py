@@ -86,9 +86,23 @@ class Decomposition(LightningModule):
         self._prepared = True
 
     def on_fit_start(self) -> None:
-        """Run the faithfulness warm-up, unless the run continues from a checkpoint."""
-        if self.trainer.ckpt_path is None:
+        """Run the faithfulness warm-up, unless the run continues from a checkpoint or starts from examples."""
+        if self.trainer.ckpt_path is None and self.model.init != "examples":
             self.warmup.run(self.model, show=self.trainer.is_global_zero)
+
+    def start_from_examples(self, x: Any) -> None:
+        """Start the components from the first batch, the same on every process, then run the warm-up.
+
+        Args:
+            x: the target's input.
+
+        Raises:
+            UsageError: if nothing but zeros reaches a site.
+        """
+        self.model.start_from_examples(x)
+        components = self.model.components
+        components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
+        self.warmup.run(self.model, show=self.trainer.is_global_zero)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""

@@ -48,7 +48,8 @@ class StochasticDecomposition(Decomposition):
         ci_fn: causal-importance function of a site.
         leak: lower-leaky sigmoid, ``one_sided`` (later library) or ``linear`` (paper).
         use_delta: whether the unexplained rest is an extra component (later library; off in the paper).
-        init: start of the components, ``random`` (later library) or ``overlap`` (paper).
+        init: start of the components, ``random`` (later library), ``overlap`` (paper) or ``examples`` of the first
+            batch (ours; exact where it can be, so that it needs no warm-up).
         ties: sites that are another site's transpose.
         tied_updates: ``once`` (ours) or ``twice`` (paper's code) a step.
         optimization: optimiser, schedule and clipping.
@@ -105,6 +106,8 @@ class StochasticDecomposition(Decomposition):
             UsageError: if a term is not finite; the step is not taken. (Where looking would make the host wait for
                 the device, only every 50th step is looked at, and no checkpoint of such a state is written.)
         """
+        if self.global_step == batch_idx == 0 and self.model.init == "examples":
+            self.start_from_examples(_network_input(batch))
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches

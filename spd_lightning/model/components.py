@@ -5,7 +5,9 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-Init = Literal["overlap", "random"]
+from spd_lightning.functional import examples_start
+
+Init = Literal["overlap", "random", "examples"]
 
 
 class Components(nn.Module):
@@ -45,6 +47,7 @@ class Components(nn.Module):
             init: ``"overlap"`` (SPD paper's code): random unit vectors, the write vector scaled by its
                 signed overlap ``u W v``. ``"random"`` (later library): ``V ~ N(0, 1/d_in)``,
                 ``U ~ N(0, 1/C)``, unrelated to ``W``; meant to be followed by a faithfulness warm-up.
+                ``"examples"`` (ours): as ``"random"``, until :meth:`start_from` sees examples.
             generator: where the randomness comes from (a CPU generator gives the same start everywhere).
         """
         V = torch.randn(self.V.shape, generator=generator, device=generator.device).to(self.V)
@@ -52,10 +55,25 @@ class Components(nn.Module):
         if init == "overlap":
             V, U = nn.functional.normalize(V, dim=0), nn.functional.normalize(U, dim=1)
             U = U * torch.einsum("co,oi,ic->c", U, self.site.weight, V)[:, None]
-        elif init == "random":
+        elif init in ("random", "examples"):
             V, U = V / self.V.shape[0] ** 0.5, U / self.n_components**0.5
         else:
-            raise ValueError(f"init must be 'overlap' or 'random', got {init!r}")
+            raise ValueError(f"init must be 'overlap', 'random' or 'examples', got {init!r}")
+        self.V.copy_(V)
+        self.U.copy_(U)
+
+    @torch.no_grad()
+    def start_from(self, site_input: Tensor, generator: Generator) -> None:
+        """Start anew from examples: see :func:`spd_lightning.functional.examples_start`.
+
+        Args:
+            site_input: what reaches the site, ``[..., d_in]``.
+            generator: where the randomness comes from, on the CPU.
+
+        Raises:
+            ValueError: if every example is zero.
+        """
+        V, U = examples_start(self.site.weight, site_input.to(self.site.weight), self.n_components, generator)
         self.V.copy_(V)
         self.U.copy_(U)
 
@@ -135,6 +153,9 @@ class TransposedComponents(Components):
     def reset(self, init: Init, generator: Generator) -> None:
         """Nothing to draw: the numbers belong to the source."""
 
+    def start_from(self, site_input: Tensor, generator: Generator) -> None:
+        """Nothing to compute: the numbers belong to the source."""
+
 
 class StorageTiedComponents(Components):
     """Like :class:`TransposedComponents`, but with parameters of its own that share the source's storage.
@@ -165,3 +186,6 @@ class StorageTiedComponents(Components):
     def reset(self, init: Init, generator: Generator) -> None:
         """Nothing to draw: the numbers are the source's."""
         self.share()
+
+    def start_from(self, site_input: Tensor, generator: Generator) -> None:
+        """Nothing to compute: the numbers are the source's."""

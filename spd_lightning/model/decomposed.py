@@ -58,7 +58,8 @@ class DecomposedModel(nn.Module):
         leak: version of the lower-leaky sigmoid: ``"one_sided"`` (later SPD library) or ``"linear"`` (paper).
         use_delta: whether ``W - (V U)ᵀ`` takes part in stochastic and adversarial masking as an extra component
             of causal importance 0 (later SPD library; the paper has none).
-        init: how components start: ``"random"`` (later SPD library) or ``"overlap"`` (paper).
+        init: how components start: ``"random"`` (later SPD library), ``"overlap"`` (paper) or ``"examples"`` (ours):
+            at random until :meth:`start_from_examples` sees some.
         ties: sites whose weight is the transpose of another site's, e.g. ``{"linear2": "linear1"}``: they
             share the other's components, transposed, and keep a causal-importance function of their own.
         tied_updates: ``"once"``, the shared numbers get the summed gradient and one update a step (ours), or
@@ -139,6 +140,21 @@ class DecomposedModel(nn.Module):
         for name in self.site_names:
             self.components[name].reset(self.init, keyed_generator(self.seed, "components", name))
             self.ci_fns[name].reset(keyed_generator(self.seed, "ci_fn", name))
+
+    def start_from_examples(self, x: Any) -> None:
+        """Start the components anew from what reaches their sites; causal-importance functions stay.
+
+        Args:
+            x: the target's input.
+
+        Raises:
+            UsageError: if nothing but zeros reaches a site.
+        """
+        for name, site_input in self.clean(x).site_inputs.items():
+            try:
+                self.components[name].start_from(site_input, keyed_generator(self.seed, "examples", name))
+            except ValueError as error:
+                raise UsageError(f"init: 'examples' cannot start {name!r}: {error}; use 'random'") from None
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode of everything but the target, which stays in eval mode."""

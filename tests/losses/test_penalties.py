@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from spd_lightning import UsageError
-from spd_lightning.losses import Faithfulness, ImportanceMinimality
+from spd_lightning.functional import frequency_minimality, keyed_generator
+from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -31,14 +34,51 @@ def test_faithfulness_counts_decomposed_weights_only(make_model, make_step):
 def test_importance_minimality_equals_the_reference(make_model, make_step, x, p):
     model = make_model()
     step = make_step(model, x)
+    expected = reference.importance_minimality(_reference_uppers(model, step), p)
+    assert_same_with_gradients(ImportanceMinimality(p=p)(step), expected, _trained(model))
+
+
+@pytest.mark.parametrize(("p", "counted"), [(0.7, 3.0), (1.0, 10.0), (2.0, 1.0)])
+def test_frequency_minimality_equals_the_reference(make_model, make_step, x, p, counted):
+    model = make_model()
+    step = make_step(model, x)
+    expected = reference.frequency_minimality(_reference_uppers(model, step), p, counted)
+    assert_same_with_gradients(FrequencyMinimality(p=p, reference=counted)(step), expected, _trained(model))
+
+
+def _reference_uppers(model, step):
     uppers = []
     for name, a in step.clean.site_inputs.items():
         gate = model.ci_fns[name]
         inner = a.reshape(-1, a.shape[-1]) @ model.components[name].V
         logits = reference.gate_mlp(inner, list(gate.weights), list(gate.biases))
         uppers.append(reference.elementwise(reference.upper, reference.upper_backward, logits))
-    expected = reference.importance_minimality(uppers, p)
-    assert_same_with_gradients(ImportanceMinimality(p=p)(step), expected, _trained(model))
+    return uppers
+
+
+def test_frequency_by_hand():
+    """Shares 1/2 and 1 at reference 2: 1/2 log2(2) + log2(3)."""
+    upper = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    assert frequency_minimality([upper], 1.0, 2.0, eps=0.0).item() == pytest.approx(0.5 + math.log2(3))
+
+
+def test_weighted_rows_count_as_often_as_they_weigh():
+    upper = torch.rand(3, 4, generator=keyed_generator("upper"), dtype=torch.float64)
+    weights = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    repeated = frequency_minimality([upper[[0, 0, 1, 2]]], 0.5, 7.0)
+    torch.testing.assert_close(frequency_minimality([upper], 0.5, 7.0, weights=weights), repeated)
+
+
+def test_the_same_importance_costs_more_in_one_frequent_component_than_in_many_rare_ones():
+    rare, frequent = torch.eye(4), torch.ones(4, 1)
+    assert frequency_minimality([frequent], 1.0, 10.0) > 1.5 * frequency_minimality([rare], 1.0, 10.0)
+
+
+def test_the_frequency_penalty_anneals_its_exponent_and_refuses_a_reference_of_zero(make_model, make_step, x):
+    loss = FrequencyMinimality(p=2.0, p_final=0.5)
+    assert [loss.exponent(at) for at in (0, 0.5, 1)] == [2, 1.25, 0.5]
+    with pytest.raises(UsageError, match="reference must be a finite number above 0, got 0"):
+        FrequencyMinimality(reference=0)
 
 
 def _trained(model):

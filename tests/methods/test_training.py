@@ -359,3 +359,30 @@ def test_predictions_are_lower_leaky_importances(tmp_path):
     assert list(predicted) == ["linear1", "linear2"]
     for name, importance in importances.items():
         torch.testing.assert_close(predicted[name], importance.lower.detach())
+
+
+def test_components_start_from_the_first_batch_and_not_again_on_resume(tmp_path):
+    data, still = features(), {"warmup": Warmup(0), "optimization": Optimization(lr=1e-12, ci_fn_lr=1e-12)}
+    expected = toy(init="examples").model
+    expected.start_from_examples(data.train_batch(0))
+    module, resumed = toy(init="examples", **still), toy(init="examples", **still)
+
+    trainer = fit(module, data, tmp_path, max_steps=2)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    fit(resumed, features(), tmp_path, ckpt_path=tmp_path / "two.ckpt", max_steps=4)
+
+    for decomposed in (module.model, resumed.model):
+        for name, parameter in decomposed.named_parameters():
+            torch.testing.assert_close(parameter, dict(expected.named_parameters())[name], rtol=0, atol=1e-9)
+
+
+def test_the_warmup_follows_the_start_from_examples(tmp_path):
+    x = torch.rand(32, 5)
+    still = Optimization(lr=1e-12, ci_fn_lr=1e-12)
+    module = toy(
+        init="examples", sites={"linear*": 1}, warmup=Warmup(50, lr=1e-2, weight_decay=0.0), optimization=still
+    )
+    cold = toy(init="examples", sites={"linear*": 1}, warmup=Warmup(0), optimization=still)
+    fit(module, Batches(x), tmp_path, max_steps=1)
+    fit(cold, Batches(x), tmp_path, max_steps=1)
+    assert _unexplained(module) < 0.99 * _unexplained(cold)

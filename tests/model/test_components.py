@@ -97,7 +97,7 @@ def test_random_start_has_the_later_library_scales():
 
 
 def test_unknown_start(parts):
-    with pytest.raises(ValueError, match="init must be 'overlap' or 'random', got 'zero'"):
+    with pytest.raises(ValueError, match="init must be 'overlap', 'random' or 'examples', got 'zero'"):
         parts.reset("zero", keyed_generator("x"))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from spd_lightning import ToyModelOfSuperposition, UsageError
 from spd_lightning.functional import lower_leaky, upper_leaky
 from spd_lightning.model import DecomposedModel, GateMLP, SharedMLP, SiteMask
 from tests import reference
@@ -189,3 +190,25 @@ def test_sites_with_dots_have_readable_names_in_the_state(make_model):
     assert "hidden_layers.0" in model.components
     assert len(model.components) == 1
     assert [parts.n_components for parts in model.components.values()] == [3]
+
+
+@pytest.mark.parametrize("updates", ["once", "twice"])
+def test_started_from_examples_it_is_the_target(updates):
+    target, x = ToyModelOfSuperposition(7, 3), torch.rand(64, 7)
+    ties = {"linear2": "linear1"}
+    model = DecomposedModel(target, {"linear*": 12}, init="examples", ties=ties, tied_updates=updates, seed=5)
+    drawn = DecomposedModel(target, {"linear*": 12}, init="random", ties=ties, tied_updates=updates, seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), drawn.parameters(), strict=True))
+
+    model.start_from_examples(x)
+
+    torch.testing.assert_close(model(x), target(x), rtol=1e-5, atol=1e-5)
+    assert torch.equal(model.components["linear2"].V, model.components["linear1"].U.T)
+    for gate, other in zip(model.ci_fns.parameters(), drawn.ci_fns.parameters(), strict=True):
+        assert torch.equal(gate, other)
+
+
+def test_nothing_but_zeros_cannot_start_components():
+    model = DecomposedModel(ToyModelOfSuperposition(5, 2), {"linear1": 8}, init="examples")
+    with pytest.raises(UsageError, match="init: 'examples' cannot start 'linear1': every example is zero"):
+        model.start_from_examples(torch.zeros(4, 5))

@@ -1,0 +1,82 @@
+"""Where components start, computed from what reaches a site."""
+
+import torch
+from torch import Generator, Tensor
+
+NEGLIGIBLE = 1e-3
+CONDITION = 1e-3
+
+
+def spread_directions(examples: Tensor, count: int, generator: Generator) -> Tensor:
+    """Directions of examples, chosen far apart (k-means++ seeding on the squared sine of the angle; ours).
+
+    The first is drawn evenly, each further one with a probability proportional to its squared sine to the nearest
+    one chosen before. Examples shorter than a thousandth of the longest are left out; if there are fewer examples
+    than directions, some come again.
+
+    Args:
+        examples: ``[..., d]``.
+        count: number of directions.
+        generator: where the randomness comes from, on the CPU.
+
+    Returns:
+        Unit vectors ``[count, d]``.
+
+    Raises:
+        ValueError: if every example is zero.
+    """
+    rows = examples.reshape(-1, examples.shape[-1])
+    lengths = rows.norm(dim=1)
+    if not lengths.amax() > 0:
+        raise ValueError("every example is zero: there is no direction to choose")
+    kept = lengths > NEGLIGIBLE * lengths.amax()
+    rows = rows[kept] / lengths[kept, None]
+    chosen = int(torch.randint(len(rows), (1,), generator=generator))
+    picks, apart = [chosen], torch.ones(len(rows))
+    for _ in range(count - 1):
+        sine = 1 - (rows @ rows[chosen]).square().cpu()
+        apart = torch.minimum(apart, sine.clamp(min=torch.finfo(torch.float32).eps))
+        chosen = int(torch.multinomial(apart.float(), 1, generator=generator))
+        picks.append(chosen)
+    directions: Tensor = rows[picks]
+    return directions
+
+
+def examples_start(weight: Tensor, examples: Tensor, n_components: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Components that read examples of a site's input and write what the site writes of them (ours).
+
+    ``V[:, c]`` is an example's direction, ``U[c]`` its image ``W v``, both scaled so that the sum comes closest to
+    ``W``; the smallest change of ``V`` then makes the sum equal to it. That needs more components than the weight has
+    rows or columns. With fewer, ``V`` is a random orthonormal set and ``U`` again its image.
+
+    Args:
+        weight: ``W``, ``[d_out, d_in]``.
+        examples: inputs of the site, ``[..., d_in]``.
+        n_components: ``C``.
+        generator: where the randomness comes from, on the CPU.
+
+    Returns:
+        ``V [d_in, C]`` and ``U [C, d_out]``, read and write vector of a component equally long.
+
+    Raises:
+        ValueError: if every example is zero.
+    """
+    if n_components > min(weight.shape):
+        directions = spread_directions(examples, n_components, generator)
+        V, U = directions.T, directions @ weight.T
+        total = V @ U
+        scale = ((total * weight.T).sum() / total.square().sum().clamp(min=torch.finfo(total.dtype).tiny)).sqrt()
+        V, U = V * scale, U * scale
+        V = V + (weight.T - V @ U) @ torch.linalg.pinv(U, rtol=CONDITION)
+    else:
+        draw = torch.randn(weight.shape[1], n_components, generator=generator).to(weight)
+        V = torch.linalg.qr(draw)[0]
+        U = V.T @ weight.T
+    return _balanced(V, U)
+
+
+def _balanced(V: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+    read, write = V.norm(dim=0), U.norm(dim=1)
+    smallest = torch.finfo(V.dtype).eps
+    ratio = (write.clamp(min=smallest) / read.clamp(min=smallest)).sqrt()
+    return V * ratio, U / ratio[:, None]
