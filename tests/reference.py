@@ -87,6 +87,28 @@ def gate_mlp(h, weights, biases):
     return torch.stack(logits)
 
 
+def even_gate_mlp(h, weights, biases):
+    """As :func:`gate_mlp`, but what the first hidden layer passes on is that of h plus that of -h, over sqrt(2)."""
+    logits = []
+    for n in range(h.shape[0]):
+        row = []
+        for c in range(h.shape[1]):
+            state = []
+            for o in range(weights[0].shape[2]):
+                up = gelu(h[n, c] * weights[0][c, 0, o] + biases[0][c, o])
+                down = gelu(-h[n, c] * weights[0][c, 0, o] + biases[0][c, o])
+                state.append((up + down) / math.sqrt(2))
+            for k in range(1, len(weights)):
+                total = [
+                    sum(state[i] * weights[k][c, i, o] for i in range(len(state))) + biases[k][c, o]
+                    for o in range(weights[k].shape[2])
+                ]
+                state = [gelu(t) for t in total] if k < len(weights) - 1 else total
+            row.append(state[0])
+        logits.append(torch.stack(row))
+    return torch.stack(logits)
+
+
 def shared_mlp(a, weights, biases):
     """One MLP for all components; weights[k] is [out, in]."""
     rows = []

@@ -68,11 +68,19 @@ class GateMLP(CIFunction):
         n_components: ``C``.
         d_in: width of the site's input (not read by this gate).
         hidden: widths of the hidden layers. ``[16]`` is the paper's for all but its largest model.
+        even: whether ``h`` and ``-h`` get the same logit (ours): the first hidden layer reads both, with the same
+            parameters. A component is then important for how strongly it is read, and no two can share a direction
+            by its sign.
+
+    Raises:
+        UsageError: if a gate without hidden layers shall be even.
     """
 
-    def __init__(self, n_components: int, d_in: int, hidden: Sequence[int] = (16,)) -> None:
+    def __init__(self, n_components: int, d_in: int, hidden: Sequence[int] = (16,), even: bool = False) -> None:
         super().__init__(n_components, d_in)
-        self.hidden = _check_hidden(hidden)
+        self.hidden, self.even = _check_hidden(hidden), even
+        if even and not self.hidden:
+            raise UsageError("even: a gate without hidden layers is affine, it cannot be even; give hidden a width")
         sizes = list(pairwise([1, *self.hidden, 1]))
         self.weights = nn.ParameterList([nn.Parameter(torch.empty(n_components, *size)) for size in sizes])
         self.biases = nn.ParameterList([nn.Parameter(torch.empty(n_components, size[1])) for size in sizes])
@@ -86,10 +94,22 @@ class GateMLP(CIFunction):
         for bias in self.biases:
             bias.zero_()
 
-    def forward(self, inner: Tensor, site_input: Tensor) -> Tensor:
-        """Logits ``[..., C]`` from inner activations ``[..., C]``."""
+    def layers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights ``[C, in, out]`` and biases ``[C, out]`` of the MLP that is evaluated.
+
+        An even gate's first hidden layer is twice as wide as its parameters: it reads ``h`` and ``-h``.
+        """
         weights: list[Tensor] = list(self.weights)
         biases: list[Tensor] = list(self.biases)
+        if self.even:
+            weights[0] = torch.cat([weights[0], -weights[0]], dim=2)
+            biases[0] = torch.cat([biases[0], biases[0]], dim=1)
+            weights[1] = torch.cat([weights[1], weights[1]], dim=1) * 0.5**0.5  # keeps the spread of the logits
+        return weights, biases
+
+    def forward(self, inner: Tensor, site_input: Tensor) -> Tensor:
+        """Logits ``[..., C]`` from inner activations ``[..., C]``."""
+        weights, biases = self.layers()
         *body, head = weights
         *body_biases, head_bias = biases
         if not body:

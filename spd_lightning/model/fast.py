@@ -82,7 +82,7 @@ class FastPass:
             return None
         if not self.options.compiled and inner[..., 0].numel() < ROWS_PER_NODE * nodes:
             return None
-        return Gate(list(ci_fn.weights), list(ci_fn.biases))
+        return Gate(*ci_fn.layers())
 
     def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
         """See :meth:`DecomposedModel.masked`; the input is this batch."""

@@ -28,6 +28,29 @@ def test_gate_equals_one_scalar_mlp_per_component(hidden, leading):
     assert_same_with_gradients(gate(inner, torch.empty(*leading, 5)), expected, [inner, *gate.parameters()])
 
 
+@pytest.mark.parametrize("hidden", [[5], [4, 3]])
+@LEADING
+def test_even_gate_equals_the_reference(hidden, leading):
+    gate = _random(GateMLP(3, 5, hidden, even=True))
+    inner = torch.randn(*leading, 3, dtype=torch.float64, requires_grad=True)
+    flat = inner.flatten(0, -2)
+    expected = reference.even_gate_mlp(flat, list(gate.weights), list(gate.biases)).reshape(*leading, 3)
+    assert_same_with_gradients(gate(inner, torch.empty(*leading, 5)), expected, [inner, *gate.parameters()])
+
+
+def test_an_even_gate_does_not_see_the_sign_and_an_ordinary_one_does():
+    inner = torch.randn(50, 3, dtype=torch.float64)
+    even, ordinary = _random(GateMLP(3, 5, [8], even=True)), _random(GateMLP(3, 5, [8]))
+    torch.testing.assert_close(even(inner, inner), even(-inner, inner), rtol=1e-12, atol=1e-12)
+    assert (ordinary(inner, inner) - ordinary(-inner, inner)).abs().median() > 0.1
+    assert even(inner, inner).std(dim=0).min() > 0.1
+
+
+def test_an_affine_gate_cannot_be_even():
+    with pytest.raises(UsageError, match="even: a gate without hidden layers is affine, it cannot be even; give"):
+        GateMLP(3, 5, [], even=True)
+
+
 @HIDDEN
 @LEADING
 def test_shared_mlp_equals_the_reference(hidden, leading):

@@ -109,7 +109,10 @@ def test_the_clean_pass_is_the_plain_one(model, x):
         assert not fast.site_inputs[name].requires_grad
 
 
-@pytest.mark.parametrize("ci_fn", [partial(GateMLP, hidden=[3]), partial(SharedMLP, hidden=[3])])
+GATES = [partial(GateMLP, hidden=[3]), partial(GateMLP, hidden=[3], even=True), partial(SharedMLP, hidden=[3])]
+
+
+@pytest.mark.parametrize("ci_fn", GATES)
 @pytest.mark.parametrize("leak", ["one_sided", "linear"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_importances_are_the_plain_ones(network, x, ci_fn, leak):
@@ -393,3 +396,16 @@ def test_a_network_that_changes_the_forward_keeps_its_own():
     x = _rand(4, 5)
     model = _double(DecomposedModel(_Doubled(5, 2, 3, 7), {"layers.*.mlp_*": 4}))
     torch.testing.assert_close(FastPass(model, x, EXACT).clean.output, model.target(x))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("hidden", [[3], [3, 2]])
+def test_an_even_gate_is_read_from_a_table_with_the_gradients_of_the_plain_one(hidden, compiled):
+    model = _residual(1)(ci_fn=partial(GateMLP, hidden=hidden, even=True)).float()
+    x = torch.rand(4096, model.target.n_features)
+    name = model.site_names[0]
+    fast = FastPass(model, x, FastOptions(257, compiled))
+    assert fast.tabulated_gate(name) is not None
+    plain = model.causal_importance(model.clean(x).site_inputs)[name].logits
+    gates = model.ci_fns[name].parameters()
+    assert_same_with_gradients(fast.importance()[name].logits, plain, gates, tolerance=1e-3)
