@@ -62,7 +62,8 @@ class GateMLP(CIFunction):
     """One independent scalar-to-scalar MLP per component, reading the inner activation (SPD paper).
 
     Weights are ``[C, in, out]`` with standard deviation ``sqrt(2/in)``, the head's ``1/sqrt(in)``; biases
-    start at 0; the nonlinearity is the exact GELU. Without hidden layers the gate is affine.
+    start at 0; the nonlinearity is the exact GELU. Without hidden layers the gate is affine. An even gate's head starts
+    with absolute values.
 
     Args:
         n_components: ``C``.
@@ -91,6 +92,8 @@ class GateMLP(CIFunction):
         for index, weight in enumerate(self.weights):
             gain = 1.0 if index == len(self.hidden) else RELU_GAIN
             _draw(weight, gain / weight.shape[1] ** 0.5, generator)
+        if self.even:  # else half the gates would start by closing the more strongly their component is read
+            self.weights[-1].abs_()
         for bias in self.biases:
             bias.zero_()
 

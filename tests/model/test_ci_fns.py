@@ -46,6 +46,13 @@ def test_an_even_gate_does_not_see_the_sign_and_an_ordinary_one_does():
     assert even(inner, inner).std(dim=0).min() > 0.1
 
 
+def test_even_gates_start_by_opening_the_more_strongly_a_component_is_read():
+    gate = GateMLP(200, 5, [16], even=True)
+    gate.reset(keyed_generator("gate"))
+    strengths = torch.linspace(0, 3, 20)[:, None].expand(20, 200)
+    assert (gate(strengths, strengths).diff(dim=0) >= -1e-6).float().mean() > 0.99
+
+
 def test_an_affine_gate_cannot_be_even():
     with pytest.raises(UsageError, match="even: a gate without hidden layers is affine, it cannot be even; give"):
         GateMLP(3, 5, [], even=True)
