@@ -109,7 +109,7 @@ def test_hyper_parameters_are_plain_data():
         "class_path": "spd_lightning.ToyModelOfSuperposition",
         "init_args": {"n_features": 5, "n_hidden": 2, "n_identity_layers": 0, "tied": True, "zero_bias": False},
     }
-    assert plain["ci_fn"] == {"class_path": "spd_lightning.GateMLP", "init_args": {"hidden": [8]}}
+    assert plain["ci_fn"] == {"class_path": "spd_lightning.GateMLP", "init_args": {"hidden": [8], "even": False}}
     assert plain["recipe"]["class_path"] == "spd_lightning.FeatureTraining"
     assert plain["recipe"]["init_args"]["steps"] == 3
     assert plain["losses"]["importance"]["init_args"]["p_final"] == 0.9
