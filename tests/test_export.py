@@ -92,6 +92,7 @@ def _edit(folder, change):
     [
         {},
         {"ci_fn": functools.partial(GateMLP, hidden=[7, 3])},
+        {"ci_fn": functools.partial(GateMLP, hidden=[5], even=True)},
         {"ci_fn": functools.partial(GateMLP, hidden=[])},
         {"ci_fn": functools.partial(SharedMLP, hidden=(9,))},
         {"ties": {"linear2": "linear1"}, "tied_updates": "once"},
@@ -100,7 +101,18 @@ def _edit(folder, change):
         {"sites": {"linear1": 3, "linear2": 8}},
         {"sites": {"linear2": 2}},
     ],
-    ids=["defaults", "deep gate", "affine gate", "shared", "tied once", "tied twice", "paper", "counts", "one site"],
+    ids=[
+        "defaults",
+        "deep gate",
+        "even gate",
+        "affine gate",
+        "shared",
+        "tied once",
+        "tied twice",
+        "paper",
+        "counts",
+        "one site",
+    ],
 )
 def test_what_was_saved_comes_back(options, tmp_path):
     model = _toy(**options)
@@ -181,7 +193,7 @@ def test_the_config_says_what_it_describes(tmp_path):
     assert config["target"]["init_args"]["n_features"] == 5
     assert config["target_included"] is True
     assert config["target_fingerprint"] == fingerprint(model.target)
-    assert config["ci_fn"] == {"class_path": "spd_lightning.GateMLP", "init_args": {"hidden": [16]}}
+    assert config["ci_fn"] == {"class_path": "spd_lightning.GateMLP", "init_args": {"hidden": [16], "even": False}}
 
 
 def test_classes_of_ones_own_are_handed_in(tmp_path):
