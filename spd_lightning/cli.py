@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -17,17 +17,24 @@ from torch.utils.data import DataLoader, TensorDataset
 import callbacks
 import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
+from callbacks.publishing import apart, run_folder
 from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
 from spd_lightning.errors import UsageError
 from spd_lightning.files import written_whole
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
+from spd_lightning.record import METRICS_NAME
+from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
+from spd_lightning.resuming import find_stop, read_weights, trained_settings
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
 PREDICTED_AT_ONCE = 4096
+CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
+RESUME_HELP = "auto: go on with the newest run where there is one to go on with; never: only as --ckpt_path says."
+INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
 
 
 class OneLineParser(LightningArgumentParser):
@@ -52,7 +59,9 @@ class RunConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, on rank zero; half a config would make the run unreadable."""
-        text = self.parser.dump(self.config, skip_none=False)
+        config = self.config.clone()
+        config.pop("resume", None)  # a fact of the command, not of the run; other commands do not know it
+        text = self.parser.dump(config, skip_none=False)
         with written_whole(self._folder / self.config_filename) as aside:
             aside.write_text(text)
 
@@ -66,6 +75,7 @@ class DecompositionCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self._checkpoint: dict[str, Any] | None = None
+        self._finished: Path | None = None
         super().__init__(
             StochasticDecomposition,
             parser_class=OneLineParser,
@@ -81,8 +91,12 @@ class DecompositionCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_as_seed)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Give ``predict`` its input and output files."""
+        """Give ``fit`` its ways to start, ``predict`` its input and output files."""
         parser: LightningArgumentParser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--resume", type=Literal["never", "auto"], default="never", help=RESUME_HELP)
+        start = INIT_HELP if subcommand == "fit" else "What the run was started from; of no effect here."
+        parser.add_argument("--init_from", type=str | None, default=None, help=start)
         if subcommand == "predict":
             parser.add_argument(
                 "--input", type=str | None, default=None, help="Inputs, .csv or .pt; default: one-hot probes."
@@ -104,12 +118,29 @@ class DecompositionCLI(LightningCLI):
         if self.subcommand == "fit" and settings.trainer.max_steps < 1:
             raise UsageError(f"trainer.max_steps must be at least 1, got {settings.trainer.max_steps}")
         _drop_switched_off(settings.trainer)
+        if self.subcommand == "fit":
+            self._choose_start(settings)
         if settings.ckpt_path is not None:
             self._use_checkpoint(settings)
         if self.subcommand == "fit" and settings.trainer.logger and not settings.trainer.fast_dev_run:
             check_writable(_logger_folder(settings))
         if self.subcommand in ("validate", "test"):
             settings.verbose = False  # the report replaces Lightning's table
+
+    def _choose_start(self, settings: Namespace) -> None:
+        """Find where ``--resume auto`` goes on; it leaves ``--init_from`` to the beginning of a run."""
+        if settings.resume == "auto":
+            stop = find_stop(*_place(settings), settings)
+            if stop is None:
+                return
+            settings.init_from = None
+            if stop.finished:
+                self._finished = stop.record.folder
+            else:
+                settings.ckpt_path = str(stop.checkpoint)
+                sys.stderr.write(f"goes on from {stop.checkpoint}, step {stop.steps} of {settings.trainer.max_steps}\n")
+        elif settings.init_from is not None and settings.ckpt_path is not None:
+            raise UsageError("--init_from starts a run and --ckpt_path continues one; give one of them")
 
     def _use_checkpoint(self, settings: Namespace) -> None:
         if settings.ckpt_path == "last":
@@ -126,12 +157,33 @@ class DecompositionCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, while nothing is written yet."""
+        if self.subcommand == "fit":
+            self._start()
         if self._checkpoint is None:
             return
         if self.subcommand == "fit":
             self.model.prepare_data()
         self.model.check_checkpoint(self._checkpoint, same_target=self.subcommand == "fit")
         self._checkpoint = None
+
+    def _start(self) -> None:
+        self.model.settings = trained_settings(self._settings)
+        origin = self._settings.init_from
+        if origin is not None:
+            weights = read_weights(Path(origin))
+            self.model.prepare_data()
+            self.model.start_from(weights, f"--init_from {origin}")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it, unless that has been done."""
+        if self._finished is None:
+            super()._run_subcommand(subcommand)
+            return
+        sys.stderr.write(f"{self._finished} is finished: nothing to train; --resume never starts a new run\n")
+        report = self._finished / REPORT_NAME
+        if any(isinstance(c, callbacks.HtmlReport) for c in self.trainer.callbacks) and not report.exists():  # type: ignore[attr-defined]
+            write_page(report, run_page(read_run(self._finished)), ours=True)
+            sys.stdout.write(f"{report} was missing and is written\n")
 
     def instantiate_classes(self) -> None:
         """Build module, data and trainer; a message wrapped by the parser is unwrapped."""
@@ -166,6 +218,10 @@ class DecompositionCLI(LightningCLI):
                 "interrupted: the last step is saved; continue with the same command and --ckpt_path last\n"
             )
             sys.exit(INTERRUPTED)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero and run_folder(self.trainer):
+                # scores that never made it into metrics.json will be found again
+                apart(logger, ".final", again=not (Path(logger.log_dir) / METRICS_NAME).exists())
         has_test = is_overridden("test_dataloader", self.datamodule)
         evaluate = self.trainer.test if has_test else self.trainer.validate
         evaluate(self.model, datamodule=self.datamodule, verbose=False)
@@ -173,9 +229,9 @@ class DecompositionCLI(LightningCLI):
 
 def _drop_switched_off(trainer: Namespace) -> None:
     """Leave out callbacks of the base config that a trainer switch turns off; Lightning would refuse both at once."""
-    for switch, name in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", "ModelCheckpoint")):
+    for switch, names in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", CHECKPOINTING)):
         if trainer[switch] is False:
-            trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(name)]
+            trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(names)]
 
 
 def _as_seed(value: bool | int) -> int:
@@ -188,6 +244,19 @@ def _tensorboard_settings(settings: Namespace) -> Namespace | None:
     logger = settings.trainer.logger
     is_tensorboard = isinstance(logger, Namespace) and logger.class_path.endswith(TensorBoardLogger.__name__)
     return logger.init_args if is_tensorboard else None
+
+
+def _place(settings: Namespace) -> tuple[Path, str | int | None]:
+    """Folder of all versions of a run, and the version that is named, for ``--resume auto``."""
+    logger = _tensorboard_settings(settings)
+    if settings.ckpt_path is not None:
+        raise UsageError(f"--resume auto finds its checkpoint by itself; leave out --ckpt_path {settings.ckpt_path}")
+    if logger is None or settings.trainer.fast_dev_run:
+        raise UsageError("--resume auto needs a run directory, which trainer.logger (TensorBoardLogger) makes")
+    keeping = [c for c in settings.trainer.callbacks or [] if c.class_path.endswith(CHECKPOINTING)]
+    if settings.trainer.enable_checkpointing is False or any(c.init_args.dirpath is not None for c in keeping):
+        raise UsageError("--resume auto needs checkpoints in the run directory; leave enable_checkpointing and dirpath")
+    return _logger_folder(settings), logger.version
 
 
 def _logger_folder(settings: Namespace) -> Path:
