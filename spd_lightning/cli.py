@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, TensorDataset
@@ -20,19 +20,19 @@ import spd_lightning.targets  # noqa: F401 (classes can be named without their p
 from callbacks.publishing import apart, run_folder
 from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
 from spd_lightning.errors import UsageError
-from spd_lightning.files import written_whole
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
 from spd_lightning.record import METRICS_NAME
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
 from spd_lightning.resuming import find_stop, read_weights, trained_settings
+from spd_lightning.run_config import RunConfig
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
+from spd_lightning.settings import as_seed, drop_switched_off, logger_folder, resumable_place, tensorboard_settings
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
 PREDICTED_AT_ONCE = 4096
-CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
 RESUME_HELP = "auto: go on with the newest run where there is one to go on with; never: only as --ckpt_path says."
 INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
 
@@ -44,26 +44,6 @@ class OneLineParser(LightningArgumentParser):
         """Print ``error: ...`` and exit with code 2."""
         hint = "; name a config, for example --config tms.yaml" if "arguments are required" in message else ""
         raise UsageError(one_line(message) + hint)
-
-
-class RunConfig(SaveConfigCallback):
-    """Saves the resolved config, whole; a resumed run keeps the first and adds ``config.resumed-N.yaml``."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose a free name, then save as usual."""
-        self._folder, number = Path(trainer.log_dir or "."), 0
-        while trainer.is_global_zero and not self.already_saved and (self._folder / self.config_filename).exists():
-            number += 1
-            self.config_filename = f"config.resumed-{number}.yaml"
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the file, on rank zero; half a config would make the run unreadable."""
-        config = self.config.clone()
-        config.pop("resume", None)  # a fact of the command, not of the run; other commands do not know it
-        text = self.parser.dump(config, skip_none=False)
-        with written_whole(self._folder / self.config_filename) as aside:
-            aside.write_text(text)
 
 
 class DecompositionCLI(LightningCLI):
@@ -88,7 +68,7 @@ class DecompositionCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for everything."""
-        parser.link_arguments("seed_everything", "model.seed", compute_fn=_as_seed)
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=as_seed)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Give ``fit`` its ways to start, ``predict`` its input and output files."""
@@ -117,20 +97,20 @@ class DecompositionCLI(LightningCLI):
         settings = self._settings
         if self.subcommand == "fit" and settings.trainer.max_steps < 1:
             raise UsageError(f"trainer.max_steps must be at least 1, got {settings.trainer.max_steps}")
-        _drop_switched_off(settings.trainer)
+        drop_switched_off(settings.trainer)
         if self.subcommand == "fit":
             self._choose_start(settings)
         if settings.ckpt_path is not None:
             self._use_checkpoint(settings)
         if self.subcommand == "fit" and settings.trainer.logger and not settings.trainer.fast_dev_run:
-            check_writable(_logger_folder(settings))
+            check_writable(logger_folder(settings))
         if self.subcommand in ("validate", "test"):
             settings.verbose = False  # the report replaces Lightning's table
 
     def _choose_start(self, settings: Namespace) -> None:
         """Find where ``--resume auto`` goes on; it leaves ``--init_from`` to the beginning of a run."""
         if settings.resume == "auto":
-            stop = find_stop(*_place(settings), settings)
+            stop = find_stop(*resumable_place(settings), settings)
             if stop is None:
                 return
             settings.init_from = None
@@ -144,10 +124,10 @@ class DecompositionCLI(LightningCLI):
 
     def _use_checkpoint(self, settings: Namespace) -> None:
         if settings.ckpt_path == "last":
-            settings.ckpt_path = str(newest_checkpoint(_logger_folder(settings)))
+            settings.ckpt_path = str(newest_checkpoint(logger_folder(settings)))
         self._checkpoint = read_checkpoint(Path(settings.ckpt_path))
         run = run_of(Path(settings.ckpt_path))
-        logger = _tensorboard_settings(settings)
+        logger = tensorboard_settings(settings)
         if run is None or logger is None:
             return
         if self.subcommand == "fit":
@@ -225,45 +205,6 @@ class DecompositionCLI(LightningCLI):
         has_test = is_overridden("test_dataloader", self.datamodule)
         evaluate = self.trainer.test if has_test else self.trainer.validate
         evaluate(self.model, datamodule=self.datamodule, verbose=False)
-
-
-def _drop_switched_off(trainer: Namespace) -> None:
-    """Leave out callbacks of the base config that a trainer switch turns off; Lightning would refuse both at once."""
-    for switch, names in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", CHECKPOINTING)):
-        if trainer[switch] is False:
-            trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(names)]
-
-
-def _as_seed(value: bool | int) -> int:
-    if isinstance(value, bool):
-        raise UsageError(f"seed_everything must be a whole number, got {str(value).lower()}")
-    return value
-
-
-def _tensorboard_settings(settings: Namespace) -> Namespace | None:
-    logger = settings.trainer.logger
-    is_tensorboard = isinstance(logger, Namespace) and logger.class_path.endswith(TensorBoardLogger.__name__)
-    return logger.init_args if is_tensorboard else None
-
-
-def _place(settings: Namespace) -> tuple[Path, str | int | None]:
-    """Folder of all versions of a run, and the version that is named, for ``--resume auto``."""
-    logger = _tensorboard_settings(settings)
-    if settings.ckpt_path is not None:
-        raise UsageError(f"--resume auto finds its checkpoint by itself; leave out --ckpt_path {settings.ckpt_path}")
-    if logger is None or settings.trainer.fast_dev_run:
-        raise UsageError("--resume auto needs a run directory, which trainer.logger (TensorBoardLogger) makes")
-    keeping = [c for c in settings.trainer.callbacks or [] if c.class_path.endswith(CHECKPOINTING)]
-    if settings.trainer.enable_checkpointing is False or any(c.init_args.dirpath is not None for c in keeping):
-        raise UsageError("--resume auto needs checkpoints in the run directory; leave enable_checkpointing and dirpath")
-    return _logger_folder(settings), logger.version
-
-
-def _logger_folder(settings: Namespace) -> Path:
-    logger = _tensorboard_settings(settings)
-    if logger is None:
-        return Path(settings.trainer.default_root_dir or ".")
-    return Path(logger.save_dir) / (logger.name or "")
 
 
 def _quiet() -> None:

@@ -1,5 +1,9 @@
 """A run killed at any moment and started again by the same command ends as if nothing had happened."""
 
+import random
+import signal
+import time
+
 import pytest
 
 from tests.reliability.conftest import assert_identical, make_bench, results
@@ -35,3 +39,56 @@ def test_killed_at_many_moments(bench, straight):
     assert bench.run() == 0, bench.log()
 
     assert_identical(straight, results(bench.last_run))
+
+
+def _cached_target_begun(bench):
+    return lambda: any(bench.folder.glob("cache/targets/*"))
+
+
+def _checkpoint_half_written(bench):
+    """A file that is not yet a checkpoint lies where checkpoints are written, or where files wait for their place."""
+    return lambda: any(bench.folder.glob("tmp/*")) or any(bench.folder.glob("runs/tiny/*/checkpoints/.*"))
+
+
+def test_killed_while_files_are_made(bench, straight):
+    assert bench.killed_when(_cached_target_begun(bench)) == -signal.SIGKILL
+    assert bench.killed_when(_checkpoint_half_written(bench)) == -signal.SIGKILL
+
+    assert bench.run() == 0, bench.log()
+
+    assert_identical(straight, results(bench.last_run))
+
+
+def test_accumulated_steps_and_another_number_of_validation_batches(bench, tmp_path_factory, starter):
+    options = ("--trainer.accumulate_grad_batches=2", "--trainer.max_steps=13")
+    undisturbed = make_bench(tmp_path_factory.mktemp("accumulated"), starter, *options)
+    assert undisturbed.run() == 0, undisturbed.log()
+    bench.options = options
+
+    bench.killed_at("step", 5)  # with one of its two batches done
+    bench.killed_at("validation", 9, "--data.val_batches=1")
+    assert bench.run() == 0, bench.log()
+
+    expected, got = results(undisturbed.last_run), results(bench.last_run)
+    for outcome in (expected, got):  # one validation saw fewer batches, as it was asked to
+        outcome["scalars"] = {tag: points for tag, points in outcome["scalars"].items() if not tag.startswith("val/")}
+    assert_identical(expected, got)
+
+
+@pytest.mark.reliability
+def test_killed_twenty_times_at_random(tmp_path, starter, straight):
+    draw, kills, round_number = random.Random(0), 0, 0
+    while kills < 20:
+        round_number += 1
+        bench = make_bench(tmp_path / str(round_number), starter)
+        began = time.monotonic()
+        code = bench.run()
+        whole = time.monotonic() - began
+        assert code == 0, bench.log()
+        victim = make_bench(tmp_path / f"{round_number}_killed", starter)
+        for _ in range(5):
+            until = time.monotonic() + draw.uniform(0.0, whole)
+            kills += victim.killed_when(lambda until=until: time.monotonic() > until) == -signal.SIGKILL
+        assert victim.run() == 0, victim.log()
+        assert_identical(straight, results(bench.last_run))
+        assert_identical(straight, results(victim.last_run))
