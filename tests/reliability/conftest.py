@@ -106,7 +106,7 @@ class Bench:
         (self.folder / "kill_at").unlink()
         assert code == -signal.SIGKILL, (hook, step, code, self.log())
 
-    def killed_when(self, condition, timeout=60):
+    def killed_when(self, condition, timeout=600):
         """Run until something is seen from outside; returns the exit code, 0 if it was over before."""
         process, deadline = self.start("--resume=auto"), time.monotonic() + timeout
         status = Path(f"/proc/{process.pid}/stat")
@@ -137,7 +137,7 @@ def starter():
     )
     yield process
     process.stdin.close()
-    process.wait(timeout=60)
+    process.wait(timeout=600)
     process.stdout.close()
 
 

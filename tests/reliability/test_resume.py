@@ -30,10 +30,12 @@ MOMENTS = [
     ("test", 25),
     ("report", 25),
 ]
+FEW = [("step", 5), ("validation_end", 12), ("report", 25)]
 
 
-def test_killed_at_many_moments(bench, straight):
-    for hook, step in MOMENTS:
+@pytest.mark.parametrize("moments", [FEW, pytest.param(MOMENTS, marks=pytest.mark.reliability)], ids=["few", "many"])
+def test_killed_at_chosen_moments(moments, bench, straight):
+    for hook, step in moments:
         bench.killed_at(hook, step)
 
     assert bench.run() == 0, bench.log()
@@ -59,6 +61,7 @@ def test_killed_while_files_are_made(bench, straight):
     assert_identical(straight, results(bench.last_run))
 
 
+@pytest.mark.reliability
 def test_accumulated_steps_and_another_number_of_validation_batches(bench, tmp_path_factory, starter):
     options = ("--trainer.accumulate_grad_batches=2", "--trainer.max_steps=13")
     undisturbed = make_bench(tmp_path_factory.mktemp("accumulated"), starter, *options)
