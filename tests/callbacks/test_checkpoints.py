@@ -67,7 +67,7 @@ def test_names_tell_the_step_and_the_end_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("step", [2, 4, 6, 8])
+@pytest.mark.parametrize("step", [4, 6])
 def test_going_on_from_any_checkpoint_repeats_the_run(step, accumulate, tmp_path):
     options = {"accumulate_grad_batches": accumulate}
     module, validated = _fit(tmp_path / "straight", **options)
@@ -82,7 +82,7 @@ def test_going_on_from_any_checkpoint_repeats_the_run(step, accumulate, tmp_path
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("batch", [2, 3, 5, 6])
+@pytest.mark.parametrize("batch", [3, 6])
 def test_ctrl_c_stops_at_a_whole_step_without_a_validation_of_its_own(batch, accumulate, tmp_path):
     options = {"accumulate_grad_batches": accumulate, "every": 3}
     module, validated = _fit(tmp_path / "straight", **options)
