@@ -16,14 +16,15 @@ OPTIONS = {"max_steps": 8, "val_check_interval": 4, "limit_val_batches": None, "
 
 
 class Press(Callback):
-    """Presses Ctrl-C at a batch."""
+    """Presses Ctrl-C once, at a training batch or the first batch of the validation after it."""
 
     def __init__(self, batch, hook="on_train_batch_start"):
-        self.batch = batch
+        self.batch, self.pressed = batch, False
         setattr(self, hook, self._press)
 
     def _press(self, trainer, *_):
-        if trainer.fit_loop.epoch_loop.total_batch_idx + (not trainer.validating) == self.batch:
+        if not self.pressed and trainer.fit_loop.epoch_loop.total_batch_idx == self.batch:
+            self.pressed = True
             signal.raise_signal(signal.SIGINT)
 
 
