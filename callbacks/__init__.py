@@ -5,6 +5,7 @@ Put a file of your own anywhere on the Python path and name its class by ``class
 
 from callbacks.ablation_check import AblationCheck
 from callbacks.artefact import ExportDecomposition
+from callbacks.checkpoints import Checkpoints
 from callbacks.component_activity import ComponentActivity
 from callbacks.component_vectors import ComponentVectors
 from callbacks.dashboard import TensorBoardLayout
@@ -24,6 +25,7 @@ from callbacks.training_log import TrainingLog
 
 __all__ = [
     "AblationCheck",
+    "Checkpoints",
     "ComponentActivity",
     "ComponentVectors",
     "DecompositionProgressBar",

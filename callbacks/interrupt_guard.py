@@ -9,11 +9,13 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from callbacks.checkpoints import Checkpoints, validation_follows
+
 
 class InterruptGuard(Callback):
     """On the first Ctrl-C finishes the running step, saves ``last.ckpt`` and ends the run; the second stops at once.
 
-    The command line then exits with code 130. ``fit --ckpt_path last`` goes on from there.
+    The command line then exits with code 130. The same command and ``--resume auto`` goes on from there.
     """
 
     def __init__(self) -> None:
@@ -30,19 +32,30 @@ class InterruptGuard(Callback):
             self._before = signal.signal(signal.SIGINT, self._note)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """After a whole step: save and stop, if asked to."""
-        if not self.interrupted or trainer.should_stop:
+        """After a whole step: save and stop, if asked to; a validation that is due comes first."""
+        if not self.interrupted or trainer.should_stop or trainer.fit_loop._should_accumulate():
             return
-        folder = next((c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
-        if folder is not None:
-            trainer.save_checkpoint(Path(folder) / "last.ckpt")
-        trainer.should_stop = True
+        if not validation_follows(trainer):
+            trainer.fit_loop.epoch_loop._skip_next_val = True  # Lightning would validate whenever it is asked to stop
+            self._stop(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a validation, which ends a step: save and stop, if asked to."""
+        accumulating = trainer.state.fn == "fit" and trainer.fit_loop._should_accumulate()
+        if self.interrupted and not trainer.sanity_checking and not accumulating:
+            self._stop(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+    def _stop(self, trainer: Trainer) -> None:
+        trainer.should_stop = True
+        kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        if kept and not any(isinstance(c, Checkpoints) for c in kept):  # that one saves where training is to stop
+            trainer.save_checkpoint(Path(kept[0].dirpath or ".") / "last.ckpt")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from spd_lightning.files import written_whole
 
@@ -26,6 +27,33 @@ def run_folder(trainer: Trainer) -> Path | None:
 def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
     """The first TensorBoard logger, if the run has one."""
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def forget_events(logger: TensorBoardLogger, step: int) -> None:
+    """Tell TensorBoard that what earlier parts of a run logged from a step on is void; their files keep it.
+
+    Args:
+        logger: where the run logs to.
+        step: the first step that is void.
+    """
+    writer = logger.experiment.file_writer
+    if writer is not None and len(list(Path(logger.log_dir).glob("events.out.tfevents.*"))) > 1:
+        writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step)
+
+
+def apart(logger: TensorBoardLogger, suffix: str, again: bool) -> None:
+    """Write further events to a file of their own, so that a part of the run can be repeated as a whole.
+
+    Args:
+        logger: where the run logs to.
+        suffix: end of the file's name.
+        again: whether earlier files of that suffix are void; they are removed.
+    """
+    writer = logger.experiment
+    writer.close()
+    writer.filename_suffix = suffix
+    for path in Path(logger.log_dir).glob(f"events.out.tfevents.*{suffix}") if again else ():
+        path.unlink()
 
 
 def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:

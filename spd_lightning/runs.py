@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from spd_lightning.methods.base import CHECKPOINT_KEY
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of ours without running code from it, or raise a one-line :class:`UsageError`."""
     content = read_pickled(path, "checkpoint")
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:  # torch reads tensors without looking at their checksums
+            raise UsageError(f"checkpoint {str(path)!r} is damaged: a checksum does not agree")
     if not isinstance(content, dict) or not isinstance(content.get(CHECKPOINT_KEY), dict):
         raise UsageError(f"checkpoint {str(path)!r} was not written by spd_lightning")
     return content

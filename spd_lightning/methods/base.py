@@ -17,7 +17,9 @@ from spd_lightning.targets import TargetRecipe
 CHECKPOINT_KEY = "spd_lightning"
 CHECKPOINT_FORMAT = 1
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # how Lightning rebuilds nested classes from plain data
-TARGET_PREFIX = "model.target."
+MODEL_PREFIX = "model."
+TARGET_PREFIX = f"{MODEL_PREFIX}target."
+_TRAINED = ("components.", "ci_fns.")
 
 
 class Decomposition(LightningModule):
@@ -49,6 +51,8 @@ class Decomposition(LightningModule):
         self.save_target, self.seed = save_target, seed
         self.strict_loading = save_target
         self._prepared = False
+        self._started = False
+        self.settings: dict[str, Any] = {}
 
     fused = False
     """Whether the optimiser updates all parameters in one call."""
@@ -72,6 +76,23 @@ class Decomposition(LightningModule):
             )
         self._prepare_target()
 
+    def start_from(self, state: dict[str, Tensor], origin: str) -> None:
+        """Start the components and importance functions from given ones; nothing else moves them before training.
+
+        Args:
+            state: tensors as :class:`DecomposedModel` names them; those of a target are left aside.
+            origin: where they come from, for messages.
+
+        Raises:
+            UsageError: if a tensor is missing, left over, or of another shape.
+        """
+        self._prepare_target()
+        own = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(_TRAINED)}
+        given = {name: tensor for name, tensor in state.items() if name.startswith(_TRAINED)}
+        _check_state(given, own, origin)
+        self.model.load_state_dict(given, strict=False)
+        self._started = True
+
     def setup(self, stage: str) -> None:
         """Give the target its weights, then start the components from them."""
         self._prepare_target()
@@ -86,8 +107,8 @@ class Decomposition(LightningModule):
         self._prepared = True
 
     def on_fit_start(self) -> None:
-        """Run the faithfulness warm-up, unless the run continues from a checkpoint or starts from examples."""
-        if self.trainer.ckpt_path is None and self.model.init != "examples":
+        """Run the faithfulness warm-up, unless the components are trained ones or start from examples."""
+        if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
             self.warmup.run(self.model, show=self.trainer.is_global_zero)
 
     def start_from_examples(self, x: Any) -> None:
@@ -133,8 +154,12 @@ class Decomposition(LightningModule):
         """Date everything logged in this validation by the steps taken; Lightning would count one less."""
         self.log("step", float(self.trainer.global_step))
 
+    def on_test_epoch_end(self) -> None:
+        """Date the test by the steps taken, the same after a run that was continued."""
+        self.log("step", float(self.trainer.global_step))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stamp the checkpoint with its format and the target's fingerprint.
+        """Stamp the checkpoint with its format, the target's fingerprint and the settings that the numbers depend on.
 
         Raises:
             UsageError: if a parameter is not finite: such a state is not worth keeping.
@@ -145,7 +170,11 @@ class Decomposition(LightningModule):
                     f"{name} is not finite at step {self.global_step}; this state is not saved, earlier checkpoints "
                     "are kept; try a lower model.optimization.lr or clipping"
                 )
-        checkpoint[CHECKPOINT_KEY] = {"format": CHECKPOINT_FORMAT, "target_fingerprint": fingerprint(self.target)}
+        checkpoint[CHECKPOINT_KEY] = {
+            "format": CHECKPOINT_FORMAT,
+            "target_fingerprint": fingerprint(self.target),
+            "settings": dict(self.settings),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit."""
@@ -164,19 +193,21 @@ class Decomposition(LightningModule):
         stamp = checkpoint.get(CHECKPOINT_KEY)
         if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
-        self._check_state(checkpoint["state_dict"])
+        state = checkpoint["state_dict"]
+        kept = {name: state[name] for name in state if self.save_target or not name.startswith(TARGET_PREFIX)}
+        _check_state(kept, self.state_dict(), "the checkpoint")
         if same_target and stamp["target_fingerprint"] != fingerprint(self.target):
             raise UsageError(
                 f"the checkpoint belongs to another target (fingerprint {stamp['target_fingerprint'][:8]}, "
                 f"configured {fingerprint(self.target)[:8]}); use its config, or start anew without --ckpt_path"
             )
 
-    def _check_state(self, state: dict[str, Tensor]) -> None:
-        own = self.state_dict()
-        odd = sorted(set(own) ^ {name for name in state if self.save_target or not name.startswith(TARGET_PREFIX)})
-        if odd:
-            raise UsageError(f"the checkpoint and the config name different parameters: {odd[0]!r} is in one alone")
-        for name, tensor in own.items():
-            if state[name].shape != tensor.shape:
-                shapes = f"{list(state[name].shape)} in the checkpoint, {list(tensor.shape)} in the config"
-                raise UsageError(f"{name!r} has another shape: {shapes}")
+
+def _check_state(state: dict[str, Tensor], own: dict[str, Tensor], origin: str) -> None:
+    odd = sorted(set(own) ^ set(state))
+    if odd:
+        raise UsageError(f"{origin} and the config name different parameters: {odd[0]!r} is in one alone")
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape:
+            shapes = f"{list(state[name].shape)} in {origin}, {list(tensor.shape)} in the config"
+            raise UsageError(f"{name!r} has another shape: {shapes}")

@@ -106,7 +106,7 @@ class StochasticDecomposition(Decomposition):
             UsageError: if a term is not finite; the step is not taken. (Where looking would make the host wait for
                 the device, only every 50th step is looked at, and no checkpoint of such a state is written.)
         """
-        if self.global_step == batch_idx == 0 and self.model.init == "examples":
+        if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
             self.start_from_examples(_network_input(batch))
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)

@@ -1,0 +1,56 @@
+"""What a command's settings say about its run directory."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from spd_lightning.errors import UsageError
+
+CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
+
+
+def drop_switched_off(trainer: Namespace) -> None:
+    """Leave out callbacks of the base config that a trainer switch turns off; Lightning would refuse both at once."""
+    for switch, names in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", CHECKPOINTING)):
+        if trainer[switch] is False:
+            trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(names)]
+
+
+def as_seed(value: bool | int) -> int:
+    """The seed of everything, or a :class:`UsageError` for one that is to be drawn."""
+    if isinstance(value, bool):
+        raise UsageError(f"seed_everything must be a whole number, got {str(value).lower()}")
+    return value
+
+
+def tensorboard_settings(settings: Namespace) -> Namespace | None:
+    """Arguments of the logger, if it is a ``TensorBoardLogger``."""
+    logger = settings.trainer.logger
+    is_tensorboard = isinstance(logger, Namespace) and logger.class_path.endswith(TensorBoardLogger.__name__)
+    return logger.init_args if is_tensorboard else None
+
+
+def resumable_place(settings: Namespace) -> tuple[Path, str | int | None]:
+    """Folder of all versions of a run, and the version that is named, for ``--resume auto``.
+
+    Raises:
+        UsageError: if there is no such folder, or checkpoints are not kept in it.
+    """
+    logger = tensorboard_settings(settings)
+    if settings.ckpt_path is not None:
+        raise UsageError(f"--resume auto finds its checkpoint by itself; leave out --ckpt_path {settings.ckpt_path}")
+    if logger is None or settings.trainer.fast_dev_run:
+        raise UsageError("--resume auto needs a run directory, which trainer.logger (TensorBoardLogger) makes")
+    keeping = [c for c in settings.trainer.callbacks or [] if c.class_path.endswith(CHECKPOINTING)]
+    if settings.trainer.enable_checkpointing is False or any(c.init_args.dirpath is not None for c in keeping):
+        raise UsageError("--resume auto needs checkpoints in the run directory; leave enable_checkpointing and dirpath")
+    return logger_folder(settings), logger.version
+
+
+def logger_folder(settings: Namespace) -> Path:
+    """Folder of all versions of a run."""
+    logger = tensorboard_settings(settings)
+    if logger is None:
+        return Path(settings.trainer.default_root_dir or ".")
+    return Path(logger.save_dir) / (logger.name or "")
