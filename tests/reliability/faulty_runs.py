@@ -65,11 +65,13 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | own
 
 
-def run(command: list[str], folder: Path, before: str = "", after: str = "", mounting: bool = False) -> Ended:
+def run(
+    command: list[str], folder: Path, before: str = "", after: str = "", mounting: bool = False, timeout: float = 300
+) -> Ended:
     """Run a command; ``before`` and ``after`` are lines of shell around it, in a mount namespace if need be."""
     script = f"{before}\n{shlex.join(command)}\ncode=$?\n{after}\nexit $code"
     shell = [*(["unshare", "-rm"] if mounting else []), "bash", "-c", script]
-    done = subprocess.run(shell, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(shell, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=timeout)
     return Ended(done.returncode, [line for line in done.stderr.splitlines() if line.strip()])
 
 
