@@ -66,7 +66,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run(
-    command: list[str], folder: Path, before: str = "", after: str = "", mounting: bool = False, timeout: float = 300
+    command: list[str], folder: Path, before: str = "", after: str = "", mounting: bool = False, timeout: float = 900
 ) -> Ended:
     """Run a command; ``before`` and ``after`` are lines of shell around it, in a mount namespace if need be."""
     script = f"{before}\n{shlex.join(command)}\ncode=$?\n{after}\nexit $code"

@@ -37,7 +37,7 @@ def _slope(lines, name):
 def _told(lines):
     memory, files = _slope(lines, "memory_mb"), {line["files"] for line in lines[len(lines) // 2 :]}
     half = len(lines) // 2
-    early, late = (statistics.median(line["step_ms"] for line in part) for part in (lines[:half], lines[half:]))
+    early, late = (min(line["step_ms"] for line in part) for part in (lines[:half], lines[half:]))
     per_step = (lines[-1]["events"] - lines[0]["events"]) / (lines[-1]["step"] - lines[0]["step"])
     sys.stdout.write(
         f"memory {lines[-1]['memory_mb']:.0f} MB, {1000 * memory:+.1f} kB per 1000 steps; open files {sorted(files)}; "
