@@ -58,8 +58,8 @@ def test_two_thousand_steps(tmp_path):
 
 @pytest.mark.reliability
 def test_a_hundred_thousand_steps(tmp_path):
-    """With a validation, its pictures and a checkpoint every 5000 steps."""
-    lines = _soak(tmp_path, steps=100_000, validate=5000, record=1000)
+    """With a validation and its pictures every 2000 steps, a checkpoint every 1000."""
+    lines = _soak(tmp_path, steps=100_000, validate=2000, record=1000)
     memory, files, per_step, drift = _told(lines)
 
     assert memory < 0.1, "more than 10 MB in 100 000 steps"
