@@ -84,20 +84,6 @@ def test_a_protected_folder_is_refused_before_anything_is_done(folder):
 
 
 @pytest.mark.reliability
-def test_a_folder_that_becomes_protected_ends_a_run_in_one_line(folder):
-    needs_mounting()
-    before = (folder / LAST).read_bytes()
-    later = f"{SMALL}(sleep 25; mount -o remount,ro,force runs || mount -o remount,ro runs; touch ro) &"
-
-    ended = run([*RESUME, "--trainer.max_steps=10000000"], folder, later, KEEP, mounting=True)
-
-    refused_in_one_line(ended, "cannot be written (")
-    assert (folder / "kept" / LAST.removeprefix("runs/")).exists()
-    assert len(before) > 0
-    open_everything(folder / "kept")
-
-
-@pytest.mark.reliability
 @pytest.mark.parametrize("size", [24, 60, 100, 150, 250, 350, 450, 600])
 def test_whatever_a_disk_refuses_is_told_in_one_line(tmp_path, size):
     """A disk of this size in kB fills up at another file each: config, events, figure, checkpoint, artefact, report."""
