@@ -21,7 +21,9 @@ from callbacks.neuron_contributions import NeuronContributions
 from callbacks.predictions import PredictionWriter
 from callbacks.progress_bar import DecompositionProgressBar
 from callbacks.swept_values import SweptValues
+from callbacks.training_health import TrainingHealth
 from callbacks.training_log import TrainingLog
+from callbacks.whole_files import WholeFiles
 
 __all__ = [
     "AblationCheck",
@@ -42,5 +44,7 @@ __all__ = [
     "PredictionWriter",
     "SweptValues",
     "TensorBoardLayout",
+    "TrainingHealth",
     "TrainingLog",
+    "WholeFiles",
 ]

@@ -2,17 +2,30 @@
 
 import math
 import sys
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
 
+import lightning
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from spd_lightning.errors import UsageError
+from spd_lightning.fingerprint import fingerprint
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
-from spd_lightning.methods.base import CHECKPOINT_KEY, Decomposition
+from spd_lightning.methods.base import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Decomposition
+from spd_lightning.methods.divergence import (
+    KEPT_STEP,
+    Running,
+    fault,
+    gradient_fault,
+    keep,
+    looks_finite,
+    network_input,
+)
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import Speed, Tables
 from spd_lightning.model import DecomposedModel, FastPass, GateMLP
@@ -103,19 +116,33 @@ class StochasticDecomposition(Decomposition):
             ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
 
         Raises:
-            UsageError: if a term is not finite; the step is not taken. (Where looking would make the host wait for
-                the device, only every 50th step is looked at, and no checkpoint of such a state is written.)
+            UsageError: if a term is not finite; the step is not taken, but kept in a file to repeat it from. (Where
+                looking would make the host wait for the device, only every 50th step is looked at, and no checkpoint
+                of such a state is written.)
         """
         if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
-            self.start_from_examples(_network_input(batch))
+            self.start_from_examples(network_input(batch))
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
         noise = Noise((self.seed, "train", self.global_step, micro_batch, self.global_rank), self.device)
-        total, terms = self.objective(batch, noise, self.global_step / max(self.trainer.max_steps - 1, 1))
-        if self.device.type == "cpu" or self.global_step % STEPS_PER_LOOK == 0:
+        self._running = Running(batch, noise.key, self.global_step / max(self.trainer.max_steps - 1, 1))
+        total, terms = self.objective(batch, noise, self._running.progress)
+        if self._looks:
             self._check_finite(total, terms)
         return {"loss": total, "terms": terms}
+
+    def on_after_backward(self) -> None:
+        """Check the gradients before they reach the parameters.
+
+        Raises:
+            UsageError: if one is not finite; the step is not taken, but kept in a file to repeat it from.
+        """
+        if not self._looks or looks_finite(self._trained):
+            return
+        found = gradient_fault(self.model)
+        if found is not None:
+            self._diverged(f"the gradient became non-finite at step {self.global_step}; {found}{self._by_term()}")
 
     def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
@@ -128,19 +155,22 @@ class StochasticDecomposition(Decomposition):
         Returns:
             The sum, with gradient, and each term unweighted and detached, by name.
         """
-        x, weights = _network_input(batch), batch.weights if isinstance(batch, WeightedBatch) else None
-        if self.fused:
-            step = Step.fast_of(self.model, x, noise, progress, weights, self.tables.options)
-        else:
-            step = Step.of(self.model, x, noise, progress, weights)
-        terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
+        terms = self._evaluated(batch, noise, progress)
         stacked = torch.stack(list(terms.values()))
         coefficients = [self._terms()[name].coefficient_at(progress) for name in terms]
         total = torch.dot(stacked, stacked.new_tensor(coefficients))
         return total, {name: term.detach() for name, term in terms.items()}
 
+    def _evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
+        x, weights = network_input(batch), batch.weights if isinstance(batch, WeightedBatch) else None
+        if self.fused:
+            step = Step.fast_of(self.model, x, noise, progress, weights, self.tables.options)
+        else:
+            step = Step.of(self.model, x, noise, progress, weights)
+        return {name: loss(step.named(name)) for name, loss in self._terms().items()}
+
     def _check_tables(self, batch: Any) -> None:
-        probe = FastPass(self.model, _network_input(batch), self.tables.options)
+        probe = FastPass(self.model, network_input(batch), self.tables.options)
         self._tell(self.tables.check(probe, at_start=self.global_step == 0))
 
     def _tell(self, line: str | None) -> None:
@@ -167,27 +197,63 @@ class StochasticDecomposition(Decomposition):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Lower-leaky causal importances ``[..., C]`` per site."""
-        clean = self.model.clean(_network_input(batch))
+        clean = self.model.clean(network_input(batch))
         importances = self.model.causal_importance(clean.site_inputs)
         return {name: importance.lower for name, importance in importances.items()}
 
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
         """See a batch once, for all losses or callbacks."""
-        return Step.of(self.model, _network_input(batch), noise, progress)
+        return Step.of(self.model, network_input(batch), noise, progress)
 
     def _terms(self) -> dict[str, Loss]:
         return dict(self.losses.items())  # type: ignore[arg-type]
 
+    @property
+    def _looks(self) -> bool:
+        return self.device.type == "cpu" or self.global_step % STEPS_PER_LOOK == 0
+
+    @cached_property
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
     def _check_finite(self, total: Tensor, terms: dict[str, Tensor]) -> None:
         if math.isfinite(total.item()):
             return
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise UsageError(
-                    f"loss term {name!r} became {term.item()} at step {self.global_step}; training stopped before that "
-                    "step, earlier checkpoints are kept; try a lower model.optimization.lr or clipping"
-                )
+        odd = [f"loss term {name!r} became {term.item()}" for name, term in terms.items() if not term.isfinite()]
+        told = (odd or [f"the weighted sum of the losses became {total.item()}"])[0]
+        where = fault(self.model, self._running.batch)
+        self._diverged(f"{told} at step {self.global_step}; {where}")
 
+    def _by_term(self) -> str:
+        """The first term that alone gives such a gradient, each taken again with the same noise."""
+        running = self._running
+        noise = Noise(running.key, self.device)
+        for name, loss in self._terms().items():
+            self.model.zero_grad()
+            with torch.enable_grad():
+                term = self._evaluated(running.batch, noise, running.progress)[name]
+                (loss.coefficient_at(running.progress) * term).backward()  # type: ignore[no-untyped-call]
+            if gradient_fault(self.model) is not None:
+                return f", from loss term {name!r}"
+        return ""
 
-def _network_input(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, list | tuple) else batch
+    def _diverged(self, told: str) -> NoReturn:
+        stopped = f"{told}; training stopped before that step, earlier checkpoints are kept"
+        kept = "" if self.trainer.fast_dev_run else f"; {self._keep(told)}"  # type: ignore[attr-defined]
+        raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping{kept}")
+
+    def _keep(self, told: str) -> str:
+        """Write what the step can be repeated from, in the form of a checkpoint; the parameters are those before it."""
+        stamp = {"format": CHECKPOINT_FORMAT, "target_fingerprint": fingerprint(self.target)}
+        content = {
+            "state_dict": self.state_dict(),
+            "optimizer_states": [optimizer.state_dict() for optimizer in self.trainer.optimizers],
+            "hyper_parameters": dict(self.hparams),
+            "epoch": self.current_epoch,
+            "pytorch-lightning_version": lightning.__version__,
+            "global_step": self.global_step,
+            CHECKPOINT_KEY: stamp | {"table_nodes": self.tables.nodes},
+            KEPT_STEP: self._running.content(told, self.seed),
+        }
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        return keep(folder, self.global_step, content)

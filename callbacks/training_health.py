@@ -1,0 +1,115 @@
+"""Training that runs but leads nowhere, told while it can still be stopped."""
+
+import sys
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from tqdm import tqdm
+
+from callbacks.evaluation import EvaluationCallback
+from spd_lightning.errors import UsageError
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
+from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.losses import Step
+from spd_lightning.losses.base import check_positive
+from spd_lightning.methods import Decomposition
+from spd_lightning.model import SiteMask
+
+_ADVICE = {
+    "dead": "no component has an importance above {threshold:g} on any validation example; a lower coefficient of the "
+    "importance term or a higher model.optimization.ci_fn_lr lets components come alive",
+    "saturated": "{share:.0%} of all importances are {saturation:g} or more, so that hardly anything is ever masked; a "
+    "higher coefficient of the importance term makes them costlier",
+    "worse": "with importances as masks the output is further from the target's ({masked:.3g}) than with everything "
+    "ablated ({zero:.3g}); a lower model.optimization.lr, a lower coefficient of the importance term or more "
+    "model.warmup.steps helps",
+}
+
+
+class TrainingHealth(EvaluationCallback):
+    """Warns on stderr, with advice and once each, about what rarely mends itself.
+
+    A site none of whose components is alive; a site whose importances are saturated at 1; a reconstruction that is
+    worse than with everything ablated. Each must hold in several validations in a row, so that a slow start is no
+    alarm. Training goes on.
+
+    Args:
+        alive_threshold: importance above which a component is alive.
+        saturation: importance from which on it counts as 1.
+        saturated_share: fraction of a site's importances at 1 from which on the site counts as saturated.
+        patience: validations in a row after which a warning is due.
+        distance: of outputs, ``"mse"`` or ``"kl"``.
+
+    Raises:
+        UsageError: for a value outside its range.
+    """
+
+    def __init__(
+        self,
+        alive_threshold: float = ALIVE_THRESHOLD,
+        saturation: float = 0.99,
+        saturated_share: float = 0.9,
+        patience: int = 3,
+        distance: DistanceKind = "mse",
+    ) -> None:
+        super().__init__()
+        self.alive_threshold = check_positive("alive_threshold", alive_threshold, allow_zero=True)
+        for name, value in (("saturation", saturation), ("saturated_share", saturated_share)):
+            if not 0 < value <= 1:
+                raise UsageError(f"TrainingHealth: {name} must lie in (0, 1], got {value}")
+        if patience < 1:
+            raise UsageError(f"TrainingHealth: patience must be at least 1, got {patience}")
+        self.saturation, self.saturated_share = saturation, saturated_share
+        self.patience, self.distance = patience, distance
+        self._streaks: dict[str, int] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """How long each condition has held, so that a resumed run neither forgets nor repeats a warning."""
+        return super().state_dict() | {"streaks": dict(self._streaks)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the saved run was."""
+        super().load_state_dict(state_dict)
+        self._streaks = dict(state_dict.get("streaks", {}))
+
+    def start(self, trainer: Trainer, module: Decomposition) -> None:
+        """Fresh sums."""
+        self._alive: dict[str, Tensor] = {}
+        self._at_one: dict[str, list[Tensor]] = {}
+        self._distances: list[Tensor] = []
+
+    def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
+        """Look at one batch."""
+        for name, ci in step.importance.items():
+            alive = alive_components(ci.lower, self.alive_threshold)
+            self._alive[name] = alive | self._alive.get(name, alive)
+            self._at_one.setdefault(name, []).append((ci.lower >= self.saturation).float().mean())
+        kept = {name: SiteMask(ci.lower) for name, ci in step.importance.items()}
+        nothing = {name: SiteMask(torch.zeros_like(ci.lower)) for name, ci in step.importance.items()}
+        outputs = [module.model.masked(step.x, masks) for masks in (kept, nothing)]
+        self._distances.append(torch.stack([distance(self.distance, o, step.clean.output) for o in outputs]))
+
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Count how long each condition has held, and warn when one has held long enough."""
+        if trainer.state.fn != "fit" or not self._distances:
+            return
+        masked, zero = torch.stack(self._distances).mean(0).tolist()
+        self._note(trainer, "worse", "", masked > zero, masked=masked, zero=zero)
+        for name, alive in self._alive.items():
+            share = torch.stack(self._at_one[name]).mean().item()
+            saturated = share >= self.saturated_share
+            self._note(trainer, "dead", name, not alive.any().item(), threshold=self.alive_threshold)
+            self._note(trainer, "saturated", name, saturated, share=share, saturation=self.saturation)
+
+    def _note(self, trainer: Trainer, kind: str, site: str, holds: bool, **numbers: float) -> None:
+        key = f"{kind} {site}".strip()
+        held = self._streaks.get(key, 0)
+        if held >= self.patience:  # told already
+            return
+        self._streaks[key] = held + 1 if holds else 0
+        if self._streaks[key] == self.patience and trainer.is_global_zero:
+            where = f"site {site!r}: " if site else ""
+            told = f"{_ADVICE[kind].format(**numbers)} (so in {self.patience} validations in a row)"
+            tqdm.write(f"warning: step {trainer.global_step}: {where}{told}", file=sys.stderr)
