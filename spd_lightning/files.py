@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all, and tensors read without running code."""
+"""Files that appear whole or not at all, and tensors read without running code, whoever wrote the file."""
 
+import mmap
 import os
 import pickle
+import re
 import tempfile
 import warnings
 import zipfile
@@ -11,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
 
 CACHE_VARIABLE = "SPD_LIGHTNING_CACHE"
+_ARCHIVE_START = b"PK\x03\x04"
+_MEMORY_ON_REQUEST = re.compile(rb"c(__builtin__|builtins)\nbytearray\n")
+"""The one global that torch allows in a pickle and that takes as much memory as the file likes to ask for."""
 
 
 def cache_folder() -> Path:
@@ -26,6 +31,14 @@ def cache_folder() -> Path:
         return Path(os.environ[CACHE_VARIABLE])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "spd_lightning"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path names a regular file; a name that the system cannot even look up names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a link to itself, a zero byte
+        return False
 
 
 @contextmanager
@@ -65,18 +78,77 @@ def read_pickled(path: Path, what: str) -> Any:
     Raises:
         UsageError: if the file is missing, damaged, or holds anything but tensors and plain data.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{what} {str(path)!r} does not exist")
+    _check_archive(path, what)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's guesses about foreign pickles; ours is the one line below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() and zipfile.is_zipfile(path):
             raise UsageError(f"{what} {str(path)!r} holds objects other than tensors and plain data; refused") from None
         raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except PermissionError:
+        raise UsageError(f"{what} {str(path)!r} may not be read") from None
+    except Exception:  # bytes of anybody's making: torch stumbles over them in every way there is
         raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
+    _check_claims(content, path, what)
+    return content
+
+
+def _check_archive(path: Path, what: str) -> None:
+    """Check what torch does not: check sums, entries that would unpack to more than the file, memory on request.
+
+    Raises:
+        UsageError: if the file is damaged, or made to harm.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == _ARCHIVE_START:
+                pickled = _checked_entries(zipfile.ZipFile(file), path.stat().st_size)
+                harmful = any(_MEMORY_ON_REQUEST.search(content) for content in pickled)
+            else:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    harmful = _MEMORY_ON_REQUEST.search(content) is not None
+    except PermissionError:
+        raise UsageError(f"{what} {str(path)!r} may not be read") from None
+    except Exception:  # zipfile, too
+        raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
+    if harmful:
+        raise UsageError(f"{what} {str(path)!r} holds objects other than tensors and plain data; refused")
+
+
+def _checked_entries(archive: zipfile.ZipFile, size: int) -> list[bytes]:
+    """The pickles of a torch archive, after every entry was held to its check sum."""
+    entries = archive.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > size or archive.testzip() is not None:
+        raise ValueError("torch writes entries unpacked, each once, with check sums")
+    return [archive.read(entry) for entry in entries if entry.filename.endswith(".pkl")]
+
+
+def _check_claims(content: Any, path: Path, what: str) -> None:
+    """Refuse tensors that claim to be larger than their file: views that repeat, storage nobody wrote."""
+    size, seen, waiting = path.stat().st_size, set(), [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.numel() * value.element_size() > size:
+                raise UsageError(f"{what} {str(path)!r} holds a tensor of {list(value.shape)}, larger than the file")
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+
+
+def is_plain(tensor: object) -> bool:
+    """Whether something is a dense tensor of real numbers with data behind it, as weights and inputs are."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_nested or tensor.is_complex())
+    )
 
 
 def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
@@ -92,12 +164,23 @@ def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
     Raises:
         UsageError: if the file is missing or damaged.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{what} {str(path)!r} does not exist")
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError):
+    except PermissionError:
+        raise UsageError(f"{what} {str(path)!r} may not be read") from None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError):
         raise UsageError(f"{what} {str(path)!r} is damaged or not a safetensors file") from None
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The texts that a safetensors file carries beside its tensors; empty if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, RuntimeError):
+        return {}
 
 
 def read_state(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -119,7 +202,9 @@ def read_state(path: Path, prefix: str = "") -> dict[str, Tensor]:
         content = read_pickled(path, "target weights")
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not content or not all(map(is_plain, content.values())):
+        raise UsageError(f"target weights {str(path)!r}: not a state dict of tensors")
+    if not all(isinstance(name, str) for name in content):
         raise UsageError(f"target weights {str(path)!r}: not a state dict of tensors")
     state = {name.removeprefix(prefix): tensor for name, tensor in content.items() if name.startswith(prefix)}
     if not state:

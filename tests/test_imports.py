@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "spd_lightning"
-LEAVES = {"errors", "files", "describe", "fingerprint"}
+LEAVES = {"config_files", "errors", "files", "describe", "fingerprint"}
 MAY_IMPORT = {
     "functional": set(),
     "kernels": {"functional", *LEAVES},

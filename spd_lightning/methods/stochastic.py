@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
@@ -80,6 +80,7 @@ class StochasticDecomposition(Decomposition):
         speed: Speed = Speed(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
+        check_flag("save_target", save_target)
         model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
         super().__init__(model, recipe, optimization, warmup, save_target, seed)
         self.losses = nn.ModuleDict(paper_losses() if losses is None else losses)

@@ -1,1 +1,1 @@
-"""What must hold when machines, files and users misbehave; faults come from outside, never by patching our functions."""
+"""What must hold when machines, files and users misbehave; faults come from outside, never by patching functions."""
