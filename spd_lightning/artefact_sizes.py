@@ -27,7 +27,7 @@ def check_target_size(cls: type[nn.Module], arguments: Mapping[str, Any], state:
     for name, value in arguments.items():
         if name.startswith(("n_", "d_")):
             check_whole(f"config.json: {name}", value, least=0)
-    _check("target", _TARGETS[cls](arguments), state)
+    _check("target", TARGET_SIZES[cls](arguments), state)
 
 
 def check_component_sizes(
@@ -77,7 +77,7 @@ def _layers(sizes: Sequence[int]) -> int:
     return sum(read * write + write for read, write in pairwise(sizes))
 
 
-_TARGETS: dict[type[nn.Module], Callable[[Mapping[str, Any]], int]] = {
+TARGET_SIZES: dict[type[nn.Module], Callable[[Mapping[str, Any]], int]] = {
     ToyModelOfSuperposition: _toy_model,
     ResidualMLP: _residual_mlp,
 }

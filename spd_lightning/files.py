@@ -146,7 +146,7 @@ def is_plain(tensor: object) -> bool:
     return (
         isinstance(tensor, Tensor)
         and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
+        and not tensor.is_meta
         and not (tensor.is_quantized or tensor.is_nested or tensor.is_complex())
     )
 

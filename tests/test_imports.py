@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "losses": {"functional", "kernels", "model", *LEAVES},
     "targets": {"functional", *LEAVES},
     "data": {"functional", *LEAVES},
-    "methods": {"functional", "kernels", "model", "losses", "targets", *LEAVES},
+    "methods": {"artefact_sizes", "functional", "kernels", "model", "losses", "targets", *LEAVES},
     "report": {"record", "verdict", "errors", "files"},
     # above the command line: what it runs
     "sweep": {

@@ -1,6 +1,7 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -9,14 +10,15 @@ from torch.optim import Optimizer
 
 from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
+from spd_lightning.files import read_pickled
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
 
 CHECKPOINT_KEY = "spd_lightning"
 CHECKPOINT_FORMAT = 1
-_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # how Lightning rebuilds nested classes from plain data
 TARGET_PREFIX = "model.target."
 
 
@@ -61,7 +63,29 @@ class Decomposition(LightningModule):
     def remember(self) -> None:
         """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
         arguments = {**init_args(self), "ci_fn": self.model.describe_ci_fn()}
-        self.save_hyperparameters(arguments | {"_instantiator": _INSTANTIATOR}, logger=False)
+        self.save_hyperparameters(arguments | {"_instantiator": INSTANTIATOR}, logger=False)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Rebuild a decomposition from a checkpoint; nothing that only the file names is imported or called.
+
+        Args:
+            checkpoint_path: the file.
+            args: see :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`.
+            kwargs: the same, and arguments of the constructor that replace those in the file.
+
+        Returns:
+            The decomposition.
+
+        Raises:
+            UsageError: if the file is damaged, or names a class that is not imported already.
+        """
+        content = read_pickled(Path(checkpoint_path), "checkpoint")
+        if not isinstance(content, dict):
+            raise UsageError(f"checkpoint {str(checkpoint_path)!r} was not written by spd_lightning")
+        check_content(content)
+        check_named_classes(content, kwargs)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def prepare_data(self) -> None:
         """Train the target on one process, if no earlier run has."""
@@ -164,6 +188,9 @@ class Decomposition(LightningModule):
         stamp = checkpoint.get(CHECKPOINT_KEY)
         if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
+        if not isinstance(stamp.get("target_fingerprint"), str):
+            raise UsageError("the checkpoint is damaged: it does not say which target it belongs to")
+        check_content(checkpoint)
         self._check_state(checkpoint["state_dict"])
         if same_target and stamp["target_fingerprint"] != fingerprint(self.target):
             raise UsageError(

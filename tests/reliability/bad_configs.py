@@ -20,7 +20,7 @@ GIGANTIC = "1" + 29 * "0"
 
 TARGET = {"class_path": "ToyModelOfSuperposition", "init_args": {"n_features": 3, "n_hidden": 3}}
 BASE: dict[str, Any] = {
-    "trainer": {"max_steps": 1, "val_check_interval": 1, "enable_progress_bar": False, "callbacks+": []},
+    "trainer": {"max_steps": 1, "val_check_interval": 1, "callbacks+": []},
     "model": {
         "target": TARGET,
         "recipe": {"class_path": "FeatureTraining", "init_args": {"steps": 2, "batch_size": 4}},
