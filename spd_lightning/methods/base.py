@@ -85,7 +85,13 @@ class Decomposition(LightningModule):
             raise UsageError(f"checkpoint {str(checkpoint_path)!r} was not written by spd_lightning")
         check_content(content)
         check_named_classes(content, kwargs)
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except UsageError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(f"checkpoint {str(checkpoint_path)!r} cannot be rebuilt ({reason})") from error
 
     def prepare_data(self) -> None:
         """Train the target on one process, if no earlier run has."""

@@ -84,12 +84,9 @@ def crafted(folder: Path, suffix: str = ".pt") -> None:
     torch_file(at("payload_old_format"), {"state_dict": payload()}, _use_new_zipfile_serialization=False)
     at("bare_payload").write_bytes(pickle.dumps(payload()))
     at("payload_protocol_0").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
-    for name, call in {
-        "eval": b"cbuiltins\neval\n",
-        "getattr": b"cbuiltins\ngetattr\n",
-        "exec": b"cbuiltins\nexec\n",
-    }.items():
-        archive(at(name), raw_pickle(call + b"X\x0c\x00\x00\x00__import__()\x85R"))
+    for name in (b"eval", b"exec", b"getattr"):
+        pickled = raw_pickle(b"cbuiltins\n" + name + b"\nX\x0c\x00\x00\x00__import__()\x85R")
+        archive(at(name.decode()), pickled)
     archive(at("bytearray_bomb"), raw_pickle(b"c__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
     at("bytearray_bomb_old").write_bytes(raw_pickle(b"cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
     archive(at("storage_on_request"), raw_pickle(b"ctorch\nFloatStorage\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
@@ -98,12 +95,8 @@ def crafted(folder: Path, suffix: str = ".pt") -> None:
     archive(at("traversal"), raw_pickle(b"}"), **{"../../../executed": b"x", "/tmp/executed": b"x"})
     archive(at("nested"), raw_pickle(b"]" * 100_000 + b"a" * 99_999))
     archive(at("nested_tuples"), raw_pickle(b")" + b"\x85" * 100_000))
-    archive(
-        at("shared_without_measure"),
-        raw_pickle(
-            b"]" + b"q\x00" + b"".join(b"]h%ch%ca" % (n, n) + b"h%ca" % n + b"q%c" % (n + 1) for n in range(60))
-        ),
-    )
+    doubled = b"".join(b"]q%ch%ca" % (n, n - 1) + b"h%ca" % (n - 1) for n in range(1, 60))
+    archive(at("shared_without_measure"), raw_pickle(b"]q\x00" + doubled))
     archive(at("long_number"), raw_pickle(b"\x8b\xff\xff\xff\x7f" + b"1" * 50))
     archive(at("no_pickle"), b"")
     archive(at("no_stop"), b"\x80\x02}")
@@ -118,7 +111,7 @@ def crafted(folder: Path, suffix: str = ".pt") -> None:
     torch_file(at("text"), "only text")
     torch_file(at("deep_state"), {"state_dict": {"a": {"b": [1, 2]}}, "spd_lightning": {"format": 1}})
     torch_file(at("odd_keys"), {"state_dict": {5: torch.ones(1), None: torch.ones(1)}, 3: 4})
-    torch.jit.save(torch.jit.trace(torch.nn.Linear(3, 3), torch.ones(1, 3)), str(at("script")))
+    archive(at("script"), raw_pickle(b"}"), **{"constants.pkl": raw_pickle(b"}"), "code/m.py": b"import os"})
     at("magic").write_bytes(b"PK\x03\x04" + bytes(200))
     at("empty").write_bytes(b"")
     at("noise").write_bytes(random.Random(3).randbytes(20_000))
@@ -164,20 +157,8 @@ def crafted_safetensors(good: bytes) -> Iterator[tuple[str, bytes]]:
 
 def odd_documents(good: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """JSON with each value, at any depth, replaced by what does not belong there."""
-    wrong = [
-        None,
-        True,
-        -1,
-        10**30,
-        1e308,
-        float("nan"),
-        float("inf"),
-        "x" * 5000,
-        "<script>alert(1)</script>",
-        [],
-        {},
-        [[]],
-    ]
+    numbers = [True, -1, 10**30, 1e308, float("nan"), float("inf")]
+    wrong = [None, *numbers, "x" * 5000, "<script>alert(1)</script>", [], {}, [[]]]
 
     def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         if path:
@@ -270,7 +251,7 @@ def open_all(loader: str, folder: Path) -> dict[str, Any]:
     """Open every file (or, of artefacts, caches and runs, folder) of a folder in one process of at most 2 GB.
 
     Returns:
-        The ending by name, and under ``peak`` the most memory used in bytes.
+        The ending by loader and name, and under ``peak`` the most memory used in bytes.
 
     Raises:
         AssertionError: if the process died.
@@ -293,7 +274,9 @@ def main(loader: str, folder: Path) -> None:
     """What the child process does."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
-    endings: dict[str, Any] = {path.name: opened(loader, path) for path in sorted(folder.iterdir())}
+    endings: dict[str, Any] = {
+        f"{one}: {path.name}": opened(one, path) for one in loader.split(",") for path in sorted(folder.iterdir())
+    }
     endings["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdout.write(json.dumps(endings) + "\n")
 
