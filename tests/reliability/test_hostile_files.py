@@ -138,7 +138,7 @@ def test_checkpoints_that_name_something_harmful(folder):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 def test_damaged_weights(name, form, folder):
-    state = {key: tensor.clone() for key, tensor in hostile_files.network().state_dict().items()}
+    state = {key: tensor.clone().contiguous() for key, tensor in hostile_files.network().state_dict().items()}
     good = folder / f"good{Path(name).suffix}"
     save_file(state, good) if good.suffix == ".safetensors" else torch.save(state, good)
     content = good.read_bytes()
