@@ -18,7 +18,7 @@ import callbacks
 import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
 from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.files import written_whole
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
@@ -28,6 +28,8 @@ from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoin
 INTERRUPTED = 130
 WRONG_USAGE = 2
 PREDICTED_AT_ONCE = 4096
+LARGEST_SEED = 2**32 - 1
+"""The largest that numpy takes."""
 
 
 class OneLineParser(LightningArgumentParser):
@@ -179,8 +181,7 @@ def _drop_switched_off(trainer: Namespace) -> None:
 
 
 def _as_seed(value: bool | int) -> int:
-    if isinstance(value, bool):
-        raise UsageError(f"seed_everything must be a whole number, got {str(value).lower()}")
+    check_whole("seed_everything", value, least=0, most=LARGEST_SEED)
     return value
 
 

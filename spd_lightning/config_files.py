@@ -12,6 +12,8 @@ MAX_VALUES = 100_000
 """Values that a config may hold once every anchor is written out."""
 _KINDS = ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp")
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in _KINDS) | {"tag:yaml.org,2002:value"}
+_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
+_GROUPS = ("optimization", "warmup", "speed")
 _TEXT = "tag:yaml.org,2002:str"
 
 
@@ -35,6 +37,7 @@ def check_config_file(path: Path) -> None:
         _check(root, config, {}, set())
     except RecursionError:
         raise UsageError(f"{config} is nested too deeply") from None
+    _check_groups(root, config)
 
 
 def _text(path: Path, config: str) -> str:
@@ -94,6 +97,20 @@ def _check_keys(node: MappingNode, config: str) -> None:
                 f"{config}: {key.value!r} is given twice, {_line(first[key.value])} and {_line(key)}; keep one"
             )
         first[key.value] = key
+    beside = [name for name in first if name not in _OF_A_CLASS] if "class_path" in first else []
+    if beside:
+        raise UsageError(
+            f"{config}, {_line(first[beside[0]])}: {beside[0]!r} stands beside class_path; arguments of a class belong "
+            "under its init_args"
+        )
+
+
+def _check_groups(root: MappingNode, config: str) -> None:
+    """Refuse single values and lists in place of groups of settings, which the parser would fail on without a name."""
+    model = next((value for key, value in root.value if key.value == "model"), None)
+    for key, value in model.value if isinstance(model, MappingNode) else ():
+        if key.value in _GROUPS and not isinstance(value, MappingNode):
+            raise UsageError(f"{config}, {_line(key)}: model.{key.value} must hold keys with values")
 
 
 def _line(node: Node) -> str:

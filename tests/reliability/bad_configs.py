@@ -117,8 +117,10 @@ def _nonsense(hint: Any, name: str) -> list[str]:
         few = [value for value in _nonsense(inner[0], name) if len(value) < 100]
         return [f"[{value}]" for value in few] + ["5", "text", "{a: 1}", "null"]
     wrong = "{class_path: ToyModelOfSuperposition, init_args: {nonsense: 1}}"
-    found = ["NoSuchClass", "{class_path: os.system}", "{class_path: builtins.dict}", wrong, "[1]", "{init_args: {}}"]
-    return found if origin is collections.abc.Callable else [*found, "5"]  # for 5 the parser names the value alone
+    found = ["NoSuchClass", "{class_path: os.system}", "{class_path: builtins.dict}", wrong]
+    if origin is collections.abc.Callable:
+        return found  # of what is no name of a class, the parser tells the value alone
+    return [*found, "[1]", "5"] + ([] if dataclasses.is_dataclass(hint) else ["{init_args: {}}"])
 
 
 def _rendered(document: dict[str, Any], value: str) -> str:
