@@ -11,7 +11,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.figures import ablation_bars, ablation_matrix
 from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance
 from spd_lightning.functional.losses import DistanceKind
-from spd_lightning.losses import Reconstruction, Step
+from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import SiteMask
 
@@ -43,6 +43,8 @@ class AblationCheck(EvaluationCallback):
         every_n_validations: int = 1,
     ) -> None:
         super().__init__(every_n_validations)
+        check_positive("rounding_threshold", rounding_threshold, allow_zero=True)
+        check_positive("probe", probe)
         self.distance, self.rounding_threshold, self.probe = distance, rounding_threshold, probe
         self.adversary_steps, self.adversary_step_size = adversary_steps, adversary_step_size
         self._reconstructions = {

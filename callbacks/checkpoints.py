@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_text, check_whole
 
 
 class Checkpoints(ModelCheckpoint):
@@ -23,12 +23,14 @@ class Checkpoints(ModelCheckpoint):
         dirpath: where; ``checkpoints`` in the run directory by default, which ``--resume auto`` needs.
 
     Raises:
-        UsageError: if ``every_n_train_steps`` is below 1.
+        UsageError: for a value outside its range.
     """
 
     def __init__(self, every_n_train_steps: int = 1000, save_top_k: int = -1, dirpath: str | None = None) -> None:
-        if every_n_train_steps < 1:
-            raise UsageError(f"Checkpoints: every_n_train_steps must be at least 1, got {every_n_train_steps}")
+        check_whole("Checkpoints: every_n_train_steps", every_n_train_steps, least=1)
+        check_whole("Checkpoints: save_top_k", save_top_k, least=-1, most=1)
+        if dirpath is not None:
+            check_text("Checkpoints: dirpath", dirpath)
         super().__init__(
             dirpath=dirpath,
             filename="step={step}",

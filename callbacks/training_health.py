@@ -1,7 +1,7 @@
 """Training that runs but leads nowhere, told while it can still be stopped."""
 
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import Trainer
@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.evaluation import EvaluationCallback
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Step
@@ -57,10 +57,9 @@ class TrainingHealth(EvaluationCallback):
         super().__init__()
         self.alive_threshold = check_positive("alive_threshold", alive_threshold, allow_zero=True)
         for name, value in (("saturation", saturation), ("saturated_share", saturated_share)):
-            if not 0 < value <= 1:
-                raise UsageError(f"TrainingHealth: {name} must lie in (0, 1], got {value}")
-        if patience < 1:
-            raise UsageError(f"TrainingHealth: patience must be at least 1, got {patience}")
+            check_fraction(f"TrainingHealth: {name}", value, zero=False)
+        check_whole("TrainingHealth: patience", patience, least=1)
+        check_choice("TrainingHealth: distance", distance, get_args(DistanceKind))
         self.saturation, self.saturated_share = saturation, saturated_share
         self.patience, self.distance = patience, distance
         self._streaks: dict[str, int] = {}

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
 from callbacks.publishing import forget_events
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_whole
 from spd_lightning.methods import Decomposition
 
 
@@ -25,8 +25,7 @@ class TrainingLog(Callback):
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:
-        if every_n_steps < 1:
-            raise UsageError(f"TrainingLog: every_n_steps must be at least 1, got {every_n_steps}")
+        check_whole("TrainingLog: every_n_steps", every_n_steps, least=1)
         self.every_n_steps = every_n_steps
         self._written = 0
         self._lr = 0.0

@@ -1,12 +1,9 @@
-"""Files that appear whole or not at all, and tensors read without running code."""
+"""Files that appear whole or not at all."""
 
 import errno
 import os
-import pickle
 import re
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from spd_lightning.errors import UsageError
 
@@ -66,6 +61,14 @@ def cache_folder() -> Path:
         return Path(os.environ[CACHE_VARIABLE])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "spd_lightning"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path names a regular file; a name that the system cannot even look up names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a link to itself, a zero byte
+        return False
 
 
 @contextmanager
@@ -128,78 +131,3 @@ def write_torch(content: Any, path: Path) -> None:
     """
     with written_whole(path) as aside, aside.open("wb") as file:  # given a name, torch would hide why writing failed
         torch.save(content, file)
-
-
-def read_pickled(path: Path, what: str) -> Any:
-    """Load a torch file without unpickling objects.
-
-    Args:
-        path: the file.
-        what: what it should be, for messages, e.g. ``"checkpoint"``.
-
-    Returns:
-        Tensors and plain containers.
-
-    Raises:
-        UsageError: if the file is missing, damaged, or holds anything but tensors and plain data.
-    """
-    if not path.is_file():
-        raise UsageError(f"{what} {str(path)!r} does not exist")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles; ours is the one line below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() and zipfile.is_zipfile(path):
-            raise UsageError(f"{what} {str(path)!r} holds objects other than tensors and plain data; refused") from None
-        raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
-
-
-def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
-    """Load a safetensors file.
-
-    Args:
-        path: the file.
-        what: what it should be, for messages.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        UsageError: if the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise UsageError(f"{what} {str(path)!r} does not exist")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError):
-        raise UsageError(f"{what} {str(path)!r} is damaged or not a safetensors file") from None
-
-
-def read_state(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Load a state dict from ``.safetensors`` or a torch file.
-
-    Args:
-        path: the file; of a checkpoint the entry ``state_dict`` is used.
-        prefix: kept names start with it; it is taken off.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        UsageError: if the file is missing, damaged, or holds no tensors of that prefix.
-    """
-    if path.suffix == ".safetensors":
-        content: Any = read_safetensors(path, "target weights")
-    else:
-        content = read_pickled(path, "target weights")
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UsageError(f"target weights {str(path)!r}: not a state dict of tensors")
-    state = {name.removeprefix(prefix): tensor for name, tensor in content.items() if name.startswith(prefix)}
-    if not state:
-        raise UsageError(f"target weights {str(path)!r}: no name starts with {prefix!r}")
-    return state

@@ -11,9 +11,9 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.export import WEIGHTS_NAME
-from spd_lightning.files import read_safetensors
+from spd_lightning.export import WEIGHTS_NAME, read_artefact
 from spd_lightning.methods.base import CHECKPOINT_KEY, MODEL_PREFIX
+from spd_lightning.methods.trusted import check_content
 from spd_lightning.record import CONFIG_NAME, RunRecord, read_record
 from spd_lightning.runs import read_checkpoint
 
@@ -76,7 +76,9 @@ def find_stop(folder: Path, version: str | int | None, config: Namespace) -> Sto
             )
         return None
     path, content = found or (None, {})
-    saved = content.get(CHECKPOINT_KEY, {}).get("settings") or trained_settings(record.config)
+    saved = content.get(CHECKPOINT_KEY, {}).get("settings")
+    if not isinstance(saved, dict) or not saved:
+        saved = trained_settings(record.config)
     _check_same(saved, trained_settings(config), str(path or run))
     return Stop(record, path, content.get("global_step", record.metrics.get("steps", 0)), finished)
 
@@ -113,13 +115,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UsageError: if there is no such file, or it is damaged or of another kind.
     """
     if not path.is_dir():
-        state = read_checkpoint(path)["state_dict"]
+        content = read_checkpoint(path)
+        check_content(content)
+        state = content["state_dict"]
         return {name.removeprefix(MODEL_PREFIX): tensor for name, tensor in state.items()}
     if not (path / WEIGHTS_NAME).is_file():
         raise UsageError(
             f"--init_from {str(path)!r} holds no {WEIGHTS_NAME}, which a finished run has; name one of its checkpoints"
         )
-    return read_safetensors(path / WEIGHTS_NAME, "components")
+    return read_artefact(path)[1]
 
 
 def _newest_run(folder: Path, version: str | int | None) -> Path | None:
@@ -134,7 +138,9 @@ def _newest_run(folder: Path, version: str | int | None) -> Path | None:
 def _newest_intact(run: Path) -> tuple[Path, dict[str, Any]] | None:
     for path in sorted(run.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            return path, read_checkpoint(path)
+            content = read_checkpoint(path)
+            check_content(content)
+            return path, content
         except UsageError as error:
             sys.stderr.write(f"{error}; looking for the one before it\n")
     return None

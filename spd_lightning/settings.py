@@ -5,9 +5,11 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_whole
 
 CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
+LARGEST_SEED = 2**32 - 1
+"""The largest that numpy takes."""
 
 
 def drop_switched_off(trainer: Namespace) -> None:
@@ -19,8 +21,7 @@ def drop_switched_off(trainer: Namespace) -> None:
 
 def as_seed(value: bool | int) -> int:
     """The seed of everything, or a :class:`UsageError` for one that is to be drawn."""
-    if isinstance(value, bool):
-        raise UsageError(f"seed_everything must be a whole number, got {str(value).lower()}")
+    check_whole("seed_everything", value, least=0, most=LARGEST_SEED)
     return value
 
 

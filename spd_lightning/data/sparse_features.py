@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag, check_fraction, check_number, check_whole
 from spd_lightning.functional import (
     WeightedBatch,
     keyed_generator,
@@ -93,10 +93,13 @@ class SparseFeatures(LightningDataModule):
         super().__init__()
         sizes = {"n_features": n_features, "batch_size": batch_size, "val_batches": val_batches}
         for name, size in {**sizes, "val_batch_size": val_batch_size}.items():
-            if size < 1:
-                raise UsageError(f"data: {name} must be at least 1, got {size}")
-        if not 0 < feature_probability <= 1:
-            raise UsageError(f"data: feature_probability must lie in (0, 1], got {feature_probability}")
+            check_whole(f"data: {name}", size, least=1)
+        check_fraction("data: feature_probability", feature_probability, zero=False)
+        check_flag("data: merge_empty", merge_empty)
+        check_number("data: value_min", value_min)
+        check_number("data: value_max", value_max)
+        if seed is not None:
+            check_whole("data: seed", seed, most=None)
         if not float("-inf") < value_min < value_max < float("inf"):
             raise UsageError(f"data: value_min must be below value_max, got {value_min} and {value_max}")
         self.n_features, self.feature_probability, self.seed = n_features, feature_probability, seed

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional import (
     faithfulness,
     frequency_minimality,
@@ -63,6 +63,8 @@ class ImportanceMinimality(Loss):
         super().__init__(coefficient)
         self.p = check_positive("p", p)
         self.p_final = None if p_final is None else check_positive("p_final", p_final)
+        check_number("anneal_start", anneal_start)
+        check_number("anneal_end", anneal_end)
         if not 0 <= anneal_start <= anneal_end <= 1:
             raise UsageError(
                 f"anneal_start and anneal_end must satisfy 0 <= start <= end <= 1, got {anneal_start}, {anneal_end}"
@@ -72,6 +74,7 @@ class ImportanceMinimality(Loss):
         if coefficient_final is not None:
             check_positive("coefficient_final", coefficient_final)
             check_positive("coefficient, where coefficient_final is given,", coefficient)
+        check_number("coefficient_end", coefficient_end)
         if not 0 < coefficient_end <= 1:
             raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
         self.coefficient_final, self.coefficient_end = coefficient_final, coefficient_end

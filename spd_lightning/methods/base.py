@@ -1,6 +1,7 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -11,12 +12,15 @@ from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
+from spd_lightning.tensor_files import read_pickled
 
 CHECKPOINT_KEY = "spd_lightning"
 CHECKPOINT_FORMAT = 1
-_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # how Lightning rebuilds nested classes from plain data
+KEPT_STEP = "divergence"
+"""Part of a file that keeps a step whose numbers are not finite; its weights may be so as well."""
 MODEL_PREFIX = "model."
 TARGET_PREFIX = f"{MODEL_PREFIX}target."
 _TRAINED = ("components.", "ci_fns.")
@@ -65,7 +69,35 @@ class Decomposition(LightningModule):
     def remember(self) -> None:
         """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
         arguments = {**init_args(self), "ci_fn": self.model.describe_ci_fn()}
-        self.save_hyperparameters(arguments | {"_instantiator": _INSTANTIATOR}, logger=False)
+        self.save_hyperparameters(arguments | {"_instantiator": INSTANTIATOR}, logger=False)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Rebuild a decomposition from a checkpoint; nothing that only the file names is imported or called.
+
+        Args:
+            checkpoint_path: the file.
+            args: see :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`.
+            kwargs: the same, and arguments of the constructor that replace those in the file.
+
+        Returns:
+            The decomposition.
+
+        Raises:
+            UsageError: if the file is damaged, or names a class that is not imported already.
+        """
+        content = read_pickled(Path(checkpoint_path), "checkpoint")
+        if not isinstance(content, dict):
+            raise UsageError(f"checkpoint {str(checkpoint_path)!r} was not written by spd_lightning")
+        check_content(content, finite=KEPT_STEP not in content)
+        check_named_classes(content, kwargs)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except UsageError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(f"checkpoint {str(checkpoint_path)!r} cannot be rebuilt ({reason})") from error
 
     def prepare_data(self) -> None:
         """Train the target on one process, if no earlier run has."""
@@ -193,6 +225,9 @@ class Decomposition(LightningModule):
         stamp = checkpoint.get(CHECKPOINT_KEY)
         if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
+        if not isinstance(stamp.get("target_fingerprint"), str):
+            raise UsageError("the checkpoint is damaged: it does not say which target it belongs to")
+        check_content(checkpoint, finite=KEPT_STEP not in checkpoint)
         state = checkpoint["state_dict"]
         kept = {name: state[name] for name in state if self.save_target or not name.startswith(TARGET_PREFIX)}
         _check_state(kept, self.state_dict(), "the checkpoint")

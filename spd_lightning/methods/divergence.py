@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from spd_lightning.files import WriteError, write_torch
 from spd_lightning.functional import WeightedBatch
+from spd_lightning.methods.base import KEPT_STEP
 from spd_lightning.model import DecomposedModel
 
-KEPT_STEP = "divergence"
 KEPT_FORMAT = 1
 FEW_NUMBERS = 2**20
 

@@ -1,14 +1,14 @@
 """How components and causal-importance functions are optimised."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import faithfulness, lr_factor
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
@@ -40,11 +40,11 @@ class Optimization:
     def __post_init__(self) -> None:
         for name in ("lr", "ci_fn_lr", "clip_components", "clip_ci_fns"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "lr":
                 check_positive(f"optimization.{name}", value)
         for name in ("warmup_fraction", "final_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"optimization.{name} must lie in [0, 1], got {getattr(self, name)}")
+            check_fraction(f"optimization.{name}", getattr(self, name))
+        check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))
 
     def build(self, model: DecomposedModel, total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
         """The optimiser, with named groups, and its schedule.
@@ -90,8 +90,7 @@ class Warmup:
     weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise UsageError(f"warmup.steps must be at least 0, got {self.steps}")
+        check_whole("warmup.steps", self.steps, least=0)
         check_positive("warmup.lr", self.lr)
         check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import read_pickled
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import Noise
-from spd_lightning.methods.divergence import KEPT_FORMAT, KEPT_STEP
+from spd_lightning.methods.base import KEPT_STEP
+from spd_lightning.methods.divergence import KEPT_FORMAT
 from spd_lightning.methods.stochastic import StochasticDecomposition
+from spd_lightning.tensor_files import read_pickled
 
 
 class RepeatedStep(NamedTuple):

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
-from spd_lightning.methods.base import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Decomposition
+from spd_lightning.methods.base import CHECKPOINT_FORMAT, CHECKPOINT_KEY, KEPT_STEP, Decomposition
 from spd_lightning.methods.divergence import (
-    KEPT_STEP,
     Running,
     fault,
     gradient_fault,
@@ -93,6 +92,7 @@ class StochasticDecomposition(Decomposition):
         speed: Speed = Speed(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
+        check_flag("save_target", save_target)
         model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
         super().__init__(model, recipe, optimization, warmup, save_target, seed)
         self.losses = nn.ModuleDict(paper_losses() if losses is None else losses)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from spd_lightning.describe import describe
-from spd_lightning.errors import UsageError, check_choice
+from spd_lightning.errors import UsageError, check_choice, check_flag, check_whole
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
 from spd_lightning.model.ci_fns import CIFunction, GateMLP
@@ -86,6 +86,8 @@ class DecomposedModel(nn.Module):
         check_choice("leak", leak, get_args(Leak))
         check_choice("init", init, get_args(Init))
         check_choice("tied_updates", tied_updates, get_args(TiedUpdates))
+        check_flag("use_delta", use_delta)
+        check_whole("seed", seed, most=None)
         self.target = target.requires_grad_(False).eval()
         self.leak, self.use_delta, self.init, self.seed = leak, use_delta, init, seed
         self.ties, self.tied_updates = dict(ties or {}), tied_updates
