@@ -23,6 +23,7 @@ from spd_lightning.files import written_whole
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
+from spd_lightning.processes import check_strategy, ended_together
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
 
 INTERRUPTED = 130
@@ -145,10 +146,15 @@ class DecompositionCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Keep the Trainer's bookkeeping off the hot path; add the writer of predictions to ``predict``."""
         trainer = super().instantiate_trainer(**kwargs)
+        check_strategy(trainer, str(self.subcommand))
         LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":
             trainer.callbacks.append(callbacks.PredictionWriter(self._settings.output))  # type: ignore[attr-defined]
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ended_together(self.trainer):
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -207,6 +213,7 @@ def _quiet() -> None:
         r"The dirpath has changed from .*",  # a moved run directory, or an evaluation in a folder of its own
         r"Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its directory
         r".*does not have many workers.*",  # batches are made in place
+        r"It is recommended to use `self\.log\(.*sync_dist=True.*",  # what is logged is summed over processes before
         r"LightningCLI's args parameter.*",  # names of configs are resolved before parsing
     ):
         warnings.filterwarnings("ignore", message)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
+from spd_lightning.losses.sharing import rows_of_all
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
@@ -88,21 +89,26 @@ class Decomposition(LightningModule):
     def on_fit_start(self) -> None:
         """Run the faithfulness warm-up, unless the run continues from a checkpoint or starts from examples."""
         if self.trainer.ckpt_path is None and self.model.init != "examples":
-            self.warmup.run(self.model, show=self.trainer.is_global_zero)
+            self._warm_up()
 
     def start_from_examples(self, x: Any) -> None:
         """Start the components from the first batch, the same on every process, then run the warm-up.
 
         Args:
-            x: the target's input.
+            x: the target's input; a tensor is put together from the rows of all processes.
 
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
-        self.model.start_from_examples(x)
-        components = self.model.components
-        components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
+        self.model.start_from_examples(rows_of_all(x))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
         self.warmup.run(self.model, show=self.trainer.is_global_zero)
+        if self.trainer.world_size > 1:
+            components = self.model.components
+            components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""

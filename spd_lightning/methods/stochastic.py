@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
+from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.methods.base import CHECKPOINT_KEY, Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import Speed, Tables
@@ -111,7 +113,8 @@ class StochasticDecomposition(Decomposition):
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        noise = Noise((self.seed, "train", self.global_step, micro_batch, self.global_rank), self.device)
+        # the last number was the process's; processes now share one stream, see Noise
+        noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
         total, terms = self.objective(batch, noise, self.global_step / max(self.trainer.max_steps - 1, 1))
         if self.device.type == "cpu" or self.global_step % STEPS_PER_LOOK == 0:
             self._check_finite(total, terms)
@@ -119,6 +122,9 @@ class StochasticDecomposition(Decomposition):
 
     def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
+
+        Where several processes train, each is given some rows of the batch: values are those over the whole batch, and
+        the mean over processes of the gradients is the whole batch's.
 
         Args:
             batch: as :meth:`training_step` takes it.
@@ -133,11 +139,14 @@ class StochasticDecomposition(Decomposition):
             step = Step.fast_of(self.model, x, noise, progress, weights, self.tables.options)
         else:
             step = Step.of(self.model, x, noise, progress, weights)
+        step = step.among_processes()
         terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
         stacked = torch.stack(list(terms.values()))
+        if step.noise.share is not None:
+            stacked = mean_over_processes(stacked)
         coefficients = [self._terms()[name].coefficient_at(progress) for name in terms]
         total = torch.dot(stacked, stacked.new_tensor(coefficients))
-        return total, {name: term.detach() for name, term in terms.items()}
+        return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
 
     def _check_tables(self, batch: Any) -> None:
         probe = FastPass(self.model, _network_input(batch), self.tables.options)
@@ -159,7 +168,7 @@ class StochasticDecomposition(Decomposition):
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """Clean pass and importances of one batch, for the callbacks that look on."""
-        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, self.global_rank), self.device))}
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """The same as :meth:`validation_step`."""
@@ -167,13 +176,17 @@ class StochasticDecomposition(Decomposition):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Lower-leaky causal importances ``[..., C]`` per site."""
-        clean = self.model.clean(_network_input(batch))
-        importances = self.model.causal_importance(clean.site_inputs)
+        with torch.autocast(self.device.type, enabled=False):
+            clean = self.model.clean(_network_input(batch))
+            importances = self.model.causal_importance(clean.site_inputs)
         return {name: importance.lower for name, importance in importances.items()}
 
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
         """See a batch once, for all losses or callbacks."""
-        return Step.of(self.model, _network_input(batch), noise, progress)
+        x = _network_input(batch)
+        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
+            seen = Step.of(self.model, x, noise, progress).among_processes()
+        return replace(seen, weights=None)  # callbacks count what they see, and sum over processes before dividing
 
     def _terms(self) -> dict[str, Loss]:
         return dict(self.losses.items())  # type: ignore[arg-type]
