@@ -12,6 +12,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from spd_lightning.errors import UsageError
 
 SECONDS_TO_EXPLAIN = 10
+CONNECTION_LOST = ("peer", "remote worker", "Connection")
 OBSERVER = "lightning.fabric.strategies.launchers.subprocess_script"
 
 
@@ -41,19 +42,35 @@ def check_strategy(trainer: Trainer, subcommand: str) -> None:
 
 @contextmanager
 def ended_together(trainer: Trainer) -> Iterator[None]:
-    """Where this process started others: if it fails, none of them is left behind.
+    """Where this process started others: if one fails, the run ends, and it is said which.
 
-    They first get a moment to say why they failed, if it was them.
+    Args:
+        trainer: whose processes they are.
+
+    Raises:
+        UsageError: in place of what a lost connection looks like from here.
     """
-    logging.getLogger(OBSERVER).setLevel(logging.INFO)  # names a process that was killed and could say nothing
+    logging.getLogger(OBSERVER).setLevel(logging.INFO)  # it ends a run whose rank zero waits for no message just now
     try:
         yield
-    except BaseException:
-        for child in started_by(trainer):
-            with suppress(TimeoutExpired):
-                child.wait(SECONDS_TO_EXPLAIN)
-            child.kill()
+    except BaseException as error:
+        codes = _ended(started_by(trainer))
+        lost = [f"process {rank} of {len(codes) + 1} ended with code {code}" for rank, code in codes.items() if code]
+        if lost and isinstance(error, RuntimeError) and any(sign in str(error) for sign in CONNECTION_LOST):
+            raise UsageError(
+                f"{lost[0]}, and with it the run; what it said is above, and -9 means that it was killed, for example "
+                "for want of memory; earlier checkpoints are kept"
+            ) from None
         raise
+
+
+def _ended(children: list["Popen[bytes]"]) -> dict[int, int]:
+    """Exit codes by rank, once all have ended; each gets a moment to say why it failed, if it was the one."""
+    for child in children:
+        with suppress(TimeoutExpired):
+            child.wait(SECONDS_TO_EXPLAIN)
+        child.kill()
+    return {rank: child.wait() for rank, child in enumerate(children, 1)}
 
 
 def started_by(trainer: Trainer) -> list["Popen[bytes]"]:

@@ -29,6 +29,13 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
     return tensor + (sum_over_processes(tensor) / processes() - tensor).detach()
 
 
+def largest_over_processes(number: int, device: torch.device) -> int:
+    """The largest of every process's number."""
+    largest = torch.tensor(number, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
+
+
 def rows_of_all(x: Any) -> Any:
     """The rows of all processes, in the order of their ranks; what is no tensor stays as it is."""
     if processes() == 1 or not isinstance(x, Tensor):

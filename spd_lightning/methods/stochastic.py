@@ -13,10 +13,10 @@ from spd_lightning.errors import UsageError
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
-from spd_lightning.losses.sharing import mean_over_processes
+from spd_lightning.losses.sharing import largest_over_processes, mean_over_processes
 from spd_lightning.methods.base import CHECKPOINT_KEY, Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
-from spd_lightning.methods.speed import Speed, Tables
+from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastPass, GateMLP
 from spd_lightning.model.components import Init
 from spd_lightning.model.decomposed import CIFactory, TiedUpdates
@@ -151,6 +151,9 @@ class StochasticDecomposition(Decomposition):
     def _check_tables(self, batch: Any) -> None:
         probe = FastPass(self.model, _network_input(batch), self.tables.options)
         self._tell(self.tables.check(probe, at_start=self.global_step == 0))
+        if self.trainer.world_size > 1:  # as fine as any of them needs, so that all compute alike
+            finest = largest_over_processes(self.tables.nodes or MAX_NODES + 1, self.device)
+            self.tables.nodes = finest if finest <= MAX_NODES else 0
 
     def _tell(self, line: str | None) -> None:
         if line is not None and self.trainer.is_global_zero:

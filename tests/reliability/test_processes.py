@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).parent.parent.parent
-TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
-"""Float32 sums in another order differ by 1e-7; Adam, which divides by the size of gradients, carries such a difference
-into weights of size 1 as a share of the learning rate of 3e-3 per step. A forgotten row or shared noise changes the
-weights by 1e-1 in 200 steps."""
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+"""Sums in another order differ by one rounding, 6e-8 of their size. Adam divides gradients by their size, so that an entry
+whose gradient is all rounding may move by the learning rate, 3e-3, in either direction; others keep to roundings. Found
+are 5e-7 after 200 steps; noise or rows of another process change weights by more than 1e-2."""
 LONGEST = 240
 DIES = """\
 import os
@@ -43,24 +44,23 @@ def _config(steps=200, losses=None, **data):
         "trainer": {
             "accelerator": "cpu",
             "max_steps": steps,
-            "val_check_interval": max(steps // 2, 1),
+            "val_check_interval": min(steps, 1000),
             "enable_progress_bar": False,
             "logger": [
                 {
                     "class_path": f"lightning.pytorch.loggers.{kind}",
-                    "init_args": {"save_dir": "runs", "name": "tiny", "version": "0"},
+                    "init_args": {"save_dir": "runs", "name": "tiny"},
                 }
                 for kind in ("TensorBoardLogger", "CSVLogger")
             ],
             "callbacks+": [
                 {"class_path": "callbacks.TrainingLog", "init_args": {"every_n_steps": 10}},
                 {"class_path": "callbacks.MechanismRecovery", "init_args": {"chance_draws": 2}},
-                {"class_path": "callbacks.ImportanceHeatmaps", "init_args": {"every_n_validations": 1}},
             ],
         },
         "model": {
             "target": {"class_path": "ToyModelOfSuperposition", "init_args": {"n_features": 5, "n_hidden": 2}},
-            "recipe": {"class_path": "FeatureTraining", "init_args": {"steps": 1000, "batch_size": 128}},
+            "recipe": {"class_path": "FeatureTraining", "init_args": {"steps": 300, "batch_size": 128, "lr": 2e-2}},
             "sites": {"linear*": 8},
             "ties": {"linear2": "linear1"},
             "warmup": {"steps": 50},
@@ -112,10 +112,10 @@ class Folder:
 
     @property
     def run(self) -> Path:
-        return self.path / "runs" / "tiny" / "0"
+        return self.path / "runs" / "tiny" / "version_0"
 
     def weights(self) -> dict:
-        return torch.load(self.run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        return load_file(self.run / "components.safetensors")
 
     def scores(self) -> dict:
         return json.loads((self.run / "metrics.json").read_text())["scores"]
@@ -138,7 +138,7 @@ def _several(processes: int) -> list[str]:
 def _assert_same(several: Folder, one: Folder) -> None:
     torch.testing.assert_close(several.weights(), one.weights(), **TOLERANCE)
     assert len(one.losses()) > 10
-    torch.testing.assert_close(several.losses(), one.losses(), rtol=2e-3, atol=1e-6)
+    torch.testing.assert_close(several.losses(), one.losses(), rtol=1e-3, atol=1e-6)
     assert several.scores().keys() == one.scores().keys()
     assert several.files() == one.files()
 
@@ -164,7 +164,7 @@ def test_two_processes_are_one_computation(two, one):
 def test_scores_are_counted_over_all_processes(two, one):
     """L0 and distances are means over the examples of both; the number alive is no sum."""
     for name, score in one.scores().items():
-        assert two.scores()[name] == pytest.approx(score, rel=2e-2, abs=1e-5), name
+        assert two.scores()[name] == pytest.approx(score, rel=1e-3, abs=1e-6), name
 
 
 def test_everything_is_written_and_said_once(two):
@@ -176,7 +176,11 @@ def test_everything_is_written_and_said_once(two):
 
 
 @pytest.mark.parametrize(
-    ("how", "said"), [("raises", "this process has had enough"), ("killed", "terminated with code -9")]
+    ("how", "said"),
+    [
+        pytest.param("raises", "this process has had enough", marks=pytest.mark.reliability),
+        ("killed", "code -9"),
+    ],
 )
 def test_a_process_that_dies_ends_the_run(how, said, tmp_path):
     folder = Folder(tmp_path / "dies", _config(steps=100_000))
@@ -203,8 +207,6 @@ def _alive(group: int) -> bool:
     return True
 
 
-FSDP = ("fit", "--trainer.strategy", "fsdp", "--trainer.devices", "2"), "FSDPStrategy is not supported"
-SPAWN = ("fit", "--trainer.strategy", "ddp_spawn", "--trainer.devices", "2"), "use ddp"
 ALL = {
     "every loss": {
         "faithfulness": {"class_path": "Faithfulness"},
@@ -246,7 +248,7 @@ def test_interrupted_processes_stop_after_the_same_step_and_go_on(number, everyo
     folder = Folder(tmp_path / "stopped", _config(steps=100_000))
     process = folder.start("fit", "--config", "tiny.yaml", *_several(2))
     began = time.monotonic()
-    while not list(folder.path.glob("runs/tiny/0/metrics.csv")) and time.monotonic() - began < LONGEST:
+    while not list(folder.path.glob("runs/tiny/version_0/metrics.csv")) and time.monotonic() - began < LONGEST:
         time.sleep(0.5)
     os.killpg(process.pid, number) if everyone else os.kill(process.pid, number)
 
