@@ -168,6 +168,8 @@ class DecompositionCLI(LightningCLI):
         """Test (or, without test data, validate) the finished decomposition; after Ctrl-C, exit with code 130."""
         guards = [c for c in self.trainer.callbacks if isinstance(c, callbacks.InterruptGuard)]  # type: ignore[attr-defined]
         if any(guard.interrupted for guard in guards):
+            if not self.trainer.is_global_zero:
+                sys.exit(0)  # a process that fails would have rank zero killed
             sys.stderr.write(
                 "interrupted: the last step is saved; continue with the same command and --ckpt_path last\n"
             )

@@ -11,7 +11,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from spd_lightning.errors import UsageError
 
-SECONDS_TO_EXPLAIN = 10
+SECONDS_TO_EXPLAIN, SECONDS_TO_END = 10, 1
 CONNECTION_LOST = ("peer", "remote worker", "Connection")
 OBSERVER = "lightning.fabric.strategies.launchers.subprocess_script"
 
@@ -29,9 +29,9 @@ def check_strategy(trainer: Trainer, subcommand: str) -> None:
     strategy = trainer.strategy
     launched = strategy.launcher is None or type(strategy.launcher) is _SubprocessScriptLauncher
     if not (isinstance(strategy, SingleDeviceStrategy) or (type(strategy) is DDPStrategy and launched)):
+        found = type(strategy).__name__ if launched else type(strategy.launcher).__name__.lstrip("_")
         raise UsageError(
-            f"trainer.strategy: {type(strategy).__name__} is not supported, since components are not sharded and "
-            "processes are started by a launcher; use ddp"
+            f"trainer.strategy: {found} is not supported (components are not sharded, processes not forked); use ddp"
         )
     if subcommand == "predict" and trainer.world_size > 1:
         raise UsageError(
@@ -54,9 +54,10 @@ def ended_together(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        codes = _ended(started_by(trainer))
+        cut_off = isinstance(error, RuntimeError) and any(sign in str(error) for sign in CONNECTION_LOST)
+        codes = _ended(started_by(trainer), SECONDS_TO_EXPLAIN if cut_off else SECONDS_TO_END)
         lost = [f"process {rank} of {len(codes) + 1} ended with code {code}" for rank, code in codes.items() if code]
-        if lost and isinstance(error, RuntimeError) and any(sign in str(error) for sign in CONNECTION_LOST):
+        if lost and cut_off:
             raise UsageError(
                 f"{lost[0]}, and with it the run; what it said is above, and -9 means that it was killed, for example "
                 "for want of memory; earlier checkpoints are kept"
@@ -64,11 +65,11 @@ def ended_together(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-def _ended(children: list["Popen[bytes]"]) -> dict[int, int]:
-    """Exit codes by rank, once all have ended; each gets a moment to say why it failed, if it was the one."""
+def _ended(children: list["Popen[bytes]"], patience: float) -> dict[int, int]:
+    """Exit codes by rank, once all have ended; each gets some time to say why it failed, if it was the one."""
     for child in children:
         with suppress(TimeoutExpired):
-            child.wait(SECONDS_TO_EXPLAIN)
+            child.wait(patience)
         child.kill()
     return {rank: child.wait() for rank, child in enumerate(children, 1)}
 
