@@ -50,9 +50,9 @@ def _config(steps=200, losses=None, **data):
             "logger": [
                 {
                     "class_path": f"lightning.pytorch.loggers.{kind}",
-                    "init_args": {"save_dir": "runs", "name": "tiny"},
+                    "init_args": {"save_dir": "runs", "name": name},
                 }
-                for kind in ("TensorBoardLogger", "CSVLogger")
+                for kind, name in (("TensorBoardLogger", "tiny"), ("CSVLogger", "losses"))
             ],
             "callbacks+": [
                 {"class_path": "callbacks.TrainingLog", "init_args": {"every_n_steps": 10}},
@@ -119,6 +119,10 @@ class Folder:
     def run(self) -> Path:
         return self.path / "runs" / "tiny" / "version_0"
 
+    @property
+    def logged(self) -> Path:
+        return self.path / "runs" / "losses" / "version_0" / "metrics.csv"
+
     def weights(self) -> dict:
         return load_file(self.run / "components.safetensors")
 
@@ -127,7 +131,7 @@ class Folder:
 
     def losses(self) -> list:
         """Everything that training logged, in order."""
-        rows = csv.DictReader((self.run / "metrics.csv").open())
+        rows = csv.DictReader(self.logged.open())
         return [float(row[name]) for row in rows for name in sorted(row) if name.startswith("train/") and row[name]]
 
     def files(self) -> list:
@@ -260,7 +264,7 @@ def test_any_number_of_processes_is_one_computation(processes, options, losses, 
 def test_interrupted_processes_stop_after_the_same_step_and_go_on(number, everyone, tmp_path):
     folder = Folder(tmp_path / "stopped", _config(steps=100_000))
     process = folder.start("fit", "--config", "tiny.yaml", *_several(2))
-    _wait_for(folder.run / "metrics.csv")
+    _wait_for(folder.logged)
     os.killpg(process.pid, number) if everyone else os.kill(process.pid, number)
 
     printed = folder.finish(process, within=60)
