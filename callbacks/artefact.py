@@ -16,5 +16,5 @@ class ExportDecomposition(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
         """Export on rank zero; also where a resumed run finds that every step is done already."""
         folder = run_folder(trainer)
-        if trainer.is_global_zero and folder is not None and trainer.global_step >= trainer.max_steps:
+        if folder is not None and trainer.global_step >= trainer.max_steps:
             save_decomposition(pl_module.model, folder, include_target=pl_module.save_target)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -17,11 +17,17 @@ DPI = 120
 
 
 def run_folder(trainer: Trainer) -> Path | None:
-    """The run directory, the same on every process; ``None`` for a run that keeps nothing (``fast_dev_run``)."""
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    """The run directory, on rank zero, which alone writes; ``None`` on others, or if nothing is kept.
+
+    ``trainer.log_dir`` is not asked: it passes the answer around, and where rank zero alone asks, all wait forever.
+    """
+    if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
         return None
-    folder = trainer.log_dir or trainer.default_root_dir
-    return Path(folder)
+    logger = trainer.logger
+    if logger is None:
+        return Path(trainer.default_root_dir)
+    own = isinstance(logger, TensorBoardLogger | CSVLogger)
+    return Path((logger.log_dir if own else logger.save_dir) or trainer.default_root_dir)
 
 
 def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:

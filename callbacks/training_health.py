@@ -75,32 +75,39 @@ class TrainingHealth(EvaluationCallback):
 
     def start(self, trainer: Trainer, module: Decomposition) -> None:
         """Fresh sums."""
-        self._alive: dict[str, Tensor] = {}
-        self._at_one: dict[str, list[Tensor]] = {}
-        self._distances: list[Tensor] = []
+        self._seen: dict[str, Tensor] = {}
+        """By site how often each component was alive, then importances at 1, then importances."""
+        self._distances: Tensor | None = None
+        """Sums over rows of the distance with importances as masks, of that with everything ablated, and the rows."""
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Look at one batch."""
         for name, ci in step.importance.items():
             alive = alive_components(ci.lower, self.alive_threshold)
-            self._alive[name] = alive | self._alive.get(name, alive)
-            self._at_one.setdefault(name, []).append((ci.lower >= self.saturation).float().mean())
+            at_one = torch.stack([(ci.lower >= self.saturation).sum(), ci.lower.new_tensor(ci.lower.numel())])
+            seen = torch.cat([alive, at_one]).double()
+            self._seen[name] = seen + self._seen.get(name, 0.0)
         kept = {name: SiteMask(ci.lower) for name, ci in step.importance.items()}
         nothing = {name: SiteMask(torch.zeros_like(ci.lower)) for name, ci in step.importance.items()}
         outputs = [module.model.masked(step.x, masks) for masks in (kept, nothing)]
-        self._distances.append(torch.stack([distance(self.distance, o, step.clean.output) for o in outputs]))
+        found = [*(distance(self.distance, output, step.clean.output).double() for output in outputs)]
+        rows = len(step.clean.output)
+        sums = torch.stack([*(rows * one for one in found), found[0].new_tensor(rows)])
+        self._distances = sums if self._distances is None else self._distances + sums
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
-        """Count how long each condition has held, and warn when one has held long enough."""
-        if trainer.state.fn != "fit" or not self._distances:
+        """Count how long each condition has held, over all processes, and warn when one has held long enough."""
+        if trainer.state.fn != "fit" or self._distances is None:
             return
-        masked, zero = torch.stack(self._distances).mean(0).tolist()
-        self._note(trainer, "worse", "", masked > zero, masked=masked, zero=zero)
-        for name, alive in self._alive.items():
-            share = torch.stack(self._at_one[name]).mean().item()
-            saturated = share >= self.saturated_share
-            self._note(trainer, "dead", name, not alive.any().item(), threshold=self.alive_threshold)
-            self._note(trainer, "saturated", name, saturated, share=share, saturation=self.saturation)
+        masked, zero, rows = trainer.strategy.reduce(self._distances, reduce_op="sum").tolist()
+        self._note(trainer, "worse", "", masked > zero, masked=masked / rows, zero=zero / rows)
+        for name, own in self._seen.items():
+            *alive, at_one, count = trainer.strategy.reduce(own, reduce_op="sum").tolist()
+            share = at_one / count
+            self._note(trainer, "dead", name, not any(alive), threshold=self.alive_threshold)
+            self._note(
+                trainer, "saturated", name, share >= self.saturated_share, share=share, saturation=self.saturation
+            )
 
     def _note(self, trainer: Trainer, kind: str, site: str, holds: bool, **numbers: float) -> None:
         key = f"{kind} {site}".strip()

@@ -9,6 +9,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from callbacks.publishing import run_folder
 from spd_lightning.errors import UsageError
 from spd_lightning.files import WriteError, disk_error, write_torch
 
@@ -72,7 +73,7 @@ class WholeFiles(Callback):
                 _let_go(logger)
         if not isinstance(exception, UsageError):
             trainer._teardown()  # Lightning's own next call, which the new error skips
-            raise WriteError(trainer.log_dir or trainer.default_root_dir, number) from None
+            raise WriteError(run_folder(trainer) or trainer.default_root_dir, number) from None
 
     def _hear(self, failed: threading.ExceptHookArgs) -> None:
         """The thread that writes events has stopped; the next event raises the same error where it is reported."""

@@ -1,8 +1,6 @@
 """The command line: one LightningCLI subclass."""
 
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +21,8 @@ from spd_lightning.errors import UsageError
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
+from spd_lightning.notices import silence_notices, tell
+from spd_lightning.processes import check_strategy, ended_together
 from spd_lightning.record import METRICS_NAME
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
 from spd_lightning.resuming import find_stop, read_weights, trained_settings
@@ -118,7 +118,7 @@ class DecompositionCLI(LightningCLI):
                 self._finished = stop.record.folder
             else:
                 settings.ckpt_path = str(stop.checkpoint)
-                sys.stderr.write(f"goes on from {stop.checkpoint}, step {stop.steps} of {settings.trainer.max_steps}\n")
+                tell(f"goes on from {stop.checkpoint}, step {stop.steps} of {settings.trainer.max_steps}")
         elif settings.init_from is not None and settings.ckpt_path is not None:
             raise UsageError("--init_from starts a run and --ckpt_path continues one; give one of them")
 
@@ -157,11 +157,13 @@ class DecompositionCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it, unless that has been done."""
         if self._finished is None:
-            super()._run_subcommand(subcommand)
+            with ended_together(self.trainer):
+                super()._run_subcommand(subcommand)
             return
-        sys.stderr.write(f"{self._finished} is finished: nothing to train; --resume never starts a new run\n")
+        tell(f"{self._finished} is finished: nothing to train; --resume never starts a new run")
         report = self._finished / REPORT_NAME
-        if any(isinstance(c, callbacks.HtmlReport) for c in self.trainer.callbacks) and not report.exists():  # type: ignore[attr-defined]
+        wanted = any(isinstance(c, callbacks.HtmlReport) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if wanted and self.trainer.is_global_zero and not report.exists():
             write_page(report, run_page(read_run(self._finished)), ours=True)
             sys.stdout.write(f"{report} was missing and is written\n")
 
@@ -177,6 +179,7 @@ class DecompositionCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Keep the Trainer's bookkeeping off the hot path; add the writer of predictions to ``predict``."""
         trainer = super().instantiate_trainer(**kwargs)
+        check_strategy(trainer, str(self.subcommand))
         LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":
             trainer.callbacks.append(callbacks.PredictionWriter(self._settings.output))  # type: ignore[attr-defined]
@@ -194,6 +197,8 @@ class DecompositionCLI(LightningCLI):
         """Test (or, without test data, validate) the finished decomposition; after Ctrl-C, exit with code 130."""
         guards = [c for c in self.trainer.callbacks if isinstance(c, callbacks.InterruptGuard)]  # type: ignore[attr-defined]
         if any(guard.interrupted for guard in guards):
+            if not self.trainer.is_global_zero:
+                sys.exit(0)  # a process that fails would have rank zero killed
             sys.stderr.write("interrupted: the last step is saved; continue with the same command and --resume auto\n")
             sys.exit(INTERRUPTED)
         for logger in self.trainer.loggers:
@@ -203,21 +208,6 @@ class DecompositionCLI(LightningCLI):
         has_test = is_overridden("test_dataloader", self.datamodule)
         evaluate = self.trainer.test if has_test else self.trainer.validate
         evaluate(self.model, datamodule=self.datamodule, verbose=False)
-
-
-def _quiet() -> None:
-    """Silence notices that are no use here; every one of them is by design or another library's business."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        r".*in eval mode at the start of training.*",  # the frozen target stays in eval mode
-        r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 on torch 2.13
-        r"The dirpath has changed from .*",  # a moved run directory, or an evaluation in a folder of its own
-        r"Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its directory
-        r".*does not have many workers.*",  # batches are made in place
-        r"LightningCLI's args parameter.*",  # names of configs are resolved before parsing
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def main(args: list[str] | None = None) -> DecompositionCLI:
@@ -232,7 +222,7 @@ def main(args: list[str] | None = None) -> DecompositionCLI:
     Raises:
         SystemExit: with code 2 and one line on stderr for wrong usage, 130 after Ctrl-C.
     """
-    _quiet()
+    silence_notices()
     try:
         return DecompositionCLI(with_shipped_configs(sys.argv[1:] if args is None else args))
     except (UsageError, MisconfigurationException) as error:

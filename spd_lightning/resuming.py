@@ -1,7 +1,6 @@
 """Going on with a run that was stopped, and starting one from the weights of another."""
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.export import WEIGHTS_NAME, read_artefact
 from spd_lightning.methods.base import CHECKPOINT_KEY, MODEL_PREFIX
 from spd_lightning.methods.trusted import check_content
+from spd_lightning.notices import tell
 from spd_lightning.record import CONFIG_NAME, RunRecord, read_record
 from spd_lightning.runs import read_checkpoint
 
@@ -142,7 +142,7 @@ def _newest_intact(run: Path) -> tuple[Path, dict[str, Any]] | None:
             check_content(content)
             return path, content
         except UsageError as error:
-            sys.stderr.write(f"{error}; looking for the one before it\n")
+            tell(f"{error}; looking for the one before it")
     return None
 
 

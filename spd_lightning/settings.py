@@ -26,8 +26,10 @@ def as_seed(value: bool | int) -> int:
 
 
 def tensorboard_settings(settings: Namespace) -> Namespace | None:
-    """Arguments of the logger, if it is a ``TensorBoardLogger``."""
+    """Arguments of the logger, or the first of several, whose folder is the run's, if it is a ``TensorBoardLogger``."""
     logger = settings.trainer.logger
+    if isinstance(logger, list):
+        logger = logger[0] if logger else None
     is_tensorboard = isinstance(logger, Namespace) and logger.class_path.endswith(TensorBoardLogger.__name__)
     return logger.init_args if is_tensorboard else None
 

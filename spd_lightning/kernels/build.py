@@ -25,9 +25,9 @@ KNOWN_ANSWER = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
 _INTEGER, _FLOAT, _SEED, _POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_uint64, ctypes.c_void_p
 _SIGNATURES: dict[str, list[Any]] = {
     "philox_words": [_POINTER] * 3,
-    "uniform_rows": [_INTEGER] * 2 + [_SEED, _POINTER, ctypes.c_int],
-    "masked_forward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _POINTER, ctypes.c_int],
-    "masked_backward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED] + [_POINTER] * 3 + [ctypes.c_int],
+    "uniform_rows": [_INTEGER] * 2 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
+    "masked_forward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
+    "masked_backward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _INTEGER] + [_POINTER] * 3 + [ctypes.c_int],
     "gates_forward": [_INTEGER] * 4 + [_POINTER] * 5 + [ctypes.c_int] + [_POINTER] * 5 + [ctypes.c_int],
     "gates_backward": [_INTEGER] * 4 + [_POINTER] * 4 + [ctypes.c_int] + [_POINTER] * 12 + [ctypes.c_int],
     "penalty_forward": [_INTEGER] * 2 + [_POINTER, _FLOAT, _FLOAT, _POINTER, ctypes.c_int],

@@ -13,6 +13,7 @@ from spd_lightning.functional import (
 )
 from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
 from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 
 
@@ -131,4 +132,7 @@ class FrequencyMinimality(ImportanceMinimality):
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.frequency_minimality`."""
         upper = [importance.upper for importance in step.importance.values()]
-        return frequency_minimality(upper, self.exponent(step.progress), self.reference, self.eps, step.weights)
+        combine = None if step.noise.share is None else mean_over_processes
+        return frequency_minimality(
+            upper, self.exponent(step.progress), self.reference, self.eps, step.weights, combine
+        )

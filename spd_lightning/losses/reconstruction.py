@@ -101,7 +101,8 @@ class Reconstruction(Loss):
             return self._routed_distance(step, masks_from_channels(frozen, channels, step.model.use_delta), subset)
 
         start = adversary_start(step, self.adversary_scope, generator)
-        worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size)
+        combine = step.summed if self.adversary_scope == "shared" and step.noise.share is not None else None
+        worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size, combine)
         return masks_from_channels(step.importance, worst, step.model.use_delta)
 
     def _subset(self, step: Step, generator: Generator) -> Subset | None:
@@ -110,8 +111,8 @@ class Reconstruction(Loss):
         leading = next(iter(step.importance.values())).lower.shape[:-1]
         names = list(step.importance)
         if self.subset_probability is None:
-            return uniform_subset(names, leading, generator)
-        return independent_subset(names, leading, self.subset_probability, generator)
+            return uniform_subset(names, leading, generator, step.noise.share)
+        return independent_subset(names, leading, self.subset_probability, generator, step.noise.share)
 
     def _routed_distance(self, step: Step, masks: Mapping[str, Mask], subset: Subset | None) -> Tensor:
         together = [{name: mask} for name, mask in masks.items()] if self.routing == "layerwise" else [masks]

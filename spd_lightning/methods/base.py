@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
+from spd_lightning.losses.sharing import rows_of_all
 from spd_lightning.methods.optimization import Optimization, Warmup
-from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes
+from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
 from spd_lightning.tensor_files import read_pickled
@@ -121,7 +122,7 @@ class Decomposition(LightningModule):
         self._prepare_target()
         own = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(_TRAINED)}
         given = {name: tensor for name, tensor in state.items() if name.startswith(_TRAINED)}
-        _check_state(given, own, origin)
+        check_state(given, own, origin)
         self.model.load_state_dict(given, strict=False)
         self._started = True
 
@@ -141,21 +142,26 @@ class Decomposition(LightningModule):
     def on_fit_start(self) -> None:
         """Run the faithfulness warm-up, unless the components are trained ones or start from examples."""
         if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
-            self.warmup.run(self.model, show=self.trainer.is_global_zero)
+            self._warm_up()
 
     def start_from_examples(self, x: Any) -> None:
         """Start the components from the first batch, the same on every process, then run the warm-up.
 
         Args:
-            x: the target's input.
+            x: the target's input; a tensor is put together from the rows of all processes.
 
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
-        self.model.start_from_examples(x)
-        components = self.model.components
-        components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
+        self.model.start_from_examples(rows_of_all(x))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
         self.warmup.run(self.model, show=self.trainer.is_global_zero)
+        if self.trainer.world_size > 1:
+            components = self.model.components
+            components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""
@@ -191,7 +197,7 @@ class Decomposition(LightningModule):
         self.log("step", float(self.trainer.global_step))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stamp the checkpoint with its format, the target's fingerprint and the settings that the numbers depend on.
+        """Stamp the checkpoint, see :meth:`stamp`.
 
         Raises:
             UsageError: if a parameter is not finite: such a state is not worth keeping.
@@ -202,11 +208,12 @@ class Decomposition(LightningModule):
                     f"{name} is not finite at step {self.global_step}; this state is not saved, earlier checkpoints "
                     "are kept; try a lower model.optimization.lr or clipping"
                 )
-        checkpoint[CHECKPOINT_KEY] = {
-            "format": CHECKPOINT_FORMAT,
-            "target_fingerprint": fingerprint(self.target),
-            "settings": dict(self.settings),
-        }
+        checkpoint[CHECKPOINT_KEY] = self.stamp()
+
+    def stamp(self) -> dict[str, Any]:
+        """What a checkpoint says about itself: format, target and the settings that the numbers depend on."""
+        described = {"target_fingerprint": fingerprint(self.target), "settings": dict(self.settings)}
+        return {"format": CHECKPOINT_FORMAT, **described}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit."""
@@ -230,19 +237,9 @@ class Decomposition(LightningModule):
         check_content(checkpoint, finite=KEPT_STEP not in checkpoint)
         state = checkpoint["state_dict"]
         kept = {name: state[name] for name in state if self.save_target or not name.startswith(TARGET_PREFIX)}
-        _check_state(kept, self.state_dict(), "the checkpoint")
+        check_state(kept, self.state_dict(), "the checkpoint")
         if same_target and stamp["target_fingerprint"] != fingerprint(self.target):
             raise UsageError(
                 f"the checkpoint belongs to another target (fingerprint {stamp['target_fingerprint'][:8]}, "
                 f"configured {fingerprint(self.target)[:8]}); use its config, or start anew without --ckpt_path"
             )
-
-
-def _check_state(state: dict[str, Tensor], own: dict[str, Tensor], origin: str) -> None:
-    odd = sorted(set(own) ^ set(state))
-    if odd:
-        raise UsageError(f"{origin} and the config name different parameters: {odd[0]!r} is in one alone")
-    for name, tensor in own.items():
-        if state[name].shape != tensor.shape:
-            shapes = f"{list(state[name].shape)} in {origin}, {list(tensor.shape)} in the config"
-            raise UsageError(f"{name!r} has another shape: {shapes}")

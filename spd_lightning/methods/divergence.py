@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spd_lightning.files import WriteError, write_torch
 from spd_lightning.functional import WeightedBatch
+from spd_lightning.losses.sharing import processes, rows_of_all
 from spd_lightning.methods.base import KEPT_STEP
 from spd_lightning.model import DecomposedModel
 
@@ -31,6 +32,15 @@ class Running:
     batch: Any
     key: tuple[int | str, ...]
     progress: float
+
+    def of_all(self) -> "Running":
+        """The same step on the rows of all processes that share its batch; to be called by every one of them."""
+        if processes() == 1:
+            return self
+        x = rows_of_all(network_input(self.batch))
+        if isinstance(self.batch, WeightedBatch):
+            return replace(self, batch=WeightedBatch(x, rows_of_all(self.batch.weights)))
+        return replace(self, batch=x)
 
     def content(self, told: str, seed: int) -> dict[str, Any]:
         """As plain data and tensors on the CPU, with what was said about the step."""
@@ -53,10 +63,15 @@ def looks_finite(parameters: Iterable[nn.Parameter]) -> bool:
     return math.isfinite(torch.stack([gradient.sum() for gradient in gradients]).sum().item())
 
 
+def is_odd(tensor: Tensor) -> bool:
+    """Whether a tensor holds NaN or infinity."""
+    return not bool(tensor.isfinite().all())
+
+
 def gradient_fault(model: DecomposedModel) -> str | None:
     """The first gradient that holds NaN or infinity, in words; ``None`` if all are finite."""
     for name, parameter in _by_site(model):
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
+        if parameter.grad is not None and is_odd(parameter.grad):
             return f"{_odd(parameter.grad)} in the gradient of {name}"
     return None
 

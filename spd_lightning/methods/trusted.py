@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from spd_lightning.artefact_sizes import TARGET_SIZES, check_target_size
 from spd_lightning.errors import UsageError
@@ -52,6 +52,23 @@ def check_content(checkpoint: Mapping[str, Any], finite: bool = True) -> None:
             raise UsageError(f"the checkpoint is damaged: {str(name)[:100]!r} in its state is no tensor of numbers")
         if finite and not tensor.isfinite().all():
             raise UsageError(f"the checkpoint holds a value that is not finite in {name!r}")
+
+
+def check_state(state: dict[str, Tensor], own: dict[str, Tensor], origin: str) -> None:
+    """Raise a one-line :class:`UsageError` unless a state has the names and shapes of another.
+
+    Args:
+        state: tensors by name, of a file.
+        own: those that they are to replace.
+        origin: where the state comes from, for messages.
+    """
+    odd = sorted(set(own) ^ set(state))
+    if odd:
+        raise UsageError(f"{origin} and the config name different parameters: {odd[0]!r} is in one alone")
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape:
+            shapes = f"{list(state[name].shape)} in {origin}, {list(tensor.shape)} in the config"
+            raise UsageError(f"{name!r} has another shape: {shapes}")
 
 
 def check_named_classes(checkpoint: Mapping[str, Any], given: Collection[str]) -> None:

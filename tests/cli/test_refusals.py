@@ -28,6 +28,18 @@ CASES = {
     "random seed": (["--seed_everything=true"], "seed_everything must be a whole number"),
     "trainer's own clipping": (["--trainer.gradient_clip_val=1"], "clip_components"),
     "device that is not there": (["--trainer.accelerator=cuda"], "accelerator"),
+    "sharding": (
+        [
+            "--trainer.strategy={'class_path': 'lightning.pytorch.strategies.ModelParallelStrategy'}",
+            "--trainer.accelerator=cpu",
+            "--trainer.devices=2",
+        ],
+        "trainer.strategy: ModelParallelStrategy is not supported",
+    ),
+    "processes of another launcher": (
+        ["--trainer.strategy=ddp_spawn", "--trainer.accelerator=cpu", "--trainer.devices=2"],
+        "trainer.strategy: MultiProcessingLauncher is not supported",
+    ),
     "config that is not there": (
         ["--config=nowhere.yaml"],
         "config 'nowhere.yaml' does not exist; shipped configs are",
