@@ -1,40 +1,16 @@
-"""Files that somebody made to harm, or that a disk has damaged; and a process of bounded memory that opens them."""
+"""Files that somebody made to harm, or that a disk has damaged."""
 
 import json
 import os
 import pickle
 import random
-import resource
-import signal
 import struct
-import sys
-import traceback
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from spd_lightning import (
-    DecomposedModel,
-    LoadedWeights,
-    StochasticDecomposition,
-    ToyModelOfSuperposition,
-    UsageError,
-)
-from spd_lightning.export import load_decomposition
-from spd_lightning.inputs import read_inputs
-from spd_lightning.report import read_run, run_page
-from spd_lightning.runs import read_checkpoint
-from spd_lightning.targets.cache import TargetCache
-
-MEMORY = 2**30
-"""Bytes that opening files may take beyond what the process has: with that, 2 GB are not reached."""
-PATIENCE = 500
-"""Seconds after which the process that opens files is ended."""
-DESCRIPTION = {"network": "toy"}
 
 
 class Payload:
@@ -85,6 +61,14 @@ def crafted(folder: Path, suffix: str = ".pt") -> None:
     def at(name: str) -> Path:
         return folder / f"{name}{suffix}"
 
+    _that_run_code(at)
+    _that_fill_the_memory(at)
+    _that_confuse(at)
+    _that_hold_odd_things(at)
+    _that_are_no_archive(at)
+
+
+def _that_run_code(at: Callable[[str], Path]) -> None:
     torch_file(at("payload"), {"state_dict": payload()})
     torch_file(at("payload_old_format"), {"state_dict": payload()}, _use_new_zipfile_serialization=False)
     at("bare_payload").write_bytes(pickle.dumps(payload()))
@@ -92,34 +76,44 @@ def crafted(folder: Path, suffix: str = ".pt") -> None:
     for name in (b"eval", b"exec", b"getattr"):
         pickled = raw_pickle(b"cbuiltins\n" + name + b"\nX\x0c\x00\x00\x00__import__()\x85R")
         archive(at(name.decode()), pickled)
+    archive(at("script"), raw_pickle(b"}"), **{"constants.pkl": raw_pickle(b"}"), "code/m.py": b"import os"})
+
+
+def _that_fill_the_memory(at: Callable[[str], Path]) -> None:
     archive(at("bytearray_bomb"), raw_pickle(b"c__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
     at("bytearray_bomb_old").write_bytes(raw_pickle(b"cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
     archive(at("storage_on_request"), raw_pickle(b"ctorch\nFloatStorage\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
     archive(at("tensor_on_request"), raw_pickle(b"ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x10\x85R"))
     archive(at("zip_bomb"), raw_pickle(b"}"), zipfile.ZIP_DEFLATED, **{"data/0": bytes(60 * 2**20)})
-    archive(at("traversal"), raw_pickle(b"}"), **{"../../../executed": b"x", "/tmp/executed": b"x"})
-    archive(at("nested"), raw_pickle(b"]" * 20_000 + b"a" * 19_999))
-    archive(at("nested_tuples"), raw_pickle(b")" + b"\x85" * 20_000))
     doubled = b"".join(b"]q%ch%ca" % (n, n - 1) + b"h%ca" % (n - 1) for n in range(1, 60))
     archive(at("shared_without_measure"), raw_pickle(b"]q\x00" + doubled))
     archive(at("long_number"), raw_pickle(b"\x8b\xff\xff\xff\x7f" + b"1" * 50))
+    torch_file(at("repeated_view"), torch.zeros(1).expand(10**6, 5 * 10**5))
+    torch_file(at("repeated_view_in_a_state"), {"state_dict": {"w": torch.zeros(1).expand(10**6, 10**6)}})
+
+
+def _that_confuse(at: Callable[[str], Path]) -> None:
+    archive(at("traversal"), raw_pickle(b"}"), **{"../../../executed": b"x", "/tmp/executed": b"x"})
+    archive(at("nested"), raw_pickle(b"]" * 20_000 + b"a" * 19_999))
+    archive(at("nested_tuples"), raw_pickle(b")" + b"\x85" * 20_000))
     archive(at("no_pickle"), b"")
     archive(at("no_stop"), b"\x80\x02}")
     archive(at("empty_stack"), b"\x80\x02.")
-    torch_file(at("repeated_view"), torch.zeros(1).expand(10**6, 5 * 10**5))
-    torch_file(at("repeated_view_in_a_state"), {"state_dict": {"w": torch.zeros(1).expand(10**6, 10**6)}})
+
+
+def _that_hold_odd_things(at: Callable[[str], Path]) -> None:
     torch_file(at("meta"), torch.empty(10**6, 3, device="meta"))
-    torch_file(
-        at("sparse"),
-        torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (10**6, 3), check_invariants=False),
-    )
+    indices = torch.zeros(2, 1).long()
+    torch_file(at("sparse"), torch.sparse_coo_tensor(indices, torch.ones(1), (10**6, 3), check_invariants=False))
     torch_file(at("complex"), torch.ones(2, 3, dtype=torch.complex64))
     torch_file(at("nothing_in_it"), torch.zeros(0, 3))
     torch_file(at("nan"), torch.full((2, 3), float("nan")))
     torch_file(at("text"), "only text")
     torch_file(at("deep_state"), {"state_dict": {"a": {"b": [1, 2]}}, "spd_lightning": {"format": 1}})
     torch_file(at("odd_keys"), {"state_dict": {5: torch.ones(1), None: torch.ones(1)}, 3: 4})
-    archive(at("script"), raw_pickle(b"}"), **{"constants.pkl": raw_pickle(b"}"), "code/m.py": b"import os"})
+
+
+def _that_are_no_archive(at: Callable[[str], Path]) -> None:
     at("magic").write_bytes(b"PK\x03\x04" + bytes(200))
     at("empty").write_bytes(b"")
     at("noise").write_bytes(random.Random(3).randbytes(20_000))
@@ -187,114 +181,3 @@ def odd_documents(good: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "digits", json.dumps(good)[:-1] + ', "n": ' + "9" * 10_000 + "}"
     yield "zeros", "\0" * 100
     yield "empty", ""
-
-
-def network() -> ToyModelOfSuperposition:
-    """The target that all good files belong to."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return ToyModelOfSuperposition(3, 3)
-
-
-def module() -> StochasticDecomposition:
-    """The decomposition that the good checkpoint is of."""
-    return StochasticDecomposition(network(), {"linear*": 4})
-
-
-def _checkpoint(path: Path) -> Any:
-    checkpoint = read_checkpoint(path)
-    module().check_checkpoint(checkpoint, same_target=True)
-    return checkpoint["state_dict"]
-
-
-def _weights(path: Path) -> Any:
-    target = network()
-    LoadedWeights(str(path)).prepare(target)
-    return target.state_dict()
-
-
-def _cached(folder: Path) -> Any:
-    kept = TargetCache(folder).get(DESCRIPTION, lambda: network().state_dict())
-    assert all(torch.equal(kept[name], tensor) for name, tensor in network().state_dict().items())
-    return kept
-
-
-def _artefact(folder: Path) -> Any:
-    model: DecomposedModel = load_decomposition(folder)
-    return model.state_dict()
-
-
-def _report(folder: Path) -> Any:
-    page = run_page(read_run(folder))
-    assert "<script>alert" not in page
-    assert "<img src=x" not in page
-    return {}
-
-
-LOADERS: dict[str, Callable[[Path], Any]] = {
-    "checkpoint": _checkpoint,
-    "rebuilt": lambda path: StochasticDecomposition.load_from_checkpoint(path).state_dict(),
-    "weights": _weights,
-    "input": lambda path: {"x": read_inputs(path, network())},
-    "artefact": _artefact,
-    "cache": _cached,
-    "report": _report,
-}
-
-
-def opened(loader: str, path: Path) -> str:
-    """How opening a file ends: ``loaded``, ``refused: ...``, or something that must not be."""
-    try:
-        state = LOADERS[loader](path)
-    except UsageError as error:
-        line = str(error)
-        return f"refused: {line}" if "\n" not in line and len(line) < 8000 else f"not one line: {line[:300]!r}"
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error)[:300]!r}"
-    finite = all(tensor.isfinite().all() for tensor in state.values())
-    return "loaded" if finite else "loaded what is not finite"
-
-
-def open_all(loader: str, folder: Path) -> dict[str, Any]:
-    """Open every file (or, of artefacts, caches and runs, folder) of a folder in one process with 1 GB to spare.
-
-    Args:
-        loader: names of :data:`LOADERS`, separated by commas.
-        folder: what is opened; the process works in it, and it is on its import path.
-
-    Returns:
-        The ending by loader and name.
-
-    Raises:
-        AssertionError: if the process died.
-    """
-    answer = folder.parent / "endings.json"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a fork among threads: the child uses one and ends without tidying up
-        child = os.fork()  # a new interpreter would import for longer than the test takes
-    if not child:
-        _be_the_child(loader, folder, answer)
-    _, status = os.waitpid(child, 0)
-    assert status == 0, f"the process that opened the files ended with status {status}"
-    endings: dict[str, Any] = json.loads(answer.read_text())
-    return endings
-
-
-def _be_the_child(loader: str, folder: Path, answer: Path) -> None:
-    code = 1
-    try:
-        signal.alarm(PATIENCE)
-        torch.set_num_threads(1)
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        paths = sorted(folder.iterdir())
-        endings = {f"{one}: {path.name}": opened(one, path) for one in loader.split(",") for path in paths}
-        answer.write_text(json.dumps(endings))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
