@@ -20,7 +20,7 @@ class InterruptGuard(Callback):
     """
 
     def __init__(self) -> None:
-        self.interrupted = False
+        self.interrupted = self._asked = False  # the latter by a signal of this process's own
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -28,7 +28,7 @@ class InterruptGuard(Callback):
 
         Not earlier: Lightning notes the handlers just before and puts them back if the run fails.
         """
-        self.interrupted = False
+        self.interrupted = self._asked = False
         # Lightning answers SIGTERM by a message to the other processes, which may just then be amid another one
         taken = (signal.SIGINT, signal.SIGTERM) if trainer.world_size > 1 else (signal.SIGINT,)
         if threading.current_thread() is threading.main_thread():
@@ -69,6 +69,6 @@ class InterruptGuard(Callback):
             trainer.save_checkpoint(Path(kept[0].dirpath or ".") / "last.ckpt")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
+        if self._asked:
             raise KeyboardInterrupt
-        self.interrupted = True
+        self.interrupted = self._asked = True
