@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,18 +39,24 @@ def library_version() -> str:
         return "unknown"
 
 
-def save_decomposition(model: DecomposedModel, folder: str | Path, include_target: bool = True) -> None:
+def save_decomposition(
+    model: DecomposedModel,
+    folder: str | Path,
+    include_target: bool = True,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a decomposition.
 
     Args:
         model: what to write.
         folder: where; existing files of the two names are replaced, each as a whole.
         include_target: whether the target's weights go into the file.
+        state: whole tensors by name, where the model's own are sharded over processes; ``None`` asks the model.
     """
     folder = Path(folder)
     state = {
         name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in (model.state_dict() if state is None else state).items()
         if include_target or not name.startswith(_TARGET_PREFIX)
     }
     with written_whole(folder / WEIGHTS_NAME) as aside:

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from spd_lightning.errors import UsageError
+from spd_lightning.sharded import ShardedStrategy
 
 SECONDS_TO_EXPLAIN, SECONDS_TO_END = 10, 1
 CONNECTION_LOST = ("peer", "remote worker", "Connection")
@@ -24,15 +25,14 @@ def check_strategy(trainer: Trainer, subcommand: str) -> None:
         subcommand: what it will do.
 
     Raises:
-        UsageError: for a strategy other than one device or ``ddp``, or predictions by several processes.
+        UsageError: for a strategy other than one device, ``ddp`` or ``sharded``, or predictions by several processes.
     """
     strategy = trainer.strategy
     launched = strategy.launcher is None or type(strategy.launcher) is _SubprocessScriptLauncher
-    if not (isinstance(strategy, SingleDeviceStrategy) or (type(strategy) is DDPStrategy and launched)):
+    known = type(strategy) in (DDPStrategy, ShardedStrategy)
+    if not (isinstance(strategy, SingleDeviceStrategy) or (known and launched)):
         found = type(strategy).__name__ if launched else type(strategy.launcher).__name__.lstrip("_")
-        raise UsageError(
-            f"trainer.strategy: {found} is not supported (components are not sharded, processes not forked); use ddp"
-        )
+        raise UsageError(f"trainer.strategy: {found} is not supported (processes are not forked); use ddp or sharded")
     if subcommand == "predict" and trainer.world_size > 1:
         raise UsageError(
             f"predict runs on one process, since rows must keep their order, got {trainer.world_size}; set "

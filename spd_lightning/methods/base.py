@@ -1,7 +1,9 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -13,6 +15,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.losses.sharing import rows_of_all
 from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.sharding import ShardedParameters
 from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
@@ -25,6 +28,7 @@ KEPT_STEP = "divergence"
 MODEL_PREFIX = "model."
 TARGET_PREFIX = f"{MODEL_PREFIX}target."
 _TRAINED = ("components.", "ci_fns.")
+Result = TypeVar("Result")
 
 
 class Decomposition(LightningModule):
@@ -57,6 +61,8 @@ class Decomposition(LightningModule):
         self.strict_loading = save_target
         self._prepared = False
         self._started = False
+        self._shards: tuple[ShardedParameters, ...] = ()  # a tuple hides it from nn.Module's registration
+        self._evaluation = ExitStack()
         self.settings: dict[str, Any] = {}
 
     fused = False
@@ -139,6 +145,36 @@ class Decomposition(LightningModule):
         self.model.reset()
         self._prepared = True
 
+    def configure_model(self) -> None:
+        """Shard components and importance functions, where the strategy made a mesh of processes."""
+        if self.device_mesh is not None and not self._shards:
+            self._shards = (ShardedParameters(self.model, self.device_mesh["data_parallel"]),)
+
+    def whole_parameters(self) -> AbstractContextManager[None]:
+        """Whole parameters for the length of a ``with`` block, which all processes must enter, if they are sharded."""
+        return self._shards[0].whole() if self._shards else nullcontext()
+
+    def with_whole_parameters(self, compute: Callable[..., Result], *args: Any) -> Result:
+        """Call something that returns a loss; where parameters are sharded, its gradient will be so too."""
+        result: Result = self._shards[0](compute, *args) if self._shards else compute(*args)
+        return result
+
+    def on_validation_start(self) -> None:
+        """Callbacks look at whole parameters."""
+        self._evaluation.enter_context(self.whole_parameters())
+
+    def on_validation_end(self) -> None:
+        """Callbacks have looked."""
+        self._evaluation.close()
+
+    def on_test_start(self) -> None:
+        """Callbacks look at whole parameters."""
+        self._evaluation.enter_context(self.whole_parameters())
+
+    def on_test_end(self) -> None:
+        """Callbacks have looked."""
+        self._evaluation.close()
+
     def on_fit_start(self) -> None:
         """Run the faithfulness warm-up, unless the components are trained ones or start from examples."""
         if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
@@ -153,13 +189,16 @@ class Decomposition(LightningModule):
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
-        self.model.start_from_examples(rows_of_all(x))
+        with self.whole_parameters():
+            self.model.start_from_examples(rows_of_all(x))
+            for shards in self._shards:
+                shards.keep()
         self._warm_up()
 
     def _warm_up(self) -> None:
         """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
-        self.warmup.run(self.model, show=self.trainer.is_global_zero)
-        if self.trainer.world_size > 1:
+        self.warmup.run(self.model, self.trainer.is_global_zero, *self._shards)
+        if self.trainer.world_size > 1 and not self._shards:
             components = self.model.components
             components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
 

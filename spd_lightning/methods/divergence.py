@@ -13,6 +13,7 @@ from spd_lightning.files import WriteError, write_torch
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses.sharing import processes, rows_of_all
 from spd_lightning.methods.base import KEPT_STEP
+from spd_lightning.methods.sharding import own_part
 from spd_lightning.model import DecomposedModel
 
 KEPT_FORMAT = 1
@@ -57,7 +58,7 @@ def network_input(batch: Any) -> Any:
 
 def looks_finite(parameters: Iterable[nn.Parameter]) -> bool:
     """Whether no gradient holds NaN or infinity, in one cheap reduction; a sum that overflows is a false alarm."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
     if sum(gradient.numel() for gradient in gradients) <= FEW_NUMBERS:
         return not gradients or math.isfinite(torch.cat([g.flatten() for g in gradients]).sum().item())
     return math.isfinite(torch.stack([gradient.sum() for gradient in gradients]).sum().item())

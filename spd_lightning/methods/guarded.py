@@ -15,6 +15,7 @@ from spd_lightning.losses import Loss, Noise
 from spd_lightning.losses.sharing import largest_over_processes, processes
 from spd_lightning.methods.base import CHECKPOINT_KEY, KEPT_STEP, Decomposition
 from spd_lightning.methods.divergence import Running, fault, gradient_fault, is_odd, keep, looks_finite
+from spd_lightning.methods.sharding import gathered
 
 STEPS_PER_LOOK = 50
 
@@ -61,7 +62,10 @@ class GuardedDecomposition(Decomposition):
         alone = processes() == 1
         if not self._looks or not (alone or not self.trainer.fit_loop._should_accumulate()):
             return  # gradients of processes that still accumulate differ, and one must not stop without the others
-        if looks_finite(self._trained):
+        fine = looks_finite(self._trained)
+        if self._shards:  # each has seen its part alone
+            fine = not largest_over_processes(int(not fine), self.device)
+        if fine:
             return
         found = gradient_fault(self.model)
         if found is not None:
@@ -79,13 +83,14 @@ class GuardedDecomposition(Decomposition):
     def _by_term(self) -> str:
         """The first term that alone gives such a gradient, each taken again with the same noise."""
         for name, loss in self.terms().items():
-            with torch.enable_grad():
+            with torch.enable_grad(), self.whole_parameters():
                 terms = self.evaluated(self.running.batch, Noise(self.running.key, self.device), self.running.progress)
                 term = loss.coefficient_at(self.running.progress) * terms[name]
                 if not term.requires_grad:
                     continue
                 # not backward: processes that train together would begin to exchange gradients
-                gradients = torch.autograd.grad(term, self._trained, allow_unused=True)
+                trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+                gradients = torch.autograd.grad(term, trained, allow_unused=True)
             odd = int(any(is_odd(gradient) for gradient in gradients if gradient is not None))
             if odd if processes() == 1 else largest_over_processes(odd, self.device):
                 return f", from loss term {name!r}"
@@ -95,17 +100,19 @@ class GuardedDecomposition(Decomposition):
         """Stop; every process comes here at the same step, and rank zero keeps the step for all."""
         whole = self.running.of_all()
         if at_site:
-            told += fault(self.model, whole.batch)
+            with self.whole_parameters():
+                told += fault(self.model, whole.batch)
         stopped = f"{told}; training stopped before that step, earlier checkpoints are kept"
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping")
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # passed around, so asked by all
-        kept = self._kept(folder, told, whole) if self.trainer.is_global_zero else "process 0 keeps the step"
+        content = gathered(self._content(told, whole))
+        kept = keep(folder, self.global_step, content) if self.trainer.is_global_zero else "process 0 keeps the step"
         raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping; {kept}")
 
-    def _kept(self, folder: Path, told: str, whole: Running) -> str:
-        """Write what the step can be repeated from, in the form of a checkpoint; the parameters are those before it."""
-        content = {
+    def _content(self, told: str, whole: Running) -> dict[str, Any]:
+        """What the step can be repeated from, in the form of a checkpoint; the parameters are those before it."""
+        return {
             "state_dict": self.state_dict(),
             "optimizer_states": [optimizer.state_dict() for optimizer in self.trainer.optimizers],
             "hyper_parameters": dict(self.hparams),
@@ -115,4 +122,3 @@ class GuardedDecomposition(Decomposition):
             CHECKPOINT_KEY: self.stamp(),
             KEPT_STEP: whole.content(told, self.seed),
         }
-        return keep(folder, self.global_step, content)

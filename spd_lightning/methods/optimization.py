@@ -1,9 +1,11 @@
 """How components and causal-importance functions are optimised."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
@@ -13,6 +15,9 @@ from spd_lightning.functional import faithfulness, lr_factor
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
 from spd_lightning.model import DecomposedModel
+
+Through = Callable[..., Tensor]
+"""Takes a computation and its arguments."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,14 @@ class Optimization:
                 torch.nn.utils.clip_grad_norm_(modules.parameters(), limit)
 
 
+def _directly(compute: Callable[..., Tensor], *args: Any) -> Tensor:
+    return compute(*args)
+
+
+def _unexplained(model: DecomposedModel) -> Tensor:
+    return faithfulness(parts.delta() for _, parts in model.components.items())
+
+
 @dataclass(frozen=True)
 class Warmup:
     """Faithfulness alone, on components alone, before the first step, with an optimiser that is then discarded.
@@ -94,12 +107,13 @@ class Warmup:
         check_positive("warmup.lr", self.lr)
         check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
 
-    def run(self, model: DecomposedModel, show: bool = True) -> None:
+    def run(self, model: DecomposedModel, show: bool = True, through: Through = _directly) -> None:
         """Move the components towards the target's weights, in place.
 
         Args:
             model: the decomposition.
             show: whether to show a progress bar.
+            through: calls a computation, where parameters are sharded.
         """
         if not self.steps:
             return
@@ -107,6 +121,6 @@ class Warmup:
         with torch.enable_grad():
             for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=not show):
                 optimizer.zero_grad()
-                faithfulness(parts.delta() for _, parts in model.components.items()).backward()  # type: ignore[no-untyped-call]
+                through(_unexplained, model).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         model.components.zero_grad()

@@ -118,7 +118,7 @@ class StochasticDecomposition(GuardedDecomposition):
         # the last number was the process's; processes now share one stream, see Noise
         noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
         self.running = Running(batch, noise.key, self.global_step / max(self.trainer.max_steps - 1, 1))
-        total, terms = self.objective(batch, noise, self.running.progress)
+        total, terms = self.with_whole_parameters(self.objective, batch, noise, self.running.progress)
         self.check_finite(total, terms)
         return {"loss": total, "terms": terms}
 
@@ -155,8 +155,9 @@ class StochasticDecomposition(GuardedDecomposition):
         return {name: loss(step.named(name)) for name, loss in self.terms().items()}
 
     def _check_tables(self, batch: Any) -> None:
-        probe = FastPass(self.model, network_input(batch), self.tables.options)
-        self._tell(self.tables.check(probe, at_start=self.global_step == 0))
+        with self.whole_parameters():
+            probe = FastPass(self.model, network_input(batch), self.tables.options)
+            self._tell(self.tables.check(probe, at_start=self.global_step == 0))
         if self.trainer.world_size > 1:  # as fine as any of them needs, so that all compute alike
             finest = largest_over_processes(self.tables.nodes or MAX_NODES + 1, self.device)
             self.tables.nodes = finest if finest <= MAX_NODES else 0
