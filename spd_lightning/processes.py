@@ -32,7 +32,9 @@ def check_strategy(trainer: Trainer, subcommand: str) -> None:
     known = type(strategy) in (DDPStrategy, ShardedStrategy)
     if not (isinstance(strategy, SingleDeviceStrategy) or (known and launched)):
         found = type(strategy).__name__ if launched else type(strategy.launcher).__name__.lstrip("_")
-        raise UsageError(f"trainer.strategy: {found} is not supported (processes are not forked); use ddp or sharded")
+        raise UsageError(
+            f"trainer.strategy: {found} is not supported, nobody has compared its numbers; use ddp or sharded"
+        )
     if subcommand == "predict" and trainer.world_size > 1:
         raise UsageError(
             f"predict runs on one process, since rows must keep their order, got {trainer.world_size}; set "

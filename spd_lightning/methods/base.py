@@ -1,11 +1,8 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,7 +12,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.losses.sharing import rows_of_all
 from spd_lightning.methods.optimization import Optimization, Warmup
-from spd_lightning.methods.sharding import ShardedParameters
+from spd_lightning.methods.shardable import Shardable
 from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
@@ -28,10 +25,9 @@ KEPT_STEP = "divergence"
 MODEL_PREFIX = "model."
 TARGET_PREFIX = f"{MODEL_PREFIX}target."
 _TRAINED = ("components.", "ci_fns.")
-Result = TypeVar("Result")
 
 
-class Decomposition(LightningModule):
+class Decomposition(Shardable):
     """Base of decomposition methods.
 
     A subclass calls ``__init__`` and then :meth:`remember`, and implements ``training_step``.
@@ -54,15 +50,12 @@ class Decomposition(LightningModule):
         save_target: bool,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.recipe, self.optimization, self.warmup = recipe, optimization, warmup
         self.save_target, self.seed = save_target, seed
         self.strict_loading = save_target
         self._prepared = False
         self._started = False
-        self._shards: tuple[ShardedParameters, ...] = ()  # a tuple hides it from nn.Module's registration
-        self._evaluation = ExitStack()
         self.settings: dict[str, Any] = {}
 
     fused = False
@@ -144,36 +137,6 @@ class Decomposition(LightningModule):
             self.target.requires_grad_(False).eval()
         self.model.reset()
         self._prepared = True
-
-    def configure_model(self) -> None:
-        """Shard components and importance functions, where the strategy made a mesh of processes."""
-        if self.device_mesh is not None and not self._shards:
-            self._shards = (ShardedParameters(self.model, self.device_mesh["data_parallel"]),)
-
-    def whole_parameters(self) -> AbstractContextManager[None]:
-        """Whole parameters for the length of a ``with`` block, which all processes must enter, if they are sharded."""
-        return self._shards[0].whole() if self._shards else nullcontext()
-
-    def with_whole_parameters(self, compute: Callable[..., Result], *args: Any) -> Result:
-        """Call something that returns a loss; where parameters are sharded, its gradient will be so too."""
-        result: Result = self._shards[0](compute, *args) if self._shards else compute(*args)
-        return result
-
-    def on_validation_start(self) -> None:
-        """Callbacks look at whole parameters."""
-        self._evaluation.enter_context(self.whole_parameters())
-
-    def on_validation_end(self) -> None:
-        """Callbacks have looked."""
-        self._evaluation.close()
-
-    def on_test_start(self) -> None:
-        """Callbacks look at whole parameters."""
-        self._evaluation.enter_context(self.whole_parameters())
-
-    def on_test_end(self) -> None:
-        """Callbacks have looked."""
-        self._evaluation.close()
 
     def on_fit_start(self) -> None:
         """Run the faithfulness warm-up, unless the components are trained ones or start from examples."""

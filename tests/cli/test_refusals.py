@@ -34,7 +34,7 @@ CASES = {
             "--trainer.accelerator=cpu",
             "--trainer.devices=2",
         ],
-        "trainer.strategy: ModelParallelStrategy is not supported",
+        "trainer.strategy: ModelParallelStrategy is not supported, nobody has compared its numbers; use ddp or sharded",
     ),
     "processes of another launcher": (
         ["--trainer.strategy=ddp_spawn", "--trainer.accelerator=cpu", "--trainer.devices=2"],

@@ -138,7 +138,8 @@ class Folder:
 
     def losses(self) -> list:
         """Everything that training logged, in order."""
-        rows = csv.DictReader(self.logged.open())
+        with self.logged.open() as file:
+            rows = list(csv.DictReader(file))
         return [float(row[name]) for row in rows for name in sorted(row) if name.startswith("train/") and row[name]]
 
     def files(self) -> list:

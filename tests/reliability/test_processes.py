@@ -13,7 +13,8 @@ entry whose gradient is all rounding may move by the learning rate, 3e-3, in eit
 Found are 5e-7 after 200 steps."""
 
 
-def _assert_same(several: Folder, one: Folder) -> None:
+def assert_same(several: Folder, one: Folder) -> None:
+    """Whether two folders hold the same weights, losses and files, up to roundings."""
     torch.testing.assert_close(several.weights(), one.weights(), **TOLERANCE)
     assert len(one.losses()) > 10
     torch.testing.assert_close(several.losses(), one.losses(), rtol=1e-3, atol=1e-6)
@@ -36,7 +37,7 @@ def two(one):
 
 
 def test_two_processes_are_one_computation(two, one):
-    _assert_same(two, one)
+    assert_same(two, one)
 
 
 def test_scores_are_counted_over_all_processes(two, one):
@@ -84,4 +85,4 @@ def test_any_number_of_processes_is_one_computation(processes, options, losses, 
     for folder, count in zip(folders, (1, processes), strict=True):
         folder.fit(count, *options)
 
-    _assert_same(folders[1], folders[0])
+    assert_same(folders[1], folders[0])
