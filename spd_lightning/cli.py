@@ -28,7 +28,14 @@ from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
 from spd_lightning.resuming import find_stop, read_weights, trained_settings
 from spd_lightning.run_config import RunConfig
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
-from spd_lightning.settings import as_seed, drop_switched_off, logger_folder, resumable_place, tensorboard_settings
+from spd_lightning.settings import (
+    as_seed,
+    check_trainer,
+    drop_switched_off,
+    logger_folder,
+    resumable_place,
+    tensorboard_settings,
+)
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
@@ -95,8 +102,8 @@ class DecompositionCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what can be checked before anything is built or written, and choose the run directory."""
         settings = self._settings
-        if self.subcommand == "fit" and settings.trainer.max_steps < 1:
-            raise UsageError(f"trainer.max_steps must be at least 1, got {settings.trainer.max_steps}")
+        if self.subcommand == "fit":
+            check_trainer(settings.trainer)
         drop_switched_off(settings.trainer)
         if self.subcommand == "fit":
             self._choose_start(settings)
@@ -178,7 +185,10 @@ class DecompositionCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Keep the Trainer's bookkeeping off the hot path; add the writer of predictions to ``predict``."""
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:  # of which Lightning knows several kinds
+            raise error if isinstance(error, UsageError) else UsageError(f"trainer: {one_line(str(error))}") from None
         check_strategy(trainer, str(self.subcommand))
         LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":

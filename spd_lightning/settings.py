@@ -8,6 +8,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from spd_lightning.errors import UsageError, check_whole
 
 CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
+LEAST = {"max_steps": 1, "accumulate_grad_batches": 1, "log_every_n_steps": 0, "num_sanity_val_steps": -1}
+"""The smallest values of some whole numbers of the trainer."""
 LARGEST_SEED = 2**32 - 1
 """The largest that numpy takes."""
 
@@ -17,6 +19,20 @@ def drop_switched_off(trainer: Namespace) -> None:
     for switch, names in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", CHECKPOINTING)):
         if trainer[switch] is False:
             trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(names)]
+
+
+def check_trainer(trainer: Namespace) -> None:
+    """Refuse ranges that Lightning lets pass and then fails or does nothing with.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name, least in LEAST.items():
+        if trainer[name] is not None:
+            check_whole(f"trainer.{name}", trainer[name], least)
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and interval < 1:
+        raise UsageError(f"trainer.val_check_interval must be at least 1 step, got {interval}")
 
 
 def as_seed(value: bool | int) -> int:

@@ -195,16 +195,17 @@ def of_the_trainer() -> Iterator[Case]:
     """What is not ours but stands in every config: wrong types, and the ranges that Lightning itself refuses."""
     values = {
         "max_steps": ["-1", "0", "1.5", ".nan", "many", "[1]", "true"],
-        "val_check_interval": ["many", "[1]", "2.5", ".nan"],
-        "accelerator": ["[1]", "cuda"],
-        "devices": ["1.5"],
+        "val_check_interval": ["many", "[1]", "2.5", ".nan", "0", "-1"],
+        "accelerator": ["[1]", "cuda", "nonsense"],
+        "devices": ["1.5", "0", "-5"],
+        "strategy": ["nonsense", "[1]"],
         "precision": ["[1]"],
-        "log_every_n_steps": ["many", "1.5"],
+        "log_every_n_steps": ["many", "1.5", "-1"],
         "limit_val_batches": ["many", "1.5"],
         "logger": ["NoSuchLogger", "{class_path: os.system}", "5"],
         "callbacks": ["NoSuchCallback", "[{class_path: os.system}]", "5", "[{init_args: {}}]"],
         "gradient_clip_val": ["-1", ".nan", "many"],
-        "accumulate_grad_batches": ["many", "1.5"],
+        "accumulate_grad_batches": ["many", "1.5", "0", "-1"],
         "max_epochs": ["many", "1.5"],
         "num_sanity_val_steps": ["many", "1.5"],
     }
