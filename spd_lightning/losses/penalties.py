@@ -17,6 +17,14 @@ from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 
 
+def _check_window(name: str, start: float, end: float) -> tuple[float, float]:
+    check_number(f"{name}_start", start)
+    check_number(f"{name}_end", end)
+    if not 0 <= start <= end <= 1:
+        raise UsageError(f"{name}_start and {name}_end must satisfy 0 <= start <= end <= 1, got {start}, {end}")
+    return start, end
+
+
 class Faithfulness(Loss):
     """Mean squared entry of ``W - (V U)ᵀ`` over all decomposed matrices (SPD paper).
 
@@ -47,7 +55,8 @@ class ImportanceMinimality(Loss):
         eps: added inside the power.
         coefficient_final: coefficient at the end; ``None`` keeps ``coefficient``. It moves geometrically (ours): a
             strong penalty early keeps features from sharing components, a weak one late spares weak ones.
-        coefficient_end: fraction of training at which the coefficient arrives, from 0 on; above 0, at most 1.
+        coefficient_start: fraction of training at which the coefficient starts to move.
+        coefficient_end: fraction of training at which it arrives.
     """
 
     def __init__(
@@ -59,32 +68,26 @@ class ImportanceMinimality(Loss):
         anneal_end: float = 1.0,
         eps: float = 1e-12,
         coefficient_final: float | None = None,
+        coefficient_start: float = 0.0,
         coefficient_end: float = 1.0,
     ) -> None:
         super().__init__(coefficient)
         self.p = check_positive("p", p)
         self.p_final = None if p_final is None else check_positive("p_final", p_final)
-        check_number("anneal_start", anneal_start)
-        check_number("anneal_end", anneal_end)
-        if not 0 <= anneal_start <= anneal_end <= 1:
-            raise UsageError(
-                f"anneal_start and anneal_end must satisfy 0 <= start <= end <= 1, got {anneal_start}, {anneal_end}"
-            )
-        self.anneal_start, self.anneal_end = anneal_start, anneal_end
+        self.anneal_start, self.anneal_end = _check_window("anneal", anneal_start, anneal_end)
         self.eps = check_positive("eps", eps, allow_zero=True)
         if coefficient_final is not None:
             check_positive("coefficient_final", coefficient_final)
             check_positive("coefficient, where coefficient_final is given,", coefficient)
-        check_number("coefficient_end", coefficient_end)
-        if not 0 < coefficient_end <= 1:
-            raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
-        self.coefficient_final, self.coefficient_end = coefficient_final, coefficient_end
+        self.coefficient_final = coefficient_final
+        self.coefficient_start, self.coefficient_end = _check_window("coefficient", coefficient_start, coefficient_end)
 
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""
         if self.coefficient_final is None:
             return self.coefficient
-        return geometric_anneal(progress, self.coefficient, self.coefficient_final, (0.0, self.coefficient_end))
+        window = (self.coefficient_start, self.coefficient_end)
+        return geometric_anneal(progress, self.coefficient, self.coefficient_final, window)
 
     def exponent(self, progress: float) -> float:
         """The exponent at a fraction of training."""
@@ -114,6 +117,9 @@ class FrequencyMinimality(ImportanceMinimality):
         anneal_start: fraction of training at which the exponent starts to move.
         anneal_end: fraction of training at which it arrives.
         eps: added inside the power.
+        coefficient_final: coefficient at the end; ``None`` keeps ``coefficient``. It moves geometrically (ours).
+        coefficient_start: fraction of training at which the coefficient starts to move.
+        coefficient_end: fraction of training at which it arrives.
     """
 
     def __init__(
@@ -125,8 +131,12 @@ class FrequencyMinimality(ImportanceMinimality):
         anneal_start: float = 0.0,
         anneal_end: float = 1.0,
         eps: float = 1e-12,
+        coefficient_final: float | None = None,
+        coefficient_start: float = 0.0,
+        coefficient_end: float = 1.0,
     ) -> None:
-        super().__init__(coefficient, p, p_final, anneal_start, anneal_end, eps)
+        moving = (coefficient_final, coefficient_start, coefficient_end)
+        super().__init__(coefficient, p, p_final, anneal_start, anneal_end, eps, *moving)
         self.reference = check_positive("reference", reference)
 
     def forward(self, step: Step) -> Tensor:

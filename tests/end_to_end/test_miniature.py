@@ -1,4 +1,4 @@
-"""Compressed computation in miniature, from scratch: one component per feature, and a block that acts as one."""
+"""Residual MLPs in miniature, from scratch: one component per feature and layer, and blocks that act as one."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,20 @@ from spd_lightning.cli import main
 from spd_lightning.verdict import shortfalls
 
 pytestmark = pytest.mark.slow
+LAYERS = {"mini/residual_mlp_1.yaml": 1, "mini/residual_mlp_2.yaml": 2}
+
+
+@pytest.fixture(scope="module", params=LAYERS)
+def system(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
+def run_folder(system, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("miniature"))
         patch.setenv("SPD_LIGHTNING_CACHE", str(tmp_path_factory.mktemp("cache")))
-        cli = main(["fit", "--config", "mini/residual_mlp_1.yaml", "--trainer.enable_progress_bar=false"])
+        cli = main(["fit", "--config", system, "--trainer.enable_progress_bar=false"])
         return Path(cli.trainer.log_dir).absolute()
 
 
@@ -25,14 +31,21 @@ def scores(run_folder):
     return json.loads((run_folder / "metrics.json").read_text())["scores"]
 
 
-def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(scores):
+@pytest.fixture(scope="module")
+def layers(system):
+    return [f"layers.{layer}" for layer in range(LAYERS[system])]
+
+
+def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(scores, layers):
     assert shortfalls(scores) == []
-    assert scores["recovery/layers.0.mlp_in/mechanisms"] == scores["alive/layers.0.mlp_in"] == 20
-    assert scores["recovery/layers.0.mlp_out/dense_error_0.2"] == 0
+    for layer in layers:
+        assert scores[f"recovery/{layer}.mlp_in/mechanisms"] == scores[f"alive/{layer}.mlp_in"] == 20
+        assert scores[f"recovery/{layer}.mlp_out/dense_error_0.2"] == 0
 
 
-def test_components_contribute_to_neurons_what_the_target_does(scores):
-    assert scores["recovery/layers.0.mlp_in/pearson"] >= 0.99
+def test_components_contribute_to_neurons_what_the_target_does(scores, layers):
+    for layer in layers:
+        assert scores[f"recovery/{layer}.mlp_in/pearson"] >= 0.99
 
 
 def test_ablation_regimes_are_ordered(scores):

@@ -106,6 +106,8 @@ def test_the_penalty_does_not_grow_with_the_batch(make_model, make_step, x):
 def test_the_coefficient_moves_geometrically_and_stays_without_a_final_value():
     moving = ImportanceMinimality(coefficient=4e-4, coefficient_final=1e-4, coefficient_end=0.5)
     assert [moving.coefficient_at(at) for at in (0, 0.25, 0.5, 1)] == pytest.approx([4e-4, 2e-4, 1e-4, 1e-4])
+    late = FrequencyMinimality(coefficient=4e-4, coefficient_final=1e-4, coefficient_start=0.5)
+    assert [late.coefficient_at(at) for at in (0, 0.5, 0.75, 1)] == pytest.approx([4e-4, 4e-4, 2e-4, 1e-4])
     assert [ImportanceMinimality(coefficient=4e-4).coefficient_at(at) for at in (0, 1)] == [4e-4, 4e-4]
     assert Faithfulness(coefficient=2.0).coefficient_at(0.3) == 2.0
 
@@ -133,8 +135,8 @@ def test_a_coefficient_of_zero_is_allowed():
             {"coefficient": 0.0, "coefficient_final": 1.0},
             "coefficient, where coefficient_final is given, must be a finite",
         ),
-        ({"coefficient_end": 0.0}, "coefficient_end must be above 0 and at most 1, got 0.0"),
-        ({"coefficient_end": 1.1}, "coefficient_end must be above 0 and at most 1, got 1.1"),
+        ({"coefficient_start": -0.1}, "coefficient_end must satisfy 0 <= start <= end <= 1, got -0.1, 1.0"),
+        ({"coefficient_end": 1.1}, "coefficient_end must satisfy 0 <= start <= end <= 1, got 0.0, 1.1"),
         ({"eps": -1e-3}, "eps must be a finite number at least 0, got -0.001"),
         ({"anneal_start": 0.8, "anneal_end": 0.2}, "must satisfy 0 <= start <= end <= 1, got 0.8, 0.2"),
         ({"anneal_end": 1.5}, "must satisfy 0 <= start <= end <= 1, got 0.0, 1.5"),
