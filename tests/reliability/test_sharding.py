@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.reliability.process_runs import Folder, config
-from tests.reliability.test_processes import ALL, TOLERANCE, assert_same
+from tests.reliability.test_processes import ALL, STEPS, TOLERANCE, assert_same
 
 SHARDED = ["--trainer.strategy", "sharded"]
 KEEPING = "{class_path: callbacks.Checkpoints, init_args: {every_n_train_steps: 100, dirpath: kept}}"
@@ -54,7 +54,7 @@ def test_a_run_goes_on_with_either_strategy(before, after, folders, tmp_path):
     ids=["four", "examples", "accumulated"],
 )
 def test_any_number_of_shards_is_one_computation(processes, options, losses, tmp_path):
-    folders = [Folder(tmp_path / str(count), config(losses=ALL[losses])) for count in (1, processes)]
+    folders = [Folder(tmp_path / str(count), config(STEPS[losses], ALL[losses])) for count in (1, processes)]
     folders[0].fit(1, *options)
     folders[1].fit(processes, *SHARDED, *options)
 
