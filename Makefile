@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint tensorboard reproduce bench clean
+.PHONY: help demo test reliability lint tensorboard reproduce bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -21,6 +21,9 @@ demo: $(READY)  ## train a toy model of superposition, take it apart, score and 
 
 test: $(READY) lint  ## lint, types and all tests
 	$(RUN) -m pytest
+
+reliability: $(READY)  ## the long tests of what docs/reliability.md promises
+	$(RUN) -m pytest -m reliability tests/reliability
 
 lint: $(READY)  ## ruff and strict types
 	$(VENV)/bin/ruff check .

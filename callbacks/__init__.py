@@ -5,6 +5,7 @@ Put a file of your own anywhere on the Python path and name its class by ``class
 
 from callbacks.ablation_check import AblationCheck
 from callbacks.artefact import ExportDecomposition
+from callbacks.checkpoints import Checkpoints
 from callbacks.component_activity import ComponentActivity
 from callbacks.component_vectors import ComponentVectors
 from callbacks.dashboard import TensorBoardLayout
@@ -20,10 +21,13 @@ from callbacks.neuron_contributions import NeuronContributions
 from callbacks.predictions import PredictionWriter
 from callbacks.progress_bar import DecompositionProgressBar
 from callbacks.swept_values import SweptValues
+from callbacks.training_health import TrainingHealth
 from callbacks.training_log import TrainingLog
+from callbacks.whole_files import WholeFiles
 
 __all__ = [
     "AblationCheck",
+    "Checkpoints",
     "ComponentActivity",
     "ComponentVectors",
     "DecompositionProgressBar",
@@ -40,5 +44,7 @@ __all__ = [
     "PredictionWriter",
     "SweptValues",
     "TensorBoardLayout",
+    "TrainingHealth",
     "TrainingLog",
+    "WholeFiles",
 ]

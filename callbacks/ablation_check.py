@@ -11,9 +11,11 @@ from spd_lightning.errors import UsageError
 from spd_lightning.figures import ablation_bars, ablation_matrix
 from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance
 from spd_lightning.functional.losses import DistanceKind
-from spd_lightning.losses import Reconstruction, Step
+from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import SiteMask
+from spd_lightning.model import DecomposedModel, SiteMask
+
+NUMBERS_AT_ONCE, MOST_DRAWN = 2**24, 300
 
 
 class AblationCheck(EvaluationCallback):
@@ -43,6 +45,8 @@ class AblationCheck(EvaluationCallback):
         every_n_validations: int = 1,
     ) -> None:
         super().__init__(every_n_validations)
+        check_positive("rounding_threshold", rounding_threshold, allow_zero=True)
+        check_positive("probe", probe)
         self.distance, self.rounding_threshold, self.probe = distance, rounding_threshold, probe
         self.adversary_steps, self.adversary_step_size = adversary_steps, adversary_step_size
         self._reconstructions = {
@@ -97,10 +101,7 @@ class AblationCheck(EvaluationCallback):
     def _draw_single_ablations(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         tables = probe_importances(trainer, module, self.probe)
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
-        live = {
-            name: torch.nonzero(alive_components(table, self.rounding_threshold)).flatten().tolist()
-            for name, table in tables.items()
-        }
+        live = {name: _most_important(table, self.rounding_threshold) for name, table in tables.items()}
         effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
         if trainer.is_global_zero:
             publish_figure(trainer, f"{stage}/single_ablations", ablation_matrix(effects, live))
@@ -110,17 +111,33 @@ def _zero(step: Step) -> dict[str, SiteMask]:
     return {name: SiteMask(torch.zeros_like(ci.lower)) for name, ci in step.importance.items()}
 
 
+def _most_important(table: Tensor, threshold: float) -> list[int]:
+    """Components above the threshold on some probe, in order; of too many to tell apart, those of most importance."""
+    alive = torch.nonzero(alive_components(table, threshold)).flatten()
+    largest = table.amax(0)[alive].topk(min(len(alive), MOST_DRAWN)).indices
+    return alive[largest].sort().values.tolist()
+
+
 def _single_ablations(module: Decomposition, probes: Tensor, site: str, live: list[int]) -> Tensor:
     """Mean squared change of the unmasked output when one component is ablated, ``[n_probes, n_live]``."""
     if not live:
         return torch.zeros(len(probes), 0)
-    model = module.model
-    mask = torch.ones(len(live), 1, model.components[site].n_components, device=probes.device)
-    mask[torch.arange(len(live)), 0, live] = 0
+    unmasked: Tensor = module.model(probes)
+    widest = max(parts.n_components for parts in module.model.components.values())
+    at_once = max(NUMBERS_AT_ONCE // (len(probes) * widest), 1)
+    parts = [live[first : first + at_once] for first in range(0, len(live), at_once)]
+    changes = [module.model.masked(*_without(module.model, probes, site, part)) - unmasked for part in parts]
+    return torch.cat([change.square().mean(-1) for change in changes]).T
+
+
+def _without(
+    model: DecomposedModel, probes: Tensor, site: str, ablated: list[int]
+) -> tuple[Tensor, dict[str, SiteMask]]:
+    """Probes, once for each ablated component, and the masks that turn it off."""
+    mask = probes.new_ones(len(ablated), 1, model.components[site].n_components)
+    mask[torch.arange(len(ablated)), 0, ablated] = 0
     masks = {
         name: SiteMask(mask if name == site else mask.new_ones(parts.n_components))
         for name, parts in model.components.items()
     }
-    unmasked: Tensor = model(probes)
-    change = model.masked(probes.expand(len(live), *probes.shape), masks) - unmasked
-    return change.square().mean(-1).T
+    return probes.expand(len(ablated), *probes.shape), masks

@@ -5,6 +5,7 @@ from lightning.pytorch import Callback, Trainer
 from callbacks.publishing import run_folder
 from spd_lightning.export import save_decomposition
 from spd_lightning.methods import Decomposition
+from spd_lightning.methods.sharding import gathered
 
 
 class ExportDecomposition(Callback):
@@ -15,6 +16,8 @@ class ExportDecomposition(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
         """Export on rank zero; also where a resumed run finds that every step is done already."""
-        folder = run_folder(trainer)
-        if trainer.is_global_zero and folder is not None and trainer.global_step >= trainer.max_steps:
-            save_decomposition(pl_module.model, folder, include_target=pl_module.save_target)
+        if trainer.global_step < trainer.max_steps:
+            return
+        folder, state = run_folder(trainer), gathered(pl_module.model.state_dict())
+        if folder is not None:
+            save_decomposition(pl_module.model, folder, pl_module.save_target, state)

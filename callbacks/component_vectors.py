@@ -9,6 +9,7 @@ from callbacks.mechanism_recovery import columns_of_features
 from callbacks.publishing import publish_figure
 from spd_lightning.figures import component_vectors
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
+from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import Components
 from spd_lightning.targets import KnownMechanisms, Mechanisms
@@ -30,6 +31,8 @@ class ComponentVectors(EvaluationCallback):
         every_n_validations: int = 5,
     ) -> None:
         super().__init__(every_n_validations)
+        check_positive("probe", probe)
+        check_positive("threshold", threshold, allow_zero=True)
         self.probe, self.threshold = probe, threshold
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]

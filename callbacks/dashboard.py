@@ -29,8 +29,11 @@ _LAYOUT = {
 class TensorBoardLayout(Callback):
     """Writes a custom-scalars layout: objective, components in use, recovery, ablation."""
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the layout once, on rank zero."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the layout once, on rank zero; a continued run has it.
+
+        Not earlier: a run that starts anew among older events first declares them void, up to its own beginning.
+        """
         logger = tensorboard(trainer)
-        if logger is not None and trainer.is_global_zero:
+        if logger is not None and trainer.is_global_zero and trainer.ckpt_path is None:
             logger.experiment.add_custom_scalars(_LAYOUT)

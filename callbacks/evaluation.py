@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.losses import Step
 from spd_lightning.methods import Decomposition
 
@@ -26,8 +26,7 @@ class EvaluationCallback(Callback):
     """
 
     def __init__(self, every_n_validations: int = 1) -> None:
-        if every_n_validations < 1:
-            raise UsageError(f"every_n_validations must be at least 1, got {every_n_validations}")
+        check_whole("every_n_validations", every_n_validations, least=1)
         self.every_n_validations = every_n_validations
         self._validations = 0
         self._due = False

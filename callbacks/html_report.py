@@ -39,8 +39,8 @@ class HtmlReport(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
         """Write the page on rank zero."""
-        folder = run_folder(trainer)  # all processes ask: the answer is passed around
-        if self._scored and trainer.is_global_zero and folder is not None:
+        folder = run_folder(trainer)
+        if self._scored and folder is not None:
             write_page(folder / REPORT_NAME, run_page(read_run(folder)), ours=True)
             sys.stdout.write(f"A report to open in a browser is {folder / REPORT_NAME}\n")
         self._scored = False

@@ -5,11 +5,13 @@ from lightning.pytorch import Trainer
 
 from callbacks.evaluation import EvaluationCallback
 from callbacks.publishing import publish_figure
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_whole
 from spd_lightning.figures import importance_histograms, importance_spectrum
 from spd_lightning.losses import Step
 from spd_lightning.methods import Decomposition
 from spd_lightning.metrics import MeanCausalImportance
+
+MAX_BINS = 10_000
 
 
 class ImportanceDistribution(EvaluationCallback):
@@ -22,8 +24,7 @@ class ImportanceDistribution(EvaluationCallback):
 
     def __init__(self, bins: int = 50, every_n_validations: int = 5) -> None:
         super().__init__(every_n_validations)
-        if bins < 1:
-            raise UsageError(f"bins must be at least 1, got {bins}")
+        check_whole("bins", bins, least=1, most=MAX_BINS)
         self.bins = bins
 
     def start(self, trainer: Trainer, module: Decomposition) -> None:

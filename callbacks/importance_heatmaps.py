@@ -8,9 +8,10 @@ from torch import Tensor
 
 from callbacks.evaluation import EvaluationCallback, check_probes
 from callbacks.publishing import publish_figure
-from spd_lightning.errors import check_choice
+from spd_lightning.errors import check_choice, check_whole
 from spd_lightning.figures import importance_heatmap
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, pattern_order
+from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import CausalImportance
 from spd_lightning.targets import KnownMechanisms
@@ -46,6 +47,9 @@ class ImportanceHeatmaps(EvaluationCallback):
     ) -> None:
         super().__init__(every_n_validations)
         check_choice("sigmoid", sigmoid, get_args(Sigmoid))
+        check_positive("probe", probe)
+        check_positive("threshold", threshold, allow_zero=True)
+        check_whole("max_components", max_components, least=1)
         self.probe, self.max_components = probe, max_components
         self.sigmoid, self.threshold = sigmoid, threshold
 

@@ -9,42 +9,66 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from callbacks.checkpoints import Checkpoints, validation_follows
+
 
 class InterruptGuard(Callback):
     """On the first Ctrl-C finishes the running step, saves ``last.ckpt`` and ends the run; the second stops at once.
 
-    The command line then exits with code 130. ``fit --ckpt_path last`` goes on from there.
+    The command line then exits with code 130. The same command and ``--resume auto`` goes on from there. Of several
+    processes any one may be interrupted, and SIGTERM counts as Ctrl-C: all stop after the same step.
     """
 
     def __init__(self) -> None:
-        self.interrupted = False
-        self._before: Any = None
+        self.interrupted = self._asked = False  # the latter by a signal of this process's own
+        self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C, where the process lets us.
 
         Not earlier: Lightning notes the handlers just before and puts them back if the run fails.
         """
-        self.interrupted = False
+        self.interrupted = self._asked = False
+        # Lightning answers SIGTERM by a message to the other processes, which may just then be amid another one
+        taken = (signal.SIGINT, signal.SIGTERM) if trainer.world_size > 1 else (signal.SIGINT,)
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._before = {number: signal.signal(number, self._note) for number in taken}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """After a whole step: save and stop, if asked to."""
-        if not self.interrupted or trainer.should_stop:
+        """After a whole step: save and stop, if asked to; a validation that is due comes first."""
+        self._agree(trainer)
+        if not self.interrupted or trainer.should_stop or trainer.fit_loop._should_accumulate():
             return
-        folder = next((c.dirpath for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
-        if folder is not None:
-            trainer.save_checkpoint(Path(folder) / "last.ckpt")
-        trainer.should_stop = True
+        if not validation_follows(trainer):
+            trainer.fit_loop.epoch_loop._skip_next_val = True  # Lightning would validate whenever it is asked to stop
+            self._stop(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a validation, which ends a step: save and stop, if asked to."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fit_loop._should_accumulate():
+            return
+        self._agree(trainer)
+        if self.interrupted:
+            self._stop(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _agree(self, trainer: Trainer) -> None:
+        """All stop after the same step, or those that go on wait for the others forever."""
+        if trainer.world_size > 1:
+            self.interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
+
+    def _stop(self, trainer: Trainer) -> None:
+        trainer.should_stop = True
+        kept = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        if kept and not any(isinstance(c, Checkpoints) for c in kept):  # that one saves where training is to stop
+            trainer.save_checkpoint(Path(kept[0].dirpath or ".") / "last.ckpt")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
+        if self._asked:
             raise KeyboardInterrupt
-        self.interrupted = True
+        self.interrupted = self._asked = True

@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from callbacks.evaluation import EvaluationCallback, check_probes, log_scores, probe_importances
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.functional import (
     ALIVE_THRESHOLD,
     alive_components,
@@ -17,6 +17,7 @@ from spd_lightning.functional import (
     l2_ratio,
     max_cosine_similarity,
 )
+from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import Components
 from spd_lightning.targets import KnownMechanisms, Mechanisms
@@ -45,8 +46,12 @@ class MechanismRecovery(EvaluationCallback):
         alive_threshold: float = ALIVE_THRESHOLD,
     ) -> None:
         super().__init__()
-        if chance_draws < 1:
-            raise UsageError(f"chance_draws must be at least 1, got {chance_draws}")
+        check_whole("chance_draws", chance_draws, least=1)
+        check_positive("probe", probe)
+        check_positive("alive_threshold", alive_threshold, allow_zero=True)
+        check_list("tolerances", tolerances)
+        for tolerance in tolerances:
+            check_positive("tolerances: each", tolerance, allow_zero=True)
         self.probe, self.tolerances, self.chance_draws = probe, list(tolerances), chance_draws
         self.alive_threshold = alive_threshold
         self._chance: dict[str, float] = {}

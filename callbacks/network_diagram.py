@@ -12,6 +12,7 @@ from callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import network_diagram
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity_order
+from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import DecomposedModel
 
@@ -30,6 +31,8 @@ class NetworkDiagram(EvaluationCallback):
 
     def __init__(self, probe: float = 0.75, threshold: float = ALIVE_THRESHOLD, every_n_validations: int = 5) -> None:
         super().__init__(every_n_validations)
+        check_positive("probe", probe)
+        check_positive("threshold", threshold, allow_zero=True)
         self.probe, self.threshold = probe, threshold
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]

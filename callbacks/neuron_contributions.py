@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from callbacks.evaluation import EvaluationCallback, log_scores
 from callbacks.publishing import publish_figure
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.figures import contribution_agreement, feature_contributions
 from spd_lightning.figures.contributions import MAX_FEATURES
 from spd_lightning.functional import component_contributions, neuron_contributions, pearson
@@ -36,6 +36,7 @@ class NeuronContributions(EvaluationCallback):
 
     def __init__(self, n_features: int = 10, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
+        check_whole("n_features", n_features, most=None)
         if not 1 <= n_features <= MAX_FEATURES:
             raise UsageError(f"n_features must be between 1 and {MAX_FEATURES}, got {n_features}")
         self.n_features = n_features

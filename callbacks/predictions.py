@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import written_whole
+from spd_lightning.files import write_torch, written_whole
 
 
 class PredictionWriter(Callback):
@@ -50,8 +50,11 @@ class PredictionWriter(Callback):
         if not trainer.is_global_zero:
             return
         sites = {name: torch.cat([batch[name] for batch in self._batches]) for name in self._batches[0]}
-        with written_whole(self.path) as aside:
-            _write_table(aside, sites) if self.path.suffix == ".csv" else torch.save(sites, aside)
+        if self.path.suffix == ".csv":
+            with written_whole(self.path) as aside:
+                _write_table(aside, sites)
+        else:
+            write_torch(sites, self.path)
         sys.stdout.write(f"Causal importances of {', '.join(sites)} are in {self.path}\n")
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from spd_lightning.errors import check_whole
+
 
 class DecompositionProgressBar(TQDMProgressBar):
     """Shows each loss term of the latest step.
@@ -14,6 +16,7 @@ class DecompositionProgressBar(TQDMProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 50) -> None:
+        check_whole("refresh_rate", refresh_rate, least=0)
         super().__init__(refresh_rate=refresh_rate)
         self._terms: dict[str, Any] = {}
 

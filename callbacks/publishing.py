@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from spd_lightning.files import written_whole
 
@@ -16,16 +17,49 @@ DPI = 120
 
 
 def run_folder(trainer: Trainer) -> Path | None:
-    """The run directory, the same on every process; ``None`` for a run that keeps nothing (``fast_dev_run``)."""
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    """The run directory, on rank zero, which alone writes; ``None`` on others, or if nothing is kept.
+
+    ``trainer.log_dir`` is not asked: it passes the answer around, and where rank zero alone asks, all wait forever.
+    """
+    if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
         return None
-    folder = trainer.log_dir or trainer.default_root_dir
-    return Path(folder)
+    logger = trainer.logger
+    if logger is None:
+        return Path(trainer.default_root_dir)
+    own = isinstance(logger, TensorBoardLogger | CSVLogger)
+    return Path((logger.log_dir if own else logger.save_dir) or trainer.default_root_dir)
 
 
 def tensorboard(trainer: Trainer) -> TensorBoardLogger | None:
     """The first TensorBoard logger, if the run has one."""
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def forget_events(logger: TensorBoardLogger, step: int) -> None:
+    """Tell TensorBoard that what earlier parts of a run logged from a step on is void; their files keep it.
+
+    Args:
+        logger: where the run logs to.
+        step: the first step that is void.
+    """
+    writer = logger.experiment.file_writer
+    if writer is not None and len(list(Path(logger.log_dir).glob("events.out.tfevents.*"))) > 1:
+        writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step)
+
+
+def apart(logger: TensorBoardLogger, suffix: str, again: bool) -> None:
+    """Write further events to a file of their own, so that a part of the run can be repeated as a whole.
+
+    Args:
+        logger: where the run logs to.
+        suffix: end of the file's name.
+        again: whether earlier files of that suffix are void; they are removed.
+    """
+    writer = logger.experiment
+    writer.close()
+    writer.filename_suffix = suffix
+    for path in Path(logger.log_dir).glob(f"events.out.tfevents.*{suffix}") if again else ():
+        path.unlink()
 
 
 def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:

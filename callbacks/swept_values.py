@@ -2,6 +2,8 @@
 
 from lightning.pytorch import Callback
 
+from spd_lightning.errors import UsageError
+
 
 class SweptValues(Callback):
     """Carries a run's place in a sweep; the final report logs it among the hyper-parameters.
@@ -14,4 +16,6 @@ class SweptValues(Callback):
     """
 
     def __init__(self, values: dict[str, bool | int | float | str]) -> None:
+        if not isinstance(values, dict):
+            raise UsageError(f"SweptValues: values must be a mapping, got {values!r}")
         self.values = values

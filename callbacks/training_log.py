@@ -4,9 +4,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
-from spd_lightning.errors import UsageError
+from callbacks.publishing import forget_events
+from spd_lightning.errors import check_whole
 from spd_lightning.methods import Decomposition
 
 
@@ -23,11 +25,21 @@ class TrainingLog(Callback):
     """
 
     def __init__(self, every_n_steps: int = 100) -> None:
-        if every_n_steps < 1:
-            raise UsageError(f"TrainingLog: every_n_steps must be at least 1, got {every_n_steps}")
+        check_whole("TrainingLog: every_n_steps", every_n_steps, least=1)
         self.every_n_steps = every_n_steps
         self._written = 0
         self._lr = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Hide from TensorBoard what a run in the same directory wrote that never came to a checkpoint."""
+        if trainer.ckpt_path is None:
+            self._forget(trainer, 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Know what a continued run has written already, and hide from TensorBoard what it will write again."""
+        self._written = trainer.global_step
+        if trainer.ckpt_path is not None:
+            self._forget(trainer, trainer.global_step + 1)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Decomposition, optimizer: Optimizer) -> None:  # type: ignore[override]
         """Keep the rate that the update uses; when the batch ends the scheduler has moved on."""
@@ -47,3 +59,9 @@ class TrainingLog(Callback):
         scalars["train/lr"] = self._lr
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=step)
+
+    @staticmethod
+    def _forget(trainer: Trainer, step: int) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                forget_events(logger, step)

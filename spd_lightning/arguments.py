@@ -1,15 +1,20 @@
 """Arguments before they are parsed, and messages after."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from spd_lightning.config_files import check_config_file
 from spd_lightning.errors import UsageError
+from spd_lightning.files import is_file
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 SWEEPS = "sweeps"
 _PACKAGE = Path(__file__).resolve().parent
+LONGEST = 1500
+"""Signs of a message; values of any length find their way into one."""
 NO_SUBTYPE = "Does not validate against any"
 _NOISE = re.compile(rf"^({NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
 
@@ -43,8 +48,10 @@ def find_sweep(name: str) -> Path:
 
 def _found(name: str, what: str, shipped: Path, offered: Callable[[Path], bool]) -> Path:
     for candidate in (Path(name), shipped / name):
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
+    if name and os.path.exists(name):
+        raise UsageError(f"{what} {name!r} is no file")
     names = sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*.yaml") if offered(path))
     raise UsageError(f"{what} {name!r} does not exist; shipped {what}s are {', '.join(names)}")
 
@@ -84,6 +91,7 @@ def _resolved(args: list[str]) -> list[str]:
             resolved.append(argument)
             continue
         path = find_config(name)
+        check_config_file(path)
         sys.path.append(str(path.resolve().parent))  # a callback's file may lie beside the config that names it
         resolved.append(f"--config={path}")
     return resolved
@@ -94,10 +102,13 @@ def _config_of_run(args: list[str]) -> list[str]:
         flag, separator, value = argument.partition("=")
         if flag == "--ckpt_path":
             path = Path(value if separator else "".join(args[position + 1 : position + 2]))
-            if path.name != "last" and not path.is_file():
+            if path.name != "last" and not is_file(path):
                 raise UsageError(f"checkpoint {str(path)!r} does not exist")
             config = path.parent.parent / "config.yaml"
-            return [f"--config={config}"] if config.is_file() else []
+            if not is_file(config):
+                return []
+            check_config_file(config)
+            return [f"--config={config}"]
     return []
 
 
@@ -113,4 +124,10 @@ def one_line(message: str) -> str:
     lines = [line.strip() for line in message.splitlines()]
     kept = [line.removeprefix("- ").rstrip(":") for line in lines if line and not _NOISE.match(line)]
     unique = list(dict.fromkeys(kept))
-    return ": ".join(unique).replace('Parser key "', 'key "')
+    return _shown(": ".join(unique).replace('Parser key "', 'key "'))
+
+
+def _shown(text: str) -> str:
+    """Text that a terminal shows as it is and that fits on a page, whatever a user's value holds."""
+    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 200]} [...] {shown[-200:]}"

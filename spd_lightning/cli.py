@@ -1,15 +1,13 @@
 """The command line: one LightningCLI subclass."""
 
-import logging
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,17 +15,33 @@ from torch.utils.data import DataLoader, TensorDataset
 import callbacks
 import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
+from callbacks.publishing import apart, run_folder
 from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
 from spd_lightning.errors import UsageError
-from spd_lightning.files import written_whole
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition
+from spd_lightning.notices import silence_notices, tell
+from spd_lightning.processes import check_strategy, ended_together
+from spd_lightning.record import METRICS_NAME
+from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
+from spd_lightning.resuming import find_stop, read_weights, trained_settings
+from spd_lightning.run_config import RunConfig
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
+from spd_lightning.settings import (
+    as_seed,
+    check_trainer,
+    drop_switched_off,
+    logger_folder,
+    resumable_place,
+    tensorboard_settings,
+)
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
 PREDICTED_AT_ONCE = 4096
+RESUME_HELP = "auto: go on with the newest run where there is one to go on with; never: only as --ckpt_path says."
+INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
 
 
 class OneLineParser(LightningArgumentParser):
@@ -39,24 +53,6 @@ class OneLineParser(LightningArgumentParser):
         raise UsageError(one_line(message) + hint)
 
 
-class RunConfig(SaveConfigCallback):
-    """Saves the resolved config, whole; a resumed run keeps the first and adds ``config.resumed-N.yaml``."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose a free name, then save as usual."""
-        self._folder, number = Path(trainer.log_dir or "."), 0
-        while trainer.is_global_zero and not self.already_saved and (self._folder / self.config_filename).exists():
-            number += 1
-            self.config_filename = f"config.resumed-{number}.yaml"
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the file, on rank zero; half a config would make the run unreadable."""
-        text = self.parser.dump(self.config, skip_none=False)
-        with written_whole(self._folder / self.config_filename) as aside:
-            aside.write_text(text)
-
-
 class DecompositionCLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` for decompositions.
 
@@ -66,6 +62,7 @@ class DecompositionCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self._checkpoint: dict[str, Any] | None = None
+        self._finished: Path | None = None
         super().__init__(
             StochasticDecomposition,
             parser_class=OneLineParser,
@@ -78,11 +75,15 @@ class DecompositionCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One seed for everything."""
-        parser.link_arguments("seed_everything", "model.seed", compute_fn=_as_seed)
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=as_seed)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Give ``predict`` its input and output files."""
+        """Give ``fit`` its ways to start, ``predict`` its input and output files."""
         parser: LightningArgumentParser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--resume", type=Literal["never", "auto"], default="never", help=RESUME_HELP)
+        start = INIT_HELP if subcommand == "fit" else "What the run was started from; of no effect here."
+        parser.add_argument("--init_from", type=str | None, default=None, help=start)
         if subcommand == "predict":
             parser.add_argument(
                 "--input", type=str | None, default=None, help="Inputs, .csv or .pt; default: one-hot probes."
@@ -101,22 +102,39 @@ class DecompositionCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check what can be checked before anything is built or written, and choose the run directory."""
         settings = self._settings
-        if self.subcommand == "fit" and settings.trainer.max_steps < 1:
-            raise UsageError(f"trainer.max_steps must be at least 1, got {settings.trainer.max_steps}")
-        _drop_switched_off(settings.trainer)
+        if self.subcommand == "fit":
+            check_trainer(settings.trainer)
+        drop_switched_off(settings.trainer)
+        if self.subcommand == "fit":
+            self._choose_start(settings)
         if settings.ckpt_path is not None:
             self._use_checkpoint(settings)
         if self.subcommand == "fit" and settings.trainer.logger and not settings.trainer.fast_dev_run:
-            check_writable(_logger_folder(settings))
+            check_writable(logger_folder(settings))
         if self.subcommand in ("validate", "test"):
             settings.verbose = False  # the report replaces Lightning's table
 
+    def _choose_start(self, settings: Namespace) -> None:
+        """Find where ``--resume auto`` goes on; it leaves ``--init_from`` to the beginning of a run."""
+        if settings.resume == "auto":
+            stop = find_stop(*resumable_place(settings), settings)
+            if stop is None:
+                return
+            settings.init_from = None
+            if stop.finished:
+                self._finished = stop.record.folder
+            else:
+                settings.ckpt_path = str(stop.checkpoint)
+                tell(f"goes on from {stop.checkpoint}, step {stop.steps} of {settings.trainer.max_steps}")
+        elif settings.init_from is not None and settings.ckpt_path is not None:
+            raise UsageError("--init_from starts a run and --ckpt_path continues one; give one of them")
+
     def _use_checkpoint(self, settings: Namespace) -> None:
         if settings.ckpt_path == "last":
-            settings.ckpt_path = str(newest_checkpoint(_logger_folder(settings)))
+            settings.ckpt_path = str(newest_checkpoint(logger_folder(settings)))
         self._checkpoint = read_checkpoint(Path(settings.ckpt_path))
         run = run_of(Path(settings.ckpt_path))
-        logger = _tensorboard_settings(settings)
+        logger = tensorboard_settings(settings)
         if run is None or logger is None:
             return
         if self.subcommand == "fit":
@@ -126,12 +144,35 @@ class DecompositionCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, while nothing is written yet."""
+        if self.subcommand == "fit":
+            self._start()
         if self._checkpoint is None:
             return
         if self.subcommand == "fit":
             self.model.prepare_data()
         self.model.check_checkpoint(self._checkpoint, same_target=self.subcommand == "fit")
         self._checkpoint = None
+
+    def _start(self) -> None:
+        self.model.settings = trained_settings(self._settings)
+        origin = self._settings.init_from
+        if origin is not None:
+            weights = read_weights(Path(origin))
+            self.model.prepare_data()
+            self.model.start_from(weights, f"--init_from {origin}")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it, unless that has been done."""
+        if self._finished is None:
+            with ended_together(self.trainer):
+                super()._run_subcommand(subcommand)
+            return
+        tell(f"{self._finished} is finished: nothing to train; --resume never starts a new run")
+        report = self._finished / REPORT_NAME
+        wanted = any(isinstance(c, callbacks.HtmlReport) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if wanted and self.trainer.is_global_zero and not report.exists():
+            write_page(report, run_page(read_run(self._finished)), ours=True)
+            sys.stdout.write(f"{report} was missing and is written\n")
 
     def instantiate_classes(self) -> None:
         """Build module, data and trainer; a message wrapped by the parser is unwrapped."""
@@ -144,7 +185,11 @@ class DecompositionCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Keep the Trainer's bookkeeping off the hot path; add the writer of predictions to ``predict``."""
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:  # of which Lightning knows several kinds
+            raise error if isinstance(error, UsageError) else UsageError(f"trainer: {one_line(str(error))}") from None
+        check_strategy(trainer, str(self.subcommand))
         LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":
             trainer.callbacks.append(callbacks.PredictionWriter(self._settings.output))  # type: ignore[attr-defined]
@@ -162,54 +207,17 @@ class DecompositionCLI(LightningCLI):
         """Test (or, without test data, validate) the finished decomposition; after Ctrl-C, exit with code 130."""
         guards = [c for c in self.trainer.callbacks if isinstance(c, callbacks.InterruptGuard)]  # type: ignore[attr-defined]
         if any(guard.interrupted for guard in guards):
-            sys.stderr.write(
-                "interrupted: the last step is saved; continue with the same command and --ckpt_path last\n"
-            )
+            if not self.trainer.is_global_zero:
+                sys.exit(0)  # a process that fails would have rank zero killed
+            sys.stderr.write("interrupted: the last step is saved; continue with the same command and --resume auto\n")
             sys.exit(INTERRUPTED)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero and run_folder(self.trainer):
+                # scores that never made it into metrics.json will be found again
+                apart(logger, ".final", again=not (Path(logger.log_dir) / METRICS_NAME).exists())
         has_test = is_overridden("test_dataloader", self.datamodule)
         evaluate = self.trainer.test if has_test else self.trainer.validate
         evaluate(self.model, datamodule=self.datamodule, verbose=False)
-
-
-def _drop_switched_off(trainer: Namespace) -> None:
-    """Leave out callbacks of the base config that a trainer switch turns off; Lightning would refuse both at once."""
-    for switch, name in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", "ModelCheckpoint")):
-        if trainer[switch] is False:
-            trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(name)]
-
-
-def _as_seed(value: bool | int) -> int:
-    if isinstance(value, bool):
-        raise UsageError(f"seed_everything must be a whole number, got {str(value).lower()}")
-    return value
-
-
-def _tensorboard_settings(settings: Namespace) -> Namespace | None:
-    logger = settings.trainer.logger
-    is_tensorboard = isinstance(logger, Namespace) and logger.class_path.endswith(TensorBoardLogger.__name__)
-    return logger.init_args if is_tensorboard else None
-
-
-def _logger_folder(settings: Namespace) -> Path:
-    logger = _tensorboard_settings(settings)
-    if logger is None:
-        return Path(settings.trainer.default_root_dir or ".")
-    return Path(logger.save_dir) / (logger.name or "")
-
-
-def _quiet() -> None:
-    """Silence notices that are no use here; every one of them is by design or another library's business."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        r".*in eval mode at the start of training.*",  # the frozen target stays in eval mode
-        r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 on torch 2.13
-        r"The dirpath has changed from .*",  # a moved run directory, or an evaluation in a folder of its own
-        r"Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its directory
-        r".*does not have many workers.*",  # batches are made in place
-        r"LightningCLI's args parameter.*",  # names of configs are resolved before parsing
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def main(args: list[str] | None = None) -> DecompositionCLI:
@@ -224,7 +232,7 @@ def main(args: list[str] | None = None) -> DecompositionCLI:
     Raises:
         SystemExit: with code 2 and one line on stderr for wrong usage, 130 after Ctrl-C.
     """
-    _quiet()
+    silence_notices()
     try:
         return DecompositionCLI(with_shipped_configs(sys.argv[1:] if args is None else args))
     except (UsageError, MisconfigurationException) as error:

@@ -1,4 +1,12 @@
-"""The error that users are meant to read."""
+"""The error that users are meant to read, and the checks of arguments that raise it."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+LARGEST = 2**31 - 1
+"""Largest whole number that counts anything here: beyond it no machine has the memory or the time."""
 
 
 class UsageError(ValueError):
@@ -12,3 +20,59 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise a :class:`UsageError` that names the argument unless its value is one of the choices."""
     if value not in choices:
         raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_whole(name: str, value: Any, least: int | None = None, most: int | None = LARGEST) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it is a whole number, no bool, within bounds.
+
+    Args:
+        name: the argument.
+        value: what it was given.
+        least: smallest value; ``None`` for any.
+        most: largest value; ``None`` for any.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} must be a whole number, got {value!r}")
+    value = int(value)
+    if least is not None and value < least:
+        raise UsageError(f"{name} must be at least {least}, got {value}")
+    if most is not None and value > most:
+        raise UsageError(f"{name} must be at most {most}, got a number of {value.bit_length()} bits")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it is a number, no bool; nan and inf are numbers."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UsageError(f"{name} must be a number, got {value!r}")
+
+
+def check_finite(name: str, value: float) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it is a finite number."""
+    check_number(name, value)
+    if not math.isfinite(value):
+        raise UsageError(f"{name} must be a finite number, got {value}")
+
+
+def check_fraction(name: str, value: float, zero: bool = True) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it lies in [0, 1] or, without zero, in (0, 1]."""
+    check_number(name, value)
+    if not 0 <= value <= 1 or (value == 0 and not zero):
+        raise UsageError(f"{name} must lie in {'[' if zero else '('}0, 1], got {value}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it is a bool."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, got {value!r}")
+
+
+def check_list(name: str, value: Any) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it is a list, or something like it but text."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise UsageError(f"{name} must be a list, got {value!r}")
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it is text without a zero byte."""
+    if not isinstance(value, str) or "\0" in value:
+        raise UsageError(f"{name} must be text, got {value!r}")

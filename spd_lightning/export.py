@@ -2,25 +2,31 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spd_lightning import targets
+from spd_lightning.artefact_sizes import check_component_sizes, check_target_size
 from spd_lightning.describe import class_path, describe, init_args
 from spd_lightning.errors import UsageError
-from spd_lightning.files import read_safetensors, written_whole
-from spd_lightning.fingerprint import fingerprint
+from spd_lightning.files import is_file, written_whole
+from spd_lightning.fingerprint import fingerprint, state_fingerprint
 from spd_lightning.model import CIFunction, DecomposedModel, GateMLP, SharedMLP
+from spd_lightning.tensor_files import read_safetensors
 
 WEIGHTS_NAME = "components.safetensors"
 CONFIG_NAME = "config.json"
 FORMAT = 1
+MAX_CONFIG = 2**24
+"""Signs of a config that are read."""
 _TARGET_PREFIX = "target."
+Known = TypeVar("Known", bound=nn.Module)
 _CI_FUNCTIONS: tuple[type[CIFunction], ...] = (GateMLP, SharedMLP)
 _TARGETS: tuple[type[nn.Module], ...] = (targets.ToyModelOfSuperposition, targets.ResidualMLP)
 
@@ -33,24 +39,31 @@ def library_version() -> str:
         return "unknown"
 
 
-def save_decomposition(model: DecomposedModel, folder: str | Path, include_target: bool = True) -> None:
+def save_decomposition(
+    model: DecomposedModel,
+    folder: str | Path,
+    include_target: bool = True,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a decomposition.
 
     Args:
         model: what to write.
         folder: where; existing files of the two names are replaced, each as a whole.
         include_target: whether the target's weights go into the file.
+        state: whole tensors by name, where the model's own are sharded over processes; ``None`` asks the model.
     """
     folder = Path(folder)
     state = {
         name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in (model.state_dict() if state is None else state).items()
         if include_target or not name.startswith(_TARGET_PREFIX)
     }
     with written_whole(folder / WEIGHTS_NAME) as aside:
         save_file(state, aside, metadata={"format": str(FORMAT)})
     with written_whole(folder / CONFIG_NAME) as aside:
-        aside.write_text(json.dumps(_config(model, include_target), indent=2) + "\n")
+        config = {**_config(model, include_target), "weights_fingerprint": state_fingerprint(state)}
+        aside.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def load_decomposition(
@@ -70,20 +83,55 @@ def load_decomposition(
     Raises:
         UsageError: if files are missing, damaged, of another format, or do not fit.
     """
-    config = _read_config(Path(folder) / CONFIG_NAME)
-    state = read_safetensors(Path(folder) / WEIGHTS_NAME, "components")
+    config, state = read_artefact(Path(folder))
     try:
-        model = DecomposedModel(
-            target if target is not None else _known(config["target"], _TARGETS, "target")(),
-            {name: site["C"] for name, site in config["sites"].items()},
-            ci_fn or _known(config["ci_fn"], _CI_FUNCTIONS, "ci_fn"),
-            **{name: config[name] for name in ("leak", "use_delta", "init", "ties", "tied_updates", "seed")},
-        )
-        return _filled(model, state, config, str(folder))
+        return _filled(_built(config, state, target, ci_fn), state, config, str(folder))
     except UsageError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UsageError(f"{str(Path(folder) / CONFIG_NAME)!r} is damaged ({error})") from None
+    except Exception as error:  # anybody may have written it, and anything may be in it
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{str(Path(folder) / CONFIG_NAME)!r} is damaged ({reason})") from None
+
+
+def read_artefact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Both files of an artefact, as data.
+
+    Args:
+        folder: the folder that holds them.
+
+    Returns:
+        The content of ``config.json``, and the tensors by name.
+
+    Raises:
+        UsageError: if one is missing or damaged, or they do not belong together.
+    """
+    config = _read_config(folder / CONFIG_NAME)
+    state = read_safetensors(folder / WEIGHTS_NAME, "components")
+    recorded = config.get("weights_fingerprint")  # artefacts of earlier versions have none
+    if recorded is not None and recorded != state_fingerprint(state):
+        raise UsageError(f"{folder}: {WEIGHTS_NAME} is damaged, or not the one that {CONFIG_NAME} belongs to")
+    return config, state
+
+
+def _built(
+    config: dict[str, Any],
+    state: dict[str, Tensor],
+    target: nn.Module | None,
+    ci_fn: Callable[[int, int], CIFunction] | None,
+) -> DecomposedModel:
+    """The model that a config describes, with weights of its own; nothing larger than the file is built."""
+    if target is None:
+        known = _known(config["target"], _TARGETS, "target")
+        check_target_size(known, config["target"]["init_args"], state)
+        target = known(**config["target"]["init_args"])
+    sites = {name: site["C"] for name, site in config["sites"].items()}
+    gate = _known(config["ci_fn"], _CI_FUNCTIONS, "ci_fn") if ci_fn is None else None
+    check_component_sizes(target, sites, config["ci_fn"], gate, state)
+    if gate is not None:
+        ci_fn = functools.partial(gate, **config["ci_fn"]["init_args"])
+    assert ci_fn is not None
+    options = {name: config[name] for name in ("leak", "use_delta", "init", "ties", "tied_updates", "seed")}
+    return DecomposedModel(target, sites, ci_fn, **options)
 
 
 def _config(model: DecomposedModel, include_target: bool) -> dict[str, Any]:
@@ -104,22 +152,23 @@ def _config(model: DecomposedModel, include_target: bool) -> dict[str, Any]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{str(path)!r} does not exist; is this the directory of a finished run?")
     try:
-        config = json.loads(path.read_text())
-    except (ValueError, OSError):
+        with path.open(encoding="utf-8") as file:
+            config = json.loads(file.read(MAX_CONFIG))
+    except (ValueError, OSError, RecursionError):
         raise UsageError(f"{str(path)!r} is damaged or no JSON file") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UsageError(f"{str(path)!r} is not of format {FORMAT}, the one that this version reads")
     return config
 
 
-def _known(described: dict[str, Any], classes: tuple[type, ...], argument: str) -> Callable[..., Any]:
-    """A class of ours by its path, with arguments bound. Nothing is imported by name."""
+def _known(described: dict[str, Any], classes: tuple[type[Known], ...], argument: str) -> type[Known]:
+    """A class of ours by its path. Nothing is imported by name."""
     for cls in classes:
         if described["class_path"] == class_path(cls):
-            return functools.partial(cls, **described["init_args"])
+            return cls
     raise UsageError(f"the {argument} is a {described['class_path']}, which is not built in; pass {argument}=...")
 
 
@@ -128,6 +177,9 @@ def _filled(model: DecomposedModel, state: dict[str, Tensor], config: dict[str, 
         if fingerprint(model.target) != config["target_fingerprint"]:
             raise UsageError(f"{origin}: target: its weights are not the ones that were decomposed")
         state |= {_TARGET_PREFIX + name: tensor for name, tensor in model.target.state_dict().items()}
-    model.to(next(iter(state.values())).dtype)
+    kind = next((tensor.dtype for tensor in state.values()), torch.int64)
+    if not kind.is_floating_point:
+        raise UsageError(f"{origin}: {WEIGHTS_NAME} holds no floating-point numbers")
+    model.to(kind)
     targets.recipes.load_state(model, state, origin)
     return model

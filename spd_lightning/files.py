@@ -1,23 +1,58 @@
-"""Files that appear whole or not at all, and tensors read without running code."""
+"""Files that appear whole or not at all."""
 
+import errno
 import os
-import pickle
+import re
 import tempfile
-import warnings
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from spd_lightning.errors import UsageError
 
 CACHE_VARIABLE = "SPD_LIGHTNING_CACHE"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
+DISK_ERRORS = _NO_ROOM | _NOT_ALLOWED | {errno.EFBIG, errno.EIO}
+"""What an operating system answers when a disk is full, protected, limited or broken."""
+
+
+class WriteError(UsageError, OSError):
+    """A file could not be written; what had its name before is untouched.
+
+    Args:
+        path: the file.
+        number: the operating system's reason, an ``errno``.
+    """
+
+    def __init__(self, path: Path | str, number: int) -> None:
+        way_out = "choose another folder"
+        if number in _NO_ROOM:
+            way_out = "make room, or choose another folder"
+        elif number == errno.EFBIG:
+            way_out = "raise the limit on file sizes (ulimit -f)"
+        reason = os.strerror(number)
+        self._line = f"{str(path)!r} cannot be written ({reason}); what was there before is untouched; {way_out}"
+        super().__init__(self._line)
+        self.errno, self.strerror = number, reason
+
+    def __str__(self) -> str:
+        return self._line
+
+
+def disk_error(error: BaseException) -> int | None:
+    """The ``errno`` of a disk that refuses, wherever a library has buried it; ``None`` for any other error."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in DISK_ERRORS:
+            return seen.errno
+        seen = seen.__cause__ or seen.__context__
+    told = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, SafetensorError) else None
+    return int(told[1]) if told else None
 
 
 def cache_folder() -> Path:
@@ -28,100 +63,71 @@ def cache_folder() -> Path:
     return Path(base) / "spd_lightning"
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path names a regular file; a name that the system cannot even look up names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a link to itself, a zero byte
+        return False
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Write beside the final name, flush, then rename: a reader never sees half a file.
+    """Write beside the final name, flush to the disk, then rename: a reader never sees half a file.
 
     Args:
         path: the final name; its folder is made.
 
     Yields:
         A temporary path in the same folder, to be written by the caller.
+
+    Raises:
+        WriteError: if the disk is full, protected, limited or broken; a file of that name is as it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    aside = Path(name)
+    aside = _free_name(path)
     try:
         yield aside
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
+        _flush(aside)
         aside.chmod(0o644)
         aside.replace(path)
+        _flush(path.parent)  # the new name itself must survive a power cut too
+    except Exception as error:
+        number = disk_error(error)
+        if number is None or isinstance(error, WriteError):
+            raise
+        raise WriteError(path, number) from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # a protected folder: the reason is on its way already
+            aside.unlink(missing_ok=True)
 
 
-def read_pickled(path: Path, what: str) -> Any:
-    """Load a torch file without unpickling objects.
-
-    Args:
-        path: the file.
-        what: what it should be, for messages, e.g. ``"checkpoint"``.
-
-    Returns:
-        Tensors and plain containers.
-
-    Raises:
-        UsageError: if the file is missing, damaged, or holds anything but tensors and plain data.
-    """
-    if not path.is_file():
-        raise UsageError(f"{what} {str(path)!r} does not exist")
+def _free_name(path: Path) -> Path:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses about foreign pickles; ours is the one line below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() and zipfile.is_zipfile(path):
-            raise UsageError(f"{what} {str(path)!r} holds objects other than tensors and plain data; refused") from None
-        raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise WriteError(path, error.errno or 0) from None
+    os.close(handle)
+    return Path(name)
 
 
-def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
-    """Load a safetensors file.
-
-    Args:
-        path: the file.
-        what: what it should be, for messages.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        UsageError: if the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise UsageError(f"{what} {str(path)!r} does not exist")
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError):
-        raise UsageError(f"{what} {str(path)!r} is damaged or not a safetensors file") from None
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def read_state(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Load a state dict from ``.safetensors`` or a torch file.
+def write_torch(content: Any, path: Path) -> None:
+    """Save what ``torch.save`` can, whole or not at all.
 
     Args:
-        path: the file; of a checkpoint the entry ``state_dict`` is used.
-        prefix: kept names start with it; it is taken off.
-
-    Returns:
-        Tensors by name.
+        content: tensors and plain containers.
+        path: the final name; its folder is made.
 
     Raises:
-        UsageError: if the file is missing, damaged, or holds no tensors of that prefix.
+        WriteError: as :func:`written_whole`.
     """
-    if path.suffix == ".safetensors":
-        content: Any = read_safetensors(path, "target weights")
-    else:
-        content = read_pickled(path, "target weights")
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UsageError(f"target weights {str(path)!r}: not a state dict of tensors")
-    state = {name.removeprefix(prefix): tensor for name, tensor in content.items() if name.startswith(prefix)}
-    if not state:
-        raise UsageError(f"target weights {str(path)!r}: no name starts with {prefix!r}")
-    return state
+    with written_whole(path) as aside, aside.open("wb") as file:  # given a name, torch would hide why writing failed
+        torch.save(content, file)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import read_pickled
+from spd_lightning.files import is_file
+from spd_lightning.tensor_files import is_plain, read_pickled
 
 
 def read_inputs(path: Path, target: nn.Module) -> Tensor:
@@ -25,8 +26,10 @@ def read_inputs(path: Path, target: nn.Module) -> Tensor:
     """
     if path.suffix == ".pt":
         inputs = read_pickled(path, "input")
-        if not isinstance(inputs, Tensor) or inputs.dim() < 2:
+        if not is_plain(inputs) or inputs.dim() < 2:
             raise UsageError(f"input {str(path)!r} must hold one tensor of at least two dimensions")
+        if not inputs.numel():
+            raise UsageError(f"input {str(path)!r} holds no rows")
     elif path.suffix == ".csv":
         inputs = _read_table(path)
     else:
@@ -34,16 +37,21 @@ def read_inputs(path: Path, target: nn.Module) -> Tensor:
     width = getattr(target, "n_features", inputs.shape[-1])
     if inputs.shape[-1] != width:
         raise UsageError(f"input {str(path)!r} has {inputs.shape[-1]} columns, but the target takes {width}")
-    if inputs.is_floating_point() and not torch.isfinite(inputs).all():
+    kind = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float32)
+    numbers: Tensor = inputs.to(kind)
+    if not torch.isfinite(numbers).all():
         raise UsageError(f"input {str(path)!r} holds a value that is not finite")
-    return inputs
+    return numbers
 
 
 def _read_table(path: Path) -> Tensor:
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"input {str(path)!r} does not exist")
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"input {str(path)!r} cannot be read as a table ({error})") from None
     if rows and not _is_number(rows[0][0]):
         rows = rows[1:]
     if not rows:

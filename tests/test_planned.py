@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_anew():
 def test_a_run_that_was_stopped_while_its_config_was_written_has_not_begun(monkeypatch):
     run = planned()
     with monkeypatch.context() as patch:
-        patch.setattr("spd_lightning.cli.written_whole", _interrupted)
+        patch.setattr("spd_lightning.run_config.written_whole", _interrupted)
         with pytest.raises(SystemExit) as ended:
             main(run.arguments())
     assert ended.value.code == 130

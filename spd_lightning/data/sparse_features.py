@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag, check_fraction, check_number, check_whole
 from spd_lightning.functional import (
     WeightedBatch,
     keyed_generator,
@@ -60,18 +60,19 @@ class SparseFeatures(LightningDataModule):
     """Features that are active with a small probability, independently, with uniform values (SPD paper's toys).
 
     Training never repeats a batch; validation and test each see fixed batches of their own. Everything is keyed by
-    (seed, purpose, batch number, rank), so that a resumed run sees what an uninterrupted one would.
+    (seed, purpose, batch number), so that a resumed run sees what an uninterrupted one would. Several processes share
+    each batch: every one draws it and keeps its rows, so that together they see what one alone would.
 
     Args:
         n_features: width of a batch.
         feature_probability: chance that a feature is active, in (0, 1].
         value_min: lowest value of an active feature.
         value_max: highest value of an active feature.
-        batch_size: training examples per step and process.
+        batch_size: training examples per step, over all processes.
         merge_empty: whether training carries one weighted row in place of all that have no active feature (ours:
             the same expectation, fewer rows, less noise). A batch too small or too dense for it is drawn as it is.
         val_batches: number of validation and of test batches.
-        val_batch_size: examples per validation or test batch and process.
+        val_batch_size: examples per validation or test batch, over all processes.
         seed: seeds all batches; ``None`` takes the decomposition's seed.
 
     Raises:
@@ -93,10 +94,13 @@ class SparseFeatures(LightningDataModule):
         super().__init__()
         sizes = {"n_features": n_features, "batch_size": batch_size, "val_batches": val_batches}
         for name, size in {**sizes, "val_batch_size": val_batch_size}.items():
-            if size < 1:
-                raise UsageError(f"data: {name} must be at least 1, got {size}")
-        if not 0 < feature_probability <= 1:
-            raise UsageError(f"data: feature_probability must lie in (0, 1], got {feature_probability}")
+            check_whole(f"data: {name}", size, least=1)
+        check_fraction("data: feature_probability", feature_probability, zero=False)
+        check_flag("data: merge_empty", merge_empty)
+        check_number("data: value_min", value_min)
+        check_number("data: value_max", value_max)
+        if seed is not None:
+            check_whole("data: seed", seed, most=None)
         if not float("-inf") < value_min < value_max < float("inf"):
             raise UsageError(f"data: value_min must be below value_max, got {value_min} and {value_max}")
         self.n_features, self.feature_probability, self.seed = n_features, feature_probability, seed
@@ -112,22 +116,36 @@ class SparseFeatures(LightningDataModule):
             raise UsageError(f"data: n_features is {self.n_features}, but the target takes {expected}; make them equal")
 
     def batch(self, purpose: str, index: int, size: int) -> Tensor:
-        """Batch number ``index`` of a purpose, ``[size, n_features]``."""
-        return sparse_features(*self._distribution(size), self._generator(purpose, index))
+        """This process's rows of batch number ``index`` of a purpose, ``[size, n_features]`` for one process."""
+        return sparse_features(*self._distribution(size), self._generator(purpose, index))[self._rows(size)]
 
     def train_batch(self, index: int) -> Tensor | WeightedBatch:
         """Training batch number ``index``, its empty rows merged where that is wanted and gains something."""
         distribution = self._distribution(self.batch_size)
         if self.merge_empty and merged_rows(*distribution[:3]):
-            return merged_sparse_features(*distribution, self._generator("train", index))
+            merged = merged_sparse_features(*distribution, self._generator("train", index))
+            rows = self._rows(len(merged.x))
+            return WeightedBatch(merged.x[rows], merged.weights[rows])
         return self.batch("train", index, self.batch_size)
 
     def _distribution(self, size: int) -> tuple[int, int, float, tuple[float, float]]:
         return size, self.n_features, self.feature_probability, (self.value_min, self.value_max)
 
+    def _rows(self, size: int) -> slice:
+        """Rows of a batch that this process trains on or evaluates."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return slice(size)
+        count, rank = self.trainer.world_size, self.trainer.global_rank
+        if size < count:
+            raise UsageError(
+                f"data: a batch of {size} rows cannot be shared by {count} processes; raise batch_size and "
+                "val_batch_size, or lower trainer.devices"
+            )
+        return slice(size * rank // count, size * (rank + 1) // count)
+
     def _generator(self, purpose: str, index: int) -> Generator:
-        rank = self.trainer.global_rank if self.trainer else 0
-        return keyed_generator(self._seed(), purpose, index, rank)
+        # the 0 was the process's number: batches of one process stay what they were
+        return keyed_generator(self._seed(), purpose, index, 0)
 
     def probes(self, magnitude: float = 0.75) -> Tensor:
         """One-hot inputs, ``[n_features, n_features]``; the paper's figures use a magnitude of 0.75."""

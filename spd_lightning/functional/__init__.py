@@ -14,6 +14,7 @@ from spd_lightning.functional.losses import (
     mse,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
+from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
     chance_mmcs,
     dense_error,
@@ -24,7 +25,14 @@ from spd_lightning.functional.recovery import (
     pattern_order,
 )
 from spd_lightning.functional.routing import independent_subset, uniform_subset
-from spd_lightning.functional.sampling import WeightedBatch, merged_rows, merged_sparse_features, sparse_features
+from spd_lightning.functional.sampling import (
+    RowShare,
+    WeightedBatch,
+    merged_rows,
+    merged_sparse_features,
+    own_rows,
+    sparse_features,
+)
 from spd_lightning.functional.schedules import geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
@@ -32,6 +40,7 @@ from spd_lightning.functional.starts import examples_start, spread_directions
 
 __all__ = [
     "ALIVE_THRESHOLD",
+    "RowShare",
     "WeightedBatch",
     "active_counts",
     "alive_components",
@@ -44,6 +53,7 @@ __all__ = [
     "examples_start",
     "faithfulness",
     "frequency_minimality",
+    "full_precision",
     "geometric_anneal",
     "identity_error",
     "identity_order",
@@ -64,9 +74,11 @@ __all__ = [
     "merged_sparse_features",
     "mse",
     "neuron_contributions",
+    "own_rows",
     "pattern_order",
     "pearson",
     "random_source",
+    "single",
     "sparse_features",
     "spread_directions",
     "uniform_subset",

@@ -11,6 +11,7 @@ def ascend(
     sources: Mapping[str, Tensor],
     steps: int,
     step_size: float,
+    combine: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Push sources towards a higher objective by signed gradient steps, clamped to [0, 1] after each.
 
@@ -21,6 +22,7 @@ def ascend(
         sources: starting values in [0, 1], by name.
         steps: number of ascents; 0 returns the start.
         step_size: length of one step per coordinate.
+        combine: turns a gradient of the examples at hand into that of all, where processes share one source.
 
     Returns:
         Detached sources, shaped as given.
@@ -30,6 +32,8 @@ def ascend(
         leaves = {name: source.requires_grad_() for name, source in current.items()}
         with torch.enable_grad():
             gradients = torch.autograd.grad(objective(leaves), list(leaves.values()))
+        if combine is not None:
+            gradients = tuple(combine(gradient) for gradient in gradients)
         current = {
             name: (leaf.detach() + step_size * gradient.sign()).clamp(0.0, 1.0)
             for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)

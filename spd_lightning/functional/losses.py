@@ -1,11 +1,13 @@
 """The terms of the SPD objective (SPD paper, section 2; normalisations of the code shipped with it)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from spd_lightning.functional.precision import full_precision, single
 
 DistanceKind = Literal["mse", "kl"]
 
@@ -67,7 +69,12 @@ def importance_minimality(
 
 
 def frequency_minimality(
-    upper: Iterable[Tensor], p: float, reference: float, eps: float = 1e-12, weights: Tensor | None = None
+    upper: Iterable[Tensor],
+    p: float,
+    reference: float,
+    eps: float = 1e-12,
+    weights: Tensor | None = None,
+    combine: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """``sum_l sum_c f_lc log2(1 + reference * f_lc)``, ``f`` being the mean of ``(g + eps) ** p`` (later SPD library).
 
@@ -80,12 +87,16 @@ def frequency_minimality(
         reference: examples that the logarithm counts on.
         eps: added inside the power.
         weights: of the examples, see :func:`mean_over_examples`.
+        combine: turns means over the examples at hand into those over all, where several processes share a batch;
+            the logarithm of a mean is not the mean of logarithms.
 
     Returns:
         A scalar.
     """
     powers = [(g + eps).pow(p).flatten(0, -2) for g in upper]
     shares = [g.mean(0) if weights is None else weights.flatten().to(g.dtype) @ g for g in powers]
+    if combine is not None:
+        shares = [combine(f) for f in shares]
     return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
 
 
@@ -121,7 +132,7 @@ def kl(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Ten
 
 
 def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Distance between outputs by name: :func:`mse` or :func:`kl`.
+    """Distance between outputs by name: :func:`mse` or :func:`kl`, in at least single precision.
 
     Args:
         kind: which distance.
@@ -135,8 +146,10 @@ def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Te
     Raises:
         ValueError: if ``kind`` is unknown.
     """
-    if kind == "mse":
-        return mse(prediction, target, weights)
-    if kind == "kl":
-        return kl(prediction, target, weights)
+    prediction, target = single(prediction), single(target)
+    with full_precision(prediction):
+        if kind == "mse":
+            return mse(prediction, target, weights)
+        if kind == "kl":
+            return kl(prediction, target, weights)
     raise ValueError(f"distance must be 'mse' or 'kl', got {kind!r}")

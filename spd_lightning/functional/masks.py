@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from spd_lightning.functional.sampling import RowShare, own_rows
 from spd_lightning.functional.sigmoids import Leak, lower_leaky
 
 SourceKind = Literal["uniform", "binomial"]
@@ -28,6 +29,7 @@ def random_source(
     shape: torch.Size | tuple[int, ...],
     generator: Generator,
     dtype: torch.dtype = torch.float32,
+    share: RowShare | None = None,
 ) -> Tensor:
     """Draw sources, on the generator's device.
 
@@ -36,6 +38,7 @@ def random_source(
         shape: shape of the draw.
         generator: where the randomness comes from.
         dtype: floating type of the result.
+        share: which rows of a batch the draw is for, see :func:`own_rows`.
 
     Returns:
         Sources of the given shape.
@@ -43,7 +46,9 @@ def random_source(
     Raises:
         ValueError: if ``kind`` is unknown.
     """
-    draw = torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
+    draw = own_rows(
+        lambda size: torch.rand(size, generator=generator, dtype=dtype, device=generator.device), shape, share
+    )
     if kind == "uniform":
         return draw
     if kind == "binomial":
@@ -51,7 +56,7 @@ def random_source(
     raise ValueError(f"source kind must be 'uniform' or 'binomial', got {kind!r}")
 
 
-def jittered_importance(logits: Tensor, leak: Leak, generator: Generator) -> Tensor:
+def jittered_importance(logits: Tensor, leak: Leak, generator: Generator, share: RowShare | None = None) -> Tensor:
     """Lower-leaky importance of ``1.05 z - 0.05 u``, ``u ~ U(0, 1)``: noise at the threshold.
 
     The later SPD library pairs it with binomial sources, whose masks would otherwise jump.
@@ -60,9 +65,10 @@ def jittered_importance(logits: Tensor, leak: Leak, generator: Generator) -> Ten
         logits: pre-sigmoid values ``[..., C]``.
         leak: version of the lower-leaky sigmoid.
         generator: where the randomness comes from.
+        share: which rows of a batch the logits are of, see :func:`own_rows`.
 
     Returns:
         Importances ``[..., C]``.
     """
-    noise = random_source("uniform", logits.shape, generator, logits.dtype)
+    noise = random_source("uniform", logits.shape, generator, logits.dtype, share)
     return lower_leaky(1.05 * logits - 0.05 * noise, leak)

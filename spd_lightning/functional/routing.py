@@ -5,8 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from spd_lightning.functional.sampling import RowShare, own_rows
 
-def uniform_subset(sites: Sequence[str], leading: torch.Size, generator: Generator) -> dict[str, Tensor]:
+
+def uniform_subset(
+    sites: Sequence[str], leading: torch.Size, generator: Generator, share: RowShare | None = None
+) -> dict[str, Tensor]:
     """Route a random subset of sites through components (later SPD library, ``uniform_k_subset``).
 
     For every example (and position) independently, ``k`` is uniform on ``1..len(sites)`` and the ``k``
@@ -16,18 +20,26 @@ def uniform_subset(sites: Sequence[str], leading: torch.Size, generator: Generat
         sites: site names.
         leading: the leading dimensions of the activations, e.g. ``[batch]`` or ``[batch, position]``.
         generator: where the randomness comes from.
+        share: which rows of a batch the draw is for, see :func:`own_rows`.
 
     Returns:
         A boolean tensor of shape ``leading`` per site, true where components run.
     """
     count, device = len(sites), generator.device
-    order = torch.rand((count, *leading), generator=generator, device=device).argsort(dim=0).argsort(dim=0)
-    k = torch.randint(1, count + 1, tuple(leading), generator=generator, device=device)
+    draw = own_rows(lambda size: torch.rand(size, generator=generator, device=device), (count, *leading), share, dim=1)
+    order = draw.argsort(dim=0).argsort(dim=0)
+    k = own_rows(
+        lambda size: torch.randint(1, count + 1, tuple(size), generator=generator, device=device), leading, share
+    )
     return dict(zip(sites, order < k, strict=True))
 
 
 def independent_subset(
-    sites: Sequence[str], leading: torch.Size, probability: float, generator: Generator
+    sites: Sequence[str],
+    leading: torch.Size,
+    probability: float,
+    generator: Generator,
+    share: RowShare | None = None,
 ) -> dict[str, Tensor]:
     """Route each site through its components with a fixed probability, independently per example.
 
@@ -36,9 +48,11 @@ def independent_subset(
         leading: the leading dimensions of the activations.
         probability: chance that a site runs its components.
         generator: where the randomness comes from.
+        share: which rows of a batch the draw is for, see :func:`own_rows`.
 
     Returns:
         A boolean tensor of shape ``leading`` per site.
     """
-    draw = torch.rand((len(sites), *leading), generator=generator, device=generator.device)
+    shape = (len(sites), *leading)
+    draw = own_rows(lambda size: torch.rand(size, generator=generator, device=generator.device), shape, share, dim=1)
     return dict(zip(sites, draw < probability, strict=True))

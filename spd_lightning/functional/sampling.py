@@ -1,5 +1,6 @@
 """Sparse synthetic features, the input of every toy model of the SPD paper."""
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -38,11 +39,46 @@ class WeightedBatch(NamedTuple):
 
     Attributes:
         x: the examples, ``[rows, ...]``.
-        weights: ``[rows]``, summing to 1.
+        weights: ``[rows]``, summing to 1; over all processes, if each holds some rows of one batch.
     """
 
     x: Tensor
     weights: Tensor
+
+
+class RowShare(NamedTuple):
+    """Which rows of a batch are at hand, where several processes share it.
+
+    Attributes:
+        first: number of the first row at hand; the others follow it.
+        total: rows of the whole batch.
+    """
+
+    first: int
+    total: int
+
+
+def own_rows(
+    draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], share: RowShare | None, dim: int = 0
+) -> Tensor:
+    """The part of a draw for a whole batch that belongs to the rows at hand.
+
+    However a batch is split, a row gets the same numbers. The whole draw is made: torch's generators cannot begin in
+    the middle.
+
+    Args:
+        draw: makes a draw of a given shape.
+        shape: shape of the wanted part.
+        share: which rows it is for; ``None`` for all.
+        dim: the dimension that counts the rows.
+
+    Returns:
+        A tensor of the given shape.
+    """
+    if share is None:
+        return draw(shape)
+    whole = [*shape[:dim], share.total, *shape[dim + 1 :]]
+    return draw(whole).narrow(dim, share.first, shape[dim]).contiguous()
 
 
 def merged_rows(batch_size: int, n_features: int, probability: float) -> int:

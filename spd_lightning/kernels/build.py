@@ -6,12 +6,13 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spd_lightning.files import cache_folder, written_whole
+from spd_lightning.files import CACHE_VARIABLE, cache_folder, written_whole
 
 SOURCE = Path(__file__).with_name("step.c")
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")
@@ -24,9 +25,9 @@ KNOWN_ANSWER = (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
 _INTEGER, _FLOAT, _SEED, _POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_uint64, ctypes.c_void_p
 _SIGNATURES: dict[str, list[Any]] = {
     "philox_words": [_POINTER] * 3,
-    "uniform_rows": [_INTEGER] * 2 + [_SEED, _POINTER, ctypes.c_int],
-    "masked_forward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _POINTER, ctypes.c_int],
-    "masked_backward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED] + [_POINTER] * 3 + [ctypes.c_int],
+    "uniform_rows": [_INTEGER] * 2 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
+    "masked_forward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
+    "masked_backward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _INTEGER] + [_POINTER] * 3 + [ctypes.c_int],
     "gates_forward": [_INTEGER] * 4 + [_POINTER] * 5 + [ctypes.c_int] + [_POINTER] * 5 + [ctypes.c_int],
     "gates_backward": [_INTEGER] * 4 + [_POINTER] * 4 + [ctypes.c_int] + [_POINTER] * 12 + [ctypes.c_int],
     "penalty_forward": [_INTEGER] * 2 + [_POINTER, _FLOAT, _FLOAT, _POINTER, ctypes.c_int],
@@ -46,7 +47,8 @@ def build() -> Built:
     """Build (or find in the cache) and load the kernels.
 
     The compiler is ``$CC`` or the first of cc, gcc, clang. The library lies in ``SPD_LIGHTNING_CACHE`` (by default
-    the user's cache folder) under a hash of source, flags, compiler and processor.
+    the user's cache folder) under a hash of source, flags, compiler and processor. A library is code: one that another
+    user wrote, or could have changed, is never loaded, but built anew.
 
     Returns:
         The library, or the reason in words.
@@ -56,7 +58,7 @@ def build() -> Built:
         return Built(None, "no C compiler was found (CC, cc, gcc, clang)")
     name = " ".join(compiler)
     try:
-        library = ctypes.CDLL(str(_library(compiler)))
+        library = _library(compiler)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         return Built(None, f"{name} could not build them ({_last_line(error)})")
     for function, arguments in _SIGNATURES.items():
@@ -75,13 +77,45 @@ def _compiler() -> list[str] | None:
     return None
 
 
-def _library(compiler: list[str]) -> Path:
-    """Path of the shared library, built if it is not there; another process may do the same at the same time."""
-    path = cache_folder() / "kernels" / f"step-{_key(compiler)}.so"
-    if not path.is_file():
-        with written_whole(path) as aside:
-            _compile(compiler, aside)
-    return path
+def _library(compiler: list[str]) -> ctypes.CDLL:
+    """The shared library, built if it is not there; another process may do the same at the same time."""
+    folder = cache_folder() / f"kernels-{os.geteuid()}"
+    path = folder / f"step-{_key(compiler)}.so"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if not _is_ours(os.fstat(handle)):
+            raise OSError(f"others may write in {folder}; set {CACHE_VARIABLE} or remove it")
+        if not _is_ours_alone(path.name, handle):
+            with written_whole(path) as aside:
+                _compile(compiler, aside)
+        return _loaded(path, handle)
+    finally:
+        os.close(handle)
+
+
+def _loaded(path: Path, folder: int) -> ctypes.CDLL:
+    """Load a library from an open folder, whatever its name may mean by now."""
+    opened = Path(f"/proc/self/fd/{folder}/{path.name}")
+    try:
+        if not _is_ours_alone(path.name, folder):
+            raise OSError(f"{path} is not this user's alone")
+        return ctypes.CDLL(str(opened if opened.exists() else path))
+    except OSError as error:
+        raise OSError(str(error).replace(str(opened), str(path))) from None
+
+
+def _is_ours_alone(name: str, folder: int) -> bool:
+    """Whether there is a file, no link, that nobody but this user can have written."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and _is_ours(status)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _compile(compiler: list[str], output: Path) -> None:

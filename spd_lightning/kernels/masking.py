@@ -1,16 +1,18 @@
 """Masked inner activations whose noise is drawn where it is used, and never stored."""
 
 import ctypes
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spd_lightning.functional.masks import mask_from_source
+from spd_lightning.functional.masks import mask_from_source, random_source
+from spd_lightning.functional.sampling import RowShare
 from spd_lightning.kernels.dispatch import address, library_for, rows
 
 
-def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool) -> Tensor:
+def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool, share: RowShare | None = None) -> Tensor:
     """The uniform numbers in [0, 1) that :func:`masked_inner` draws under a seed.
 
     Compiled: Philox 4x32-10, numbered by entry, so that neither threads nor vector width matter.
@@ -21,6 +23,7 @@ def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool) -> 
         seed: 63 bits.
         like: a tensor of the wanted device and type.
         compiled: whether compiled kernels may be used.
+        share: which rows of a batch the draw is for; a row's numbers do not depend on the split.
 
     Returns:
         Sources of that shape.
@@ -28,13 +31,25 @@ def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool) -> 
     library = library_for(like, compiled)
     if library is None:
         generator = torch.Generator(device=like.device).manual_seed(seed)
-        return torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
-    out = torch.empty(shape, dtype=like.dtype)
-    library.uniform_rows(out.numel() // shape[-1], shape[-1], seed, address(out), torch.get_num_threads())
+        return random_source("uniform", shape, generator, like.dtype, share)
+    out, before = torch.empty(shape, dtype=like.dtype), _entries_before(shape, share)
+    library.uniform_rows(out.numel() // shape[-1], shape[-1], seed, before, address(out), torch.get_num_threads())
     return out
 
 
-def masked_inner(inner: Tensor, importance: Tensor, shift: Tensor | None, seed: int, compiled: bool = True) -> Tensor:
+def _entries_before(shape: torch.Size, share: RowShare | None) -> int:
+    """Entries of the whole batch's matrix that lie before the rows at hand."""
+    return 0 if share is None else share.first * math.prod(shape[1:])
+
+
+def masked_inner(
+    inner: Tensor,
+    importance: Tensor,
+    shift: Tensor | None,
+    seed: int,
+    compiled: bool = True,
+    share: RowShare | None = None,
+) -> Tensor:
     """``h (g + (1 - g) r - shift)`` with fresh uniform ``r`` (SPD paper's stochastic mask; the shift is ours).
 
     With the delta component's mask ``s`` as shift, ``y U + s (a Wᵀ)`` is the masked sum of the components plus
@@ -46,15 +61,17 @@ def masked_inner(inner: Tensor, importance: Tensor, shift: Tensor | None, seed: 
         shift: ``[...]``, without gradient; ``None`` for 0.
         seed: of the noise, see :func:`row_uniforms`.
         compiled: whether compiled kernels may be used.
+        share: which rows of a batch these are, see :func:`row_uniforms`.
 
     Returns:
         ``[..., C]``, with gradient to ``inner`` and ``importance``.
     """
     library = library_for(inner, compiled)
     if library is None:
-        mask = mask_from_source(importance, row_uniforms(inner.shape, seed, inner, compiled))
+        mask = mask_from_source(importance, row_uniforms(inner.shape, seed, inner, compiled, share))
         return inner * (mask if shift is None else mask - shift[..., None])
-    masked: Tensor = _MaskedInner.apply(inner, importance, shift, seed, library)  # type: ignore[no-untyped-call]
+    noise = seed, _entries_before(inner.shape, share)
+    masked: Tensor = _MaskedInner.apply(inner, importance, shift, noise, library)  # type: ignore[no-untyped-call]
     return masked
 
 
@@ -63,14 +80,15 @@ class _MaskedInner(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inner: Tensor, importance: Tensor, shift: Tensor | None, seed: int, library: ctypes.CDLL
+        ctx: Any, inner: Tensor, importance: Tensor, shift: Tensor | None, noise: tuple[int, int], library: ctypes.CDLL
     ) -> Tensor:
         h, g = rows(inner), rows(importance)
         s = None if shift is None else shift.contiguous()
         y = torch.empty_like(inner, memory_format=torch.contiguous_format)
-        library.masked_forward(*h.shape, address(h), address(g), address(s), seed, address(y), torch.get_num_threads())
+        pointers = (address(h), address(g), address(s))
+        library.masked_forward(*h.shape, *pointers, *noise, address(y), torch.get_num_threads())
         ctx.save_for_backward(h, g, s)
-        ctx.seed, ctx.library = seed, library
+        ctx.noise, ctx.library = noise, library
         return y
 
     @staticmethod
@@ -80,6 +98,6 @@ class _MaskedInner(torch.autograd.Function):
         dh, dg = torch.empty_like(incoming), torch.empty_like(incoming)
         pointers = (address(incoming), address(dh), address(dg))
         ctx.library.masked_backward(
-            *h.shape, address(h), address(g), address(s), ctx.seed, *pointers, torch.get_num_threads()
+            *h.shape, address(h), address(g), address(s), *ctx.noise, *pointers, torch.get_num_threads()
         )
         return dh, dg, None, None, None

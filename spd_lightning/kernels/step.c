@@ -63,13 +63,25 @@ void philox_words(const uint32_t *counter, const uint32_t *key, uint32_t *out) {
     for (int w = 0; w < 4; w++) out[w] = word[w][0];
 }
 
-void uniform_rows(int64_t rows, int64_t width, uint64_t seed, float *out, int threads) {
+/* uniforms of `here` entries of a matrix, beginning anywhere; from a multiple of GROUP on they are one block */
+static inline void uniforms_from(int64_t entry, int64_t here, uint64_t seed, float *restrict out) {
+    int64_t skip = entry % GROUP;
+    float next[2 * GROUP];
+    if (!skip) { uniforms(entry / GROUP, seed, out); return; }
+    uniforms(entry / GROUP, seed, next);
+    if (skip + here > GROUP) uniforms(entry / GROUP + 1, seed, next + GROUP);
+    memcpy(out, next + skip, here * sizeof(float));
+}
+
+/* `before` is the number of entries of the same matrix that other processes hold before these rows */
+void uniform_rows(int64_t rows, int64_t width, uint64_t seed, int64_t before, float *out, int threads) {
     int64_t size = rows * width;
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t at = 0; at < size; at += GROUP) {
         float u[GROUP];
-        uniforms(at / GROUP, seed, u);
-        memcpy(out + at, u, (size - at < GROUP ? size - at : GROUP) * sizeof(float));
+        int64_t here = size - at < GROUP ? size - at : GROUP;
+        uniforms_from(before + at, here, seed, u);
+        memcpy(out + at, u, here * sizeof(float));
     }
 }
 
@@ -85,33 +97,33 @@ static inline void spread(int64_t at, int64_t here, int64_t width, const float *
 }
 
 /* noise and shifts of the group of entries from `at` on; returns how many there are */
-static inline int64_t draw(int64_t at, int64_t size, int64_t width, const float *shift, uint64_t seed, float *restrict u,
-                           float *restrict s) {
+static inline int64_t draw(int64_t at, int64_t size, int64_t width, const float *shift, uint64_t seed, int64_t before,
+                           float *restrict u, float *restrict s) {
     int64_t here = size - at < GROUP ? size - at : GROUP;
-    uniforms(at / GROUP, seed, u);
+    uniforms_from(before + at, here, seed, u);
     if (shift) spread(at, here, width, shift, s);
     return here;
 }
 
 void masked_forward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g,
-                    const float *restrict shift, uint64_t seed, float *restrict y, int threads) {
+                    const float *restrict shift, uint64_t seed, int64_t before, float *restrict y, int threads) {
     int64_t size = rows * width;
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t at = 0; at < size; at += GROUP) {
         float u[GROUP], s[GROUP] = {0};
-        int64_t here = draw(at, size, width, shift, seed, u, s);
+        int64_t here = draw(at, size, width, shift, seed, before, u, s);
         for (int64_t i = 0; i < here; i++) y[at + i] = h[at + i] * (g[at + i] + (1.0f - g[at + i]) * u[i] - s[i]);
     }
 }
 
 void masked_backward(int64_t rows, int64_t width, const float *restrict h, const float *restrict g,
-                     const float *restrict shift, uint64_t seed, const float *restrict dy, float *restrict dh,
-                     float *restrict dg, int threads) {
+                     const float *restrict shift, uint64_t seed, int64_t before, const float *restrict dy,
+                     float *restrict dh, float *restrict dg, int threads) {
     int64_t size = rows * width;
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t at = 0; at < size; at += GROUP) {
         float u[GROUP], s[GROUP] = {0};
-        int64_t here = draw(at, size, width, shift, seed, u, s);
+        int64_t here = draw(at, size, width, shift, seed, before, u, s);
         for (int64_t i = 0; i < here; i++) {
             float d = dy[at + i], keep = 1.0f - u[i];
             dh[at + i] = d * (g[at + i] + (1.0f - g[at + i]) * u[i] - s[i]);

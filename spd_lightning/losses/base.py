@@ -5,12 +5,13 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_number
 from spd_lightning.losses.step import Step
 
 
 def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
     """Return a finite number of the right sign, or raise a :class:`UsageError` that names the argument."""
+    check_number(name, value)
     if not math.isfinite(value) or value < 0 or (value == 0 and not allow_zero):
         rule = "at least 0" if allow_zero else "above 0"
         raise UsageError(f"{name} must be a finite number {rule}, got {value}")

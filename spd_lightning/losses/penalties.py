@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional import (
     faithfulness,
     frequency_minimality,
@@ -13,10 +13,13 @@ from spd_lightning.functional import (
 )
 from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
 from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 
 
 def _check_window(name: str, start: float, end: float) -> tuple[float, float]:
+    check_number(f"{name}_start", start)
+    check_number(f"{name}_end", end)
     if not 0 <= start <= end <= 1:
         raise UsageError(f"{name}_start and {name}_end must satisfy 0 <= start <= end <= 1, got {start}, {end}")
     return start, end
@@ -139,4 +142,7 @@ class FrequencyMinimality(ImportanceMinimality):
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.frequency_minimality`."""
         upper = [importance.upper for importance in step.importance.values()]
-        return frequency_minimality(upper, self.exponent(step.progress), self.reference, self.eps, step.weights)
+        combine = None if step.noise.share is None else mean_over_processes
+        return frequency_minimality(
+            upper, self.exponent(step.progress), self.reference, self.eps, step.weights, combine
+        )

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from torch import Generator, Tensor
 
-from spd_lightning.errors import UsageError, check_choice
+from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import ascend, average, distance, independent_subset, uniform_subset
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
@@ -66,12 +66,10 @@ class Reconstruction(Loss):
         check_choice("routing", routing, get_args(Routing))
         check_choice("distance", distance, get_args(DistanceKind))
         check_choice("adversary_scope", adversary_scope, get_args(AdversaryScope))
-        if samples < 1:
-            raise UsageError(f"samples must be at least 1, got {samples}")
-        if adversary_steps < 1:
-            raise UsageError(f"adversary_steps must be at least 1, got {adversary_steps}")
-        if subset_probability is not None and not 0 < subset_probability <= 1:
-            raise UsageError(f"subset_probability must lie in (0, 1], got {subset_probability}")
+        check_whole("samples", samples, least=1)
+        check_whole("adversary_steps", adversary_steps, least=1)
+        if subset_probability is not None:
+            check_fraction("subset_probability", subset_probability, zero=False)
         self.sources, self.routing, self.distance, self.samples = sources, routing, distance, samples
         self.subset_probability = subset_probability
         self.adversary_steps, self.adversary_scope = adversary_steps, adversary_scope
@@ -103,7 +101,8 @@ class Reconstruction(Loss):
             return self._routed_distance(step, masks_from_channels(frozen, channels, step.model.use_delta), subset)
 
         start = adversary_start(step, self.adversary_scope, generator)
-        worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size)
+        combine = step.summed if self.adversary_scope == "shared" and step.noise.share is not None else None
+        worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size, combine)
         return masks_from_channels(step.importance, worst, step.model.use_delta)
 
     def _subset(self, step: Step, generator: Generator) -> Subset | None:
@@ -112,8 +111,8 @@ class Reconstruction(Loss):
         leading = next(iter(step.importance.values())).lower.shape[:-1]
         names = list(step.importance)
         if self.subset_probability is None:
-            return uniform_subset(names, leading, generator)
-        return independent_subset(names, leading, self.subset_probability, generator)
+            return uniform_subset(names, leading, generator, step.noise.share)
+        return independent_subset(names, leading, self.subset_probability, generator, step.noise.share)
 
     def _routed_distance(self, step: Step, masks: Mapping[str, Mask], subset: Subset | None) -> Tensor:
         together = [{name: mask} for name, mask in masks.items()] if self.routing == "layerwise" else [masks]

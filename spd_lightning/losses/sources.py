@@ -45,9 +45,9 @@ def random_channels(step: Step, kind: SourceKind, generator: Generator) -> dict[
     channels = {}
     for name, importance in step.importance.items():
         lower = importance.lower
-        source = random_source(kind, lower.shape, generator, lower.dtype)
+        source = random_source(kind, lower.shape, generator, lower.dtype, step.noise.share)
         if step.model.use_delta:
-            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype)
+            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
             source = torch.cat([source, delta[..., None]], -1)
         channels[name] = source
     return channels
@@ -59,8 +59,8 @@ def unstored_masks(step: Step, generator: Generator) -> dict[str, UniformMask]:
     for name, importance in step.importance.items():
         lower, delta = importance.lower, None
         if step.model.use_delta:
-            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype)
-        masks[name] = UniformMask(lower, delta, keyed_seed(seed, name), step.compiled)
+            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
+        masks[name] = UniformMask(lower, delta, keyed_seed(seed, name), step.compiled, step.noise.share)
     return masks
 
 
@@ -71,7 +71,7 @@ def stochastic_masks(step: Step, kind: SourceKind, generator: Generator) -> Mapp
     importance = step.importance
     if kind == "binomial":
         importance = {
-            name: ci._replace(lower=jittered_importance(ci.logits, step.model.leak, generator))
+            name: ci._replace(lower=jittered_importance(ci.logits, step.model.leak, generator, step.noise.share))
             for name, ci in importance.items()
         }
     return masks_from_channels(importance, random_channels(step, kind, generator), step.model.use_delta)
@@ -79,9 +79,9 @@ def stochastic_masks(step: Step, kind: SourceKind, generator: Generator) -> Mapp
 
 def adversary_start(step: Step, scope: AdversaryScope, generator: Generator) -> dict[str, Tensor]:
     """Uniform sources that an adversary starts from: one for the whole batch, or one per example."""
-    channels = random_channels(step, "uniform", generator)
     if scope == "per_example":
-        return channels
+        return random_channels(step, "uniform", generator)
+    channels = random_channels(step.with_first_row_noise(), "uniform", generator)
     return {name: c.reshape(-1, c.shape[-1])[:1].reshape(*[1] * (c.dim() - 1), -1) for name, c in channels.items()}
 
 

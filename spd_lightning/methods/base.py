@@ -1,8 +1,8 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -10,17 +10,24 @@ from torch.optim import Optimizer
 from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
+from spd_lightning.losses.sharing import rows_of_all
 from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.shardable import Shardable
+from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.model import DecomposedModel
 from spd_lightning.targets import TargetRecipe
+from spd_lightning.tensor_files import read_pickled
 
 CHECKPOINT_KEY = "spd_lightning"
 CHECKPOINT_FORMAT = 1
-_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # how Lightning rebuilds nested classes from plain data
-TARGET_PREFIX = "model.target."
+KEPT_STEP = "divergence"
+"""Part of a file that keeps a step whose numbers are not finite; its weights may be so as well."""
+MODEL_PREFIX = "model."
+TARGET_PREFIX = f"{MODEL_PREFIX}target."
+_TRAINED = ("components.", "ci_fns.")
 
 
-class Decomposition(LightningModule):
+class Decomposition(Shardable):
     """Base of decomposition methods.
 
     A subclass calls ``__init__`` and then :meth:`remember`, and implements ``training_step``.
@@ -43,12 +50,13 @@ class Decomposition(LightningModule):
         save_target: bool,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.recipe, self.optimization, self.warmup = recipe, optimization, warmup
         self.save_target, self.seed = save_target, seed
         self.strict_loading = save_target
         self._prepared = False
+        self._started = False
+        self.settings: dict[str, Any] = {}
 
     fused = False
     """Whether the optimiser updates all parameters in one call."""
@@ -61,7 +69,35 @@ class Decomposition(LightningModule):
     def remember(self) -> None:
         """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
         arguments = {**init_args(self), "ci_fn": self.model.describe_ci_fn()}
-        self.save_hyperparameters(arguments | {"_instantiator": _INSTANTIATOR}, logger=False)
+        self.save_hyperparameters(arguments | {"_instantiator": INSTANTIATOR}, logger=False)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Rebuild a decomposition from a checkpoint; nothing that only the file names is imported or called.
+
+        Args:
+            checkpoint_path: the file.
+            args: see :meth:`lightning.pytorch.LightningModule.load_from_checkpoint`.
+            kwargs: the same, and arguments of the constructor that replace those in the file.
+
+        Returns:
+            The decomposition.
+
+        Raises:
+            UsageError: if the file is damaged, or names a class that is not imported already.
+        """
+        content = read_pickled(Path(checkpoint_path), "checkpoint")
+        if not isinstance(content, dict):
+            raise UsageError(f"checkpoint {str(checkpoint_path)!r} was not written by spd_lightning")
+        check_content(content, finite=KEPT_STEP not in content)
+        check_named_classes(content, kwargs)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except UsageError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(f"checkpoint {str(checkpoint_path)!r} cannot be rebuilt ({reason})") from error
 
     def prepare_data(self) -> None:
         """Train the target on one process, if no earlier run has."""
@@ -71,6 +107,23 @@ class Decomposition(LightningModule):
                 "and clip_ci_fns"
             )
         self._prepare_target()
+
+    def start_from(self, state: dict[str, Tensor], origin: str) -> None:
+        """Start the components and importance functions from given ones; nothing else moves them before training.
+
+        Args:
+            state: tensors as :class:`DecomposedModel` names them; those of a target are left aside.
+            origin: where they come from, for messages.
+
+        Raises:
+            UsageError: if a tensor is missing, left over, or of another shape.
+        """
+        self._prepare_target()
+        own = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(_TRAINED)}
+        given = {name: tensor for name, tensor in state.items() if name.startswith(_TRAINED)}
+        check_state(given, own, origin)
+        self.model.load_state_dict(given, strict=False)
+        self._started = True
 
     def setup(self, stage: str) -> None:
         """Give the target its weights, then start the components from them."""
@@ -86,23 +139,31 @@ class Decomposition(LightningModule):
         self._prepared = True
 
     def on_fit_start(self) -> None:
-        """Run the faithfulness warm-up, unless the run continues from a checkpoint or starts from examples."""
-        if self.trainer.ckpt_path is None and self.model.init != "examples":
-            self.warmup.run(self.model, show=self.trainer.is_global_zero)
+        """Run the faithfulness warm-up, unless the components are trained ones or start from examples."""
+        if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
+            self._warm_up()
 
     def start_from_examples(self, x: Any) -> None:
         """Start the components from the first batch, the same on every process, then run the warm-up.
 
         Args:
-            x: the target's input.
+            x: the target's input; a tensor is put together from the rows of all processes.
 
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
-        self.model.start_from_examples(x)
-        components = self.model.components
-        components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
-        self.warmup.run(self.model, show=self.trainer.is_global_zero)
+        with self.whole_parameters():
+            self.model.start_from_examples(rows_of_all(x))
+            for shards in self._shards:
+                shards.keep()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
+        self.warmup.run(self.model, self.trainer.is_global_zero, *self._shards)
+        if self.trainer.world_size > 1 and not self._shards:
+            components = self.model.components
+            components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""
@@ -133,8 +194,12 @@ class Decomposition(LightningModule):
         """Date everything logged in this validation by the steps taken; Lightning would count one less."""
         self.log("step", float(self.trainer.global_step))
 
+    def on_test_epoch_end(self) -> None:
+        """Date the test by the steps taken, the same after a run that was continued."""
+        self.log("step", float(self.trainer.global_step))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stamp the checkpoint with its format and the target's fingerprint.
+        """Stamp the checkpoint, see :meth:`stamp`.
 
         Raises:
             UsageError: if a parameter is not finite: such a state is not worth keeping.
@@ -145,7 +210,12 @@ class Decomposition(LightningModule):
                     f"{name} is not finite at step {self.global_step}; this state is not saved, earlier checkpoints "
                     "are kept; try a lower model.optimization.lr or clipping"
                 )
-        checkpoint[CHECKPOINT_KEY] = {"format": CHECKPOINT_FORMAT, "target_fingerprint": fingerprint(self.target)}
+        checkpoint[CHECKPOINT_KEY] = self.stamp()
+
+    def stamp(self) -> dict[str, Any]:
+        """What a checkpoint says about itself: format, target and the settings that the numbers depend on."""
+        described = {"target_fingerprint": fingerprint(self.target), "settings": dict(self.settings)}
+        return {"format": CHECKPOINT_FORMAT, **described}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit."""
@@ -164,19 +234,14 @@ class Decomposition(LightningModule):
         stamp = checkpoint.get(CHECKPOINT_KEY)
         if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
-        self._check_state(checkpoint["state_dict"])
+        if not isinstance(stamp.get("target_fingerprint"), str):
+            raise UsageError("the checkpoint is damaged: it does not say which target it belongs to")
+        check_content(checkpoint, finite=KEPT_STEP not in checkpoint)
+        state = checkpoint["state_dict"]
+        kept = {name: state[name] for name in state if self.save_target or not name.startswith(TARGET_PREFIX)}
+        check_state(kept, self.state_dict(), "the checkpoint")
         if same_target and stamp["target_fingerprint"] != fingerprint(self.target):
             raise UsageError(
                 f"the checkpoint belongs to another target (fingerprint {stamp['target_fingerprint'][:8]}, "
                 f"configured {fingerprint(self.target)[:8]}); use its config, or start anew without --ckpt_path"
             )
-
-    def _check_state(self, state: dict[str, Tensor]) -> None:
-        own = self.state_dict()
-        odd = sorted(set(own) ^ {name for name in state if self.save_target or not name.startswith(TARGET_PREFIX)})
-        if odd:
-            raise UsageError(f"the checkpoint and the config name different parameters: {odd[0]!r} is in one alone")
-        for name, tensor in own.items():
-            if state[name].shape != tensor.shape:
-                shapes = f"{list(state[name].shape)} in the checkpoint, {list(tensor.shape)} in the config"
-                raise UsageError(f"{name!r} has another shape: {shapes}")

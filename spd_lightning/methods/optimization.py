@@ -1,18 +1,23 @@
 """How components and causal-importance functions are optimised."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import faithfulness, lr_factor
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
 from spd_lightning.model import DecomposedModel
+
+Through = Callable[..., Tensor]
+"""Takes a computation and its arguments."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,11 @@ class Optimization:
     def __post_init__(self) -> None:
         for name in ("lr", "ci_fn_lr", "clip_components", "clip_ci_fns"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "lr":
                 check_positive(f"optimization.{name}", value)
         for name in ("warmup_fraction", "final_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"optimization.{name} must lie in [0, 1], got {getattr(self, name)}")
+            check_fraction(f"optimization.{name}", getattr(self, name))
+        check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))
 
     def build(self, model: DecomposedModel, total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
         """The optimiser, with named groups, and its schedule.
@@ -75,6 +80,14 @@ class Optimization:
                 torch.nn.utils.clip_grad_norm_(modules.parameters(), limit)
 
 
+def _directly(compute: Callable[..., Tensor], *args: Any) -> Tensor:
+    return compute(*args)
+
+
+def _unexplained(model: DecomposedModel) -> Tensor:
+    return faithfulness(parts.delta() for _, parts in model.components.items())
+
+
 @dataclass(frozen=True)
 class Warmup:
     """Faithfulness alone, on components alone, before the first step, with an optimiser that is then discarded.
@@ -90,17 +103,17 @@ class Warmup:
     weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise UsageError(f"warmup.steps must be at least 0, got {self.steps}")
+        check_whole("warmup.steps", self.steps, least=0)
         check_positive("warmup.lr", self.lr)
         check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
 
-    def run(self, model: DecomposedModel, show: bool = True) -> None:
+    def run(self, model: DecomposedModel, show: bool = True, through: Through = _directly) -> None:
         """Move the components towards the target's weights, in place.
 
         Args:
             model: the decomposition.
             show: whether to show a progress bar.
+            through: calls a computation, where parameters are sharded.
         """
         if not self.steps:
             return
@@ -108,6 +121,6 @@ class Warmup:
         with torch.enable_grad():
             for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=not show):
                 optimizer.zero_grad()
-                faithfulness(parts.delta() for _, parts in model.components.items()).backward()  # type: ignore[no-untyped-call]
+                through(_unexplained, model).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         model.components.zero_grad()

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
-from spd_lightning.errors import UsageError, check_choice
+from spd_lightning.errors import UsageError, check_choice, check_flag, check_whole
 from spd_lightning.kernels import build, table_error
 from spd_lightning.losses import check_positive
 from spd_lightning.model import FastOptions, FastPass
@@ -38,6 +38,9 @@ class Speed:
 
     def __post_init__(self) -> None:
         check_choice("speed.step", self.step, get_args(StepKind))
+        check_flag("speed.compile", self.compile)
+        if self.table_nodes is not None:
+            check_whole("speed.table_nodes", self.table_nodes, most=None)
         if self.table_nodes not in (None, 0) and not MIN_NODES <= self.table_nodes <= MAX_NODES:
             raise UsageError(
                 f"speed.table_nodes must be 0 or lie in [{MIN_NODES}, {MAX_NODES}], got {self.table_nodes}"

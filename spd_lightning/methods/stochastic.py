@@ -1,27 +1,29 @@
 """Stochastic Parameter Decomposition as a LightningModule."""
 
-import math
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
-from spd_lightning.methods.base import CHECKPOINT_KEY, Decomposition
+from spd_lightning.losses.sharing import largest_over_processes, mean_over_processes, processes
+from spd_lightning.methods.base import CHECKPOINT_KEY
+from spd_lightning.methods.divergence import Running, network_input
+from spd_lightning.methods.guarded import GuardedDecomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
-from spd_lightning.methods.speed import Speed, Tables
+from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastPass, GateMLP
 from spd_lightning.model.components import Init
 from spd_lightning.model.decomposed import CIFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
 
 STEPS_PER_TABLE_CHECK = 500
-STEPS_PER_LOOK = 50
 
 
 def paper_losses() -> dict[str, Loss]:
@@ -34,7 +36,7 @@ def paper_losses() -> dict[str, Loss]:
     }
 
 
-class StochasticDecomposition(Decomposition):
+class StochasticDecomposition(GuardedDecomposition):
     """Trains components to sum to the target's weights and to survive random ablation of the unimportant ones.
 
     Each step runs the target once, predicts causal importances, and minimises the weighted sum of ``losses``. A batch
@@ -80,10 +82,11 @@ class StochasticDecomposition(Decomposition):
         speed: Speed = Speed(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
+        check_flag("save_target", save_target)
         model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
         super().__init__(model, recipe, optimization, warmup, save_target, seed)
         self.losses = nn.ModuleDict(paper_losses() if losses is None else losses)
-        if not any(loss.coefficient for loss in self._terms().values()):
+        if not any(loss.coefficient for loss in self.terms().values()):
             raise UsageError("losses: at least one term must have a coefficient above 0")
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates = init, ties, tied_updates
@@ -103,22 +106,27 @@ class StochasticDecomposition(Decomposition):
             ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
 
         Raises:
-            UsageError: if a term is not finite; the step is not taken. (Where looking would make the host wait for
-                the device, only every 50th step is looked at, and no checkpoint of such a state is written.)
+            UsageError: if a term is not finite; the step is not taken, but kept in a file to repeat it from. (Where
+                looking would make the host wait for the device, only every 50th step is looked at, and no checkpoint
+                of such a state is written.)
         """
-        if self.global_step == batch_idx == 0 and self.model.init == "examples":
-            self.start_from_examples(_network_input(batch))
+        if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
+            self.start_from_examples(network_input(batch))
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        noise = Noise((self.seed, "train", self.global_step, micro_batch, self.global_rank), self.device)
-        total, terms = self.objective(batch, noise, self.global_step / max(self.trainer.max_steps - 1, 1))
-        if self.device.type == "cpu" or self.global_step % STEPS_PER_LOOK == 0:
-            self._check_finite(total, terms)
+        # the last number was the process's; processes now share one stream, see Noise
+        noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
+        self.running = Running(batch, noise.key, self.global_step / max(self.trainer.max_steps - 1, 1))
+        total, terms = self.with_whole_parameters(self.objective, batch, noise, self.running.progress)
+        self.check_finite(total, terms)
         return {"loss": total, "terms": terms}
 
     def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
+
+        Where several processes train, each is given some rows of the batch: values are those over the whole batch, and
+        the mean over processes of the gradients is the whole batch's.
 
         Args:
             batch: as :meth:`training_step` takes it.
@@ -128,29 +136,39 @@ class StochasticDecomposition(Decomposition):
         Returns:
             The sum, with gradient, and each term unweighted and detached, by name.
         """
-        x, weights = _network_input(batch), batch.weights if isinstance(batch, WeightedBatch) else None
+        terms = self.evaluated(batch, noise, progress)
+        stacked = torch.stack(list(terms.values()))
+        if processes() > 1:
+            stacked = mean_over_processes(stacked)
+        coefficients = [self.terms()[name].coefficient_at(progress) for name in terms]
+        total = torch.dot(stacked, stacked.new_tensor(coefficients))
+        return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
+
+    def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """See :meth:`GuardedDecomposition.evaluated`."""
+        x, weights = network_input(batch), batch.weights if isinstance(batch, WeightedBatch) else None
         if self.fused:
             step = Step.fast_of(self.model, x, noise, progress, weights, self.tables.options)
         else:
             step = Step.of(self.model, x, noise, progress, weights)
-        terms = {name: loss(step.named(name)) for name, loss in self._terms().items()}
-        stacked = torch.stack(list(terms.values()))
-        coefficients = [self._terms()[name].coefficient_at(progress) for name in terms]
-        total = torch.dot(stacked, stacked.new_tensor(coefficients))
-        return total, {name: term.detach() for name, term in terms.items()}
+        step = step.among_processes()
+        return {name: loss(step.named(name)) for name, loss in self.terms().items()}
 
     def _check_tables(self, batch: Any) -> None:
-        probe = FastPass(self.model, _network_input(batch), self.tables.options)
-        self._tell(self.tables.check(probe, at_start=self.global_step == 0))
+        with self.whole_parameters():
+            probe = FastPass(self.model, network_input(batch), self.tables.options)
+            self._tell(self.tables.check(probe, at_start=self.global_step == 0))
+        if self.trainer.world_size > 1:  # as fine as any of them needs, so that all compute alike
+            finest = largest_over_processes(self.tables.nodes or MAX_NODES + 1, self.device)
+            self.tables.nodes = finest if finest <= MAX_NODES else 0
 
     def _tell(self, line: str | None) -> None:
         if line is not None and self.trainer.is_global_zero:
             tqdm.write(line, file=sys.stderr)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def stamp(self) -> dict[str, Any]:
         """Add the node count in use, which a resumed run must go on with."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY]["table_nodes"] = self.tables.nodes
+        return super().stamp() | {"table_nodes": self.tables.nodes}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit, then go on with its node count."""
@@ -159,7 +177,7 @@ class StochasticDecomposition(Decomposition):
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """Clean pass and importances of one batch, for the callbacks that look on."""
-        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, self.global_rank), self.device))}
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """The same as :meth:`validation_step`."""
@@ -167,27 +185,18 @@ class StochasticDecomposition(Decomposition):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Lower-leaky causal importances ``[..., C]`` per site."""
-        clean = self.model.clean(_network_input(batch))
-        importances = self.model.causal_importance(clean.site_inputs)
+        with torch.autocast(self.device.type, enabled=False):
+            clean = self.model.clean(network_input(batch))
+            importances = self.model.causal_importance(clean.site_inputs)
         return {name: importance.lower for name, importance in importances.items()}
 
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
         """See a batch once, for all losses or callbacks."""
-        return Step.of(self.model, _network_input(batch), noise, progress)
+        x = network_input(batch)
+        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
+            seen = Step.of(self.model, x, noise, progress).among_processes()
+        return replace(seen, weights=None)  # callbacks count what they see, and sum over processes before dividing
 
-    def _terms(self) -> dict[str, Loss]:
+    def terms(self) -> dict[str, Loss]:
+        """The terms of the objective by name."""
         return dict(self.losses.items())  # type: ignore[arg-type]
-
-    def _check_finite(self, total: Tensor, terms: dict[str, Tensor]) -> None:
-        if math.isfinite(total.item()):
-            return
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise UsageError(
-                    f"loss term {name!r} became {term.item()} at step {self.global_step}; training stopped before that "
-                    "step, earlier checkpoints are kept; try a lower model.optimization.lr or clipping"
-                )
-
-
-def _network_input(batch: Any) -> Any:
-    return batch[0] if isinstance(batch, list | tuple) else batch

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor, nn
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_list, check_whole
 
 RELU_GAIN = 2**0.5
 
@@ -48,6 +48,9 @@ class CIFunction(nn.Module, ABC):
 
 
 def _check_hidden(hidden: Sequence[int]) -> list[int]:
+    check_list("hidden", hidden)
+    for width in hidden:
+        check_whole("hidden: every width", width)
     if any(width < 1 for width in hidden):
         raise UsageError(f"hidden: every width must be at least 1, got {list(hidden)}")
     return list(hidden)

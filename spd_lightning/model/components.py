@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from spd_lightning.functional import examples_start
+from spd_lightning.functional import examples_start, full_precision
 
 Init = Literal["overlap", "random", "examples"]
 
@@ -89,8 +89,9 @@ class Components(nn.Module):
         return site_input @ self.V
 
     def weight(self) -> Tensor:
-        """Sum of the components, ``(V U)ᵀ``, ``[d_out, d_in]``."""
-        return (self.V @ self.U).T
+        """Sum of the components, ``(V U)ᵀ``, ``[d_out, d_in]``, in full precision, so that the delta is no rounding."""
+        with full_precision(self.V):
+            return (self.V @ self.U).T
 
     def delta(self) -> Tensor:
         """What the components do not explain, ``W - (V U)ᵀ``, ``[d_out, d_in]``, with live gradient."""

@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from spd_lightning.describe import describe
-from spd_lightning.errors import UsageError, check_choice
+from spd_lightning.errors import UsageError, check_choice, check_flag, check_whole
+from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
 from spd_lightning.model.ci_fns import CIFunction, GateMLP
@@ -86,6 +87,8 @@ class DecomposedModel(nn.Module):
         check_choice("leak", leak, get_args(Leak))
         check_choice("init", init, get_args(Init))
         check_choice("tied_updates", tied_updates, get_args(TiedUpdates))
+        check_flag("use_delta", use_delta)
+        check_whole("seed", seed, most=None)
         self.target = target.requires_grad_(False).eval()
         self.leak, self.use_delta, self.init, self.seed = leak, use_delta, init, seed
         self.ties, self.tied_updates = dict(ties or {}), tied_updates
@@ -150,11 +153,12 @@ class DecomposedModel(nn.Module):
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
-        for name, site_input in self.clean(x).site_inputs.items():
-            try:
-                self.components[name].start_from(site_input, keyed_generator(self.seed, "examples", name))
-            except ValueError as error:
-                raise UsageError(f"init: 'examples' cannot start {name!r}: {error}; use 'random'") from None
+        with full_precision(next(iter(self.components.values())).V):
+            for name, site_input in self.clean(x).site_inputs.items():
+                try:
+                    self.components[name].start_from(site_input, keyed_generator(self.seed, "examples", name))
+                except ValueError as error:
+                    raise UsageError(f"init: 'examples' cannot start {name!r}: {error}; use 'random'") from None
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode of everything but the target, which stays in eval mode."""
@@ -212,7 +216,7 @@ class DecomposedModel(nn.Module):
         return {name: seen[name] for name in self.site_names}
 
     def causal_importance(self, site_inputs: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
-        """Predict how far each component may be ablated.
+        """Predict how far each component may be ablated, under mixed precision too by gates in full precision.
 
         Args:
             site_inputs: clean inputs of the sites, as recorded by :meth:`clean`.
@@ -222,7 +226,9 @@ class DecomposedModel(nn.Module):
         """
         importances = {}
         for name, site_input in site_inputs.items():
-            logits = self.ci_fns[name](self.components[name].inner(site_input), site_input)
+            inner = self.components[name].inner(site_input).to(self.components[name].V.dtype)
+            with full_precision(inner):
+                logits = self.ci_fns[name](inner, site_input.to(inner.dtype))
             importances[name] = CausalImportance(logits, lower_leaky(logits, self.leak), upper_leaky(logits))
         return importances
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.kernels import Gate, tabulated_importance
 from spd_lightning.model.ci_fns import GateMLP
@@ -66,8 +67,7 @@ class FastPass:
 
     def importance(self) -> dict[str, CausalImportance]:
         """Causal importances per site, with gradient; in full precision, whatever products are computed in."""
-        device = next(iter(self.inner.values())).device
-        with torch.autocast(device.type, enabled=False):
+        with full_precision(next(iter(self.inner.values()))):
             return {name: self._importance(name) for name in self.model.site_names}
 
     def _read(self, name: str, site_input: Activation) -> Tensor:
@@ -115,7 +115,7 @@ class FastPass:
         if gate is not None:
             return CausalImportance(*tabulated_importance(inner, gate, self.options.nodes, leak, self.options.compiled))
         # a gate reads inner activations alone: no reason to write out a stream for it
-        logits = ci_fn(inner, inner if type(ci_fn) is GateMLP else self.clean.site_inputs[name])
+        logits = ci_fn(inner, inner if type(ci_fn) is GateMLP else self.clean.site_inputs[name].to(inner.dtype))
         return CausalImportance(logits, lower_leaky(logits, leak), upper_leaky(logits))
 
     def _record(self, name: str, site_input: Activation) -> Activation:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from spd_lightning.functional.masks import mask_from_source
+from spd_lightning.functional.sampling import RowShare
 from spd_lightning.kernels import masked_inner, row_uniforms
 
 
@@ -27,22 +28,24 @@ class UniformMask(NamedTuple):
         delta: the delta component's mask, ``[...]``.
         seed: of the noise.
         compiled: whether compiled kernels may be used.
+        share: which rows of a batch these are; ``None`` for all.
     """
 
     importance: Tensor
     delta: Tensor | None
     seed: int
     compiled: bool
+    share: RowShare | None = None
 
     @property
     def components(self) -> Tensor:
         """The masks that :meth:`apply` uses, written out, ``[..., C]``."""
-        source = row_uniforms(self.importance.shape, self.seed, self.importance, self.compiled)
+        source = row_uniforms(self.importance.shape, self.seed, self.importance, self.compiled, self.share)
         return mask_from_source(self.importance, source)
 
     def apply(self, inner: Tensor) -> Tensor:
         """See :meth:`SiteMask.apply`."""
-        return masked_inner(inner, self.importance, self.delta, self.seed, self.compiled)
+        return masked_inner(inner, self.importance, self.delta, self.seed, self.compiled, self.share)
 
 
 Mask = SiteMask | UniformMask

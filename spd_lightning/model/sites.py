@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_whole
 
 
 def _check_supported(name: str, module: nn.Module) -> nn.Linear:
@@ -41,11 +41,14 @@ def find_sites(target: nn.Module, patterns: Mapping[str, int]) -> dict[str, tupl
         UsageError: if there is no pattern, one matches nothing, two match the same module, a match is no
             ``nn.Linear``, or ``C`` is below 1.
     """
+    if not isinstance(patterns, Mapping):
+        raise UsageError(f"sites must map patterns to numbers of components, got {patterns!r}")
     if not patterns:
         raise UsageError("sites: at least one pattern is needed, for example {'linear*': 20}")
     modules = {name: module for name, module in target.named_modules() if name}
     found: dict[str, int] = {}
     for pattern, count in patterns.items():
+        check_whole(f"sites: C of {pattern!r}", count)
         if count < 1:
             raise UsageError(f"sites: C must be at least 1, got {count} for {pattern!r}")
         for name in _matches(pattern, list(modules)):

@@ -11,9 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import CACHE_VARIABLE, cache_folder, read_safetensors, written_whole
+from spd_lightning.files import CACHE_VARIABLE, cache_folder, written_whole
+from spd_lightning.fingerprint import state_fingerprint
+from spd_lightning.tensor_files import read_notes, read_safetensors
 
 FORMAT = 1
+DESCRIPTION, FINGERPRINT = "description", "fingerprint"
 
 
 class TargetCache:
@@ -45,25 +48,28 @@ class TargetCache:
             UsageError: if the folder cannot be written.
         """
         path = self.path(description)
+        stated = json.dumps(description, sort_keys=True)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                return self._read(path) or self._make(path, description, make)
+                return self._read(path, stated) or self._make(path, stated, make)
         except OSError as error:
             raise UsageError(
                 f"the cache folder {str(self.folder)!r} cannot be used ({error.strerror}); set {CACHE_VARIABLE}"
             ) from None
 
-    def _read(self, path: Path) -> dict[str, Tensor] | None:
+    def _read(self, path: Path, stated: str) -> dict[str, Tensor] | None:
+        """What is kept, unless a bit of it has changed since or it was kept under another name."""
         try:
-            return read_safetensors(path, "cached target")
+            tensors, notes = read_safetensors(path, "cached target"), read_notes(path)
         except UsageError:
             return None
+        recorded = notes.get(FINGERPRINT, "")  # earlier versions recorded none
+        intact = not recorded or recorded == state_fingerprint(tensors)
+        return tensors if intact and notes.get(DESCRIPTION, stated) == stated else None
 
-    def _make(
-        self, path: Path, description: dict[str, Any], make: Callable[[], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def _make(self, path: Path, stated: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         tensors = {name: tensor.clone().contiguous() for name, tensor in make().items()}
         with written_whole(path) as aside:
-            save_file(tensors, aside, metadata={"description": json.dumps(description, sort_keys=True)})
+            save_file(tensors, aside, metadata={DESCRIPTION: stated, FINGERPRINT: state_fingerprint(tensors)})
         return tensors

@@ -3,17 +3,28 @@
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm import trange
 
 from spd_lightning.describe import describe
-from spd_lightning.errors import UsageError
-from spd_lightning.files import read_state
+from spd_lightning.errors import (
+    UsageError,
+    check_choice,
+    check_finite,
+    check_fraction,
+    check_number,
+    check_text,
+    check_whole,
+)
+from spd_lightning.files import is_file
 from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
 from spd_lightning.targets.cache import TargetCache
+from spd_lightning.tensor_files import read_state
+
+TargetSchedule = Literal["constant", "quarter_cosine", "half_cosine"]
 
 
 class TargetRecipe(ABC):
@@ -39,11 +50,16 @@ class LoadedWeights(TargetRecipe):
     """
 
     def __init__(self, path: str, prefix: str = "") -> None:
+        check_text("recipe: path", path)
+        check_text("recipe: prefix", prefix)
         self.path, self.prefix = path, prefix
 
     def prepare(self, network: nn.Module) -> None:
         """Load the file into the network; every name and shape must fit."""
-        load_state(network, read_state(Path(self.path), self.prefix), self.path)
+        path = Path(self.path)
+        if not is_file(path):
+            raise UsageError(f"recipe: path: target weights {self.path!r} does not exist")
+        load_state(network, read_state(path, self.prefix), self.path)
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
@@ -67,7 +83,19 @@ def load_state(network: nn.Module, state: dict[str, Tensor], origin: str) -> Non
     unknown = sorted(set(state) - set(own))
     if unknown:
         raise UsageError(f"{origin}: holds {unknown[0]!r}, which the target does not have")
+    _check_values(network, state, origin)
     network.load_state_dict(state)
+
+
+def _check_values(network: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Refuse weights that compute nothing; buffers may hold infinities, as attention masks do."""
+    trained = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    for name, tensor in network.state_dict().items():
+        value = state[name].to(tensor.dtype)
+        if value.is_complex() or not value.is_floating_point():
+            continue
+        if value.isnan().any() or (name in trained and value.isinf().any()):
+            raise UsageError(f"{origin}: {name!r} holds a value that is not finite")
 
 
 class FeatureNetwork(Protocol):
@@ -114,21 +142,38 @@ class FeatureTraining(TargetRecipe):
         batch_size: int = 1024,
         lr: float = 5e-3,
         weight_decay: float = 0.01,
-        schedule: Literal["constant", "quarter_cosine", "half_cosine"] = "constant",
+        schedule: TargetSchedule = "constant",
         feature_probability: float = 0.05,
         value_min: float = 0.0,
         value_max: float = 1.0,
         seed: int = 0,
     ) -> None:
+        for name, size in {"steps": steps, "batch_size": batch_size}.items():
+            check_whole(f"recipe: {name}", size)
         if steps < 1 or batch_size < 1:
             raise UsageError(f"recipe: steps and batch_size must be at least 1, got {steps} and {batch_size}")
-        if not 0 < feature_probability <= 1:
-            raise UsageError(f"recipe: feature_probability must lie in (0, 1], got {feature_probability}")
-        if not 0 < lr < float("inf"):
-            raise UsageError(f"recipe: lr must be a finite number above 0, got {lr}")
+        check_whole("recipe: seed", seed, most=None)
+        check_choice("recipe: schedule", schedule, get_args(TargetSchedule))
+        self._check_numbers(lr, weight_decay, feature_probability, value_min, value_max)
         self.steps, self.batch_size, self.lr, self.weight_decay = steps, batch_size, lr, weight_decay
         self.schedule, self.feature_probability, self.seed = schedule, feature_probability, seed
         self.value_min, self.value_max = value_min, value_max
+
+    @staticmethod
+    def _check_numbers(
+        lr: float, weight_decay: float, feature_probability: float, value_min: float, value_max: float
+    ) -> None:
+        check_fraction("recipe: feature_probability", feature_probability, zero=False)
+        check_number("recipe: lr", lr)
+        if not 0 < lr < float("inf"):
+            raise UsageError(f"recipe: lr must be a finite number above 0, got {lr}")
+        check_finite("recipe: weight_decay", weight_decay)
+        if weight_decay < 0:
+            raise UsageError(f"recipe: weight_decay must be at least 0, got {weight_decay}")
+        check_finite("recipe: value_min", value_min)
+        check_finite("recipe: value_max", value_max)
+        if value_min >= value_max:
+            raise UsageError(f"recipe: value_min must be below value_max, got {value_min} and {value_max}")
 
     def prepare(self, network: nn.Module) -> None:
         """Load the trained weights from the cache, or train and fill it; warn if the result is flawed."""

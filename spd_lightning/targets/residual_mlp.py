@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import check_whole
 from spd_lightning.functional import keyed_generator, sparse_features
 from spd_lightning.targets.mechanisms import Mechanisms
 
@@ -65,8 +65,8 @@ class ResidualMLP(nn.Module):
         super().__init__()
         sizes = {"n_features": n_features, "n_layers": n_layers, "d_mlp": d_mlp, "d_embed": d_embed}
         for name, size in sizes.items():
-            if size < 1:
-                raise UsageError(f"ResidualMLP: {name} must be at least 1, got {size}")
+            check_whole(f"ResidualMLP: {name}", size, least=1)
+        check_whole("ResidualMLP: embedding_seed", embedding_seed, most=None)
         self.n_features, self.n_layers, self.d_mlp, self.d_embed = n_features, n_layers, d_mlp, d_embed
         self.embedding_seed = embedding_seed
         # a generator of its own: the embedding is part of what the network is, whatever seed it is trained from

@@ -6,7 +6,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag, check_whole
 from spd_lightning.targets.mechanisms import Mechanisms
 
 ALIVE_COLUMN_RATIO = 0.1
@@ -33,6 +33,11 @@ class ToyModelOfSuperposition(nn.Module):
         self, n_features: int, n_hidden: int, n_identity_layers: int = 0, tied: bool = True, zero_bias: bool = False
     ) -> None:
         super().__init__()
+        sizes = {"n_features": n_features, "n_hidden": n_hidden, "n_identity_layers": n_identity_layers}
+        for name, size in sizes.items():
+            check_whole(name, size)
+        for name, flag in {"tied": tied, "zero_bias": zero_bias}.items():
+            check_flag(name, flag)
         if n_features < 1 or n_hidden < 1 or n_identity_layers < 0:
             raise UsageError(
                 "n_features and n_hidden must be at least 1 and n_identity_layers at least 0, "

@@ -145,7 +145,7 @@ def test_an_interrupted_command_is_continued_to_the_end(tmp_path, monkeypatch):
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.strip().splitlines()[-1] == (
-        "interrupted: the last step is saved; continue with the same command and --ckpt_path last"
+        "interrupted: the last step is saved; continue with the same command and --resume auto"
     )
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert 20 <= done < 1_000_000

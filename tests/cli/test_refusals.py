@@ -27,7 +27,31 @@ CASES = {
     "recipe without steps": (["--model.recipe.steps=0"], "steps and batch_size must be at least 1"),
     "random seed": (["--seed_everything=true"], "seed_everything must be a whole number"),
     "trainer's own clipping": (["--trainer.gradient_clip_val=1"], "clip_components"),
+    "devices below 0": (
+        ["--trainer.devices=-5"],
+        "trainer: `devices` selected with `CPUAccelerator` should be an int > 0",
+    ),
+    "unknown accelerator": (["--trainer.accelerator=nonsense"], "trainer: You selected an invalid accelerator name"),
+    "unknown strategy": (["--trainer.strategy=nonsense"], "trainer: You selected an invalid strategy name"),
+    "logging every -1 steps": (["--trainer.log_every_n_steps=-1"], "log_every_n_steps must be at least 0, got -1"),
+    "no batch per step": (["--trainer.accumulate_grad_batches=0"], "accumulate_grad_batches must be at least 1, got 0"),
+    "validation every 0 steps": (
+        ["--trainer.val_check_interval=0"],
+        "val_check_interval must be at least 1 step, got 0",
+    ),
     "device that is not there": (["--trainer.accelerator=cuda"], "accelerator"),
+    "sharding": (
+        [
+            "--trainer.strategy={'class_path': 'lightning.pytorch.strategies.ModelParallelStrategy'}",
+            "--trainer.accelerator=cpu",
+            "--trainer.devices=2",
+        ],
+        "trainer.strategy: ModelParallelStrategy is not supported, nobody has compared its numbers; use ddp or sharded",
+    ),
+    "processes of another launcher": (
+        ["--trainer.strategy=ddp_spawn", "--trainer.accelerator=cpu", "--trainer.devices=2"],
+        "trainer.strategy: MultiProcessingLauncher is not supported",
+    ),
     "config that is not there": (
         ["--config=nowhere.yaml"],
         "config 'nowhere.yaml' does not exist; shipped configs are",

@@ -11,10 +11,14 @@ from spd_lightning.data import KeyedBatches
 from tests.methods.tiny import Probe, features, fit, toy, toy_target
 
 
-def _trainer(rank=0, global_step=0, accumulate=1, seed=0):
+def _trainer(rank=0, processes=1, global_step=0, accumulate=1, seed=0):
     module = SimpleNamespace(seed=seed, target=toy_target())
     return SimpleNamespace(
-        global_rank=rank, global_step=global_step, accumulate_grad_batches=accumulate, lightning_module=module
+        global_rank=rank,
+        world_size=processes,
+        global_step=global_step,
+        accumulate_grad_batches=accumulate,
+        lightning_module=module,
     )
 
 
@@ -43,10 +47,9 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for():
         (features(), "val", 0),
         (features(), "test", 0),
         (features(seed=1), "train", 0),
-        (_attached(rank=1), "train", 0),
         (_attached(seed=1), "train", 0),
     ],
-    ids=["index", "val", "test", "seed", "rank", "seed of the decomposition"],
+    ids=["index", "val", "test", "seed", "seed of the decomposition"],
 )
 def test_another_key_gives_another_batch(data, purpose, index):
     assert not torch.equal(data.batch(purpose, index, 16), features().batch("train", 0, 16))
@@ -58,6 +61,19 @@ def test_the_seed_is_the_decompositions_unless_one_is_given():
 
     assert torch.equal(data.batch("train", 0, 16), features().batch("train", 0, 16))
     assert torch.equal(_attached(seed=1).batch("train", 0, 16), features(seed=1).batch("train", 0, 16))
+
+
+@pytest.mark.parametrize("processes", [2, 3, 16])
+def test_processes_share_a_batch_row_by_row(processes):
+    shares = [_attached(rank=rank, processes=processes).batch("train", 3, 16) for rank in range(processes)]
+
+    assert torch.equal(torch.cat(shares), features().batch("train", 3, 16))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_more_processes_than_rows_are_refused():
+    with pytest.raises(UsageError, match="16 rows cannot be shared by 17 processes; raise batch_size"):
+        _attached(processes=17).batch("train", 0, 16)
 
 
 def test_drawing_a_batch_leaves_the_global_generator_alone():

@@ -43,16 +43,21 @@ def test_drawing_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_ranks_see_batches_of_their_own():
-    data, module = _sparse(), SimpleNamespace(seed=0)
-    data.trainer = SimpleNamespace(global_rank=1, lightning_module=module)
-    assert not torch.equal(data.train_batch(0).x, _sparse().train_batch(0).x)
+def test_processes_share_rows_and_weights():
+    shares = []
+    for rank in range(3):
+        data = _sparse()
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=3, lightning_module=SimpleNamespace(seed=0))
+        shares.append(data.train_batch(0))
+    whole = _sparse().train_batch(0)
+    assert torch.equal(torch.cat([share.x for share in shares]), whole.x)
+    assert torch.equal(torch.cat([share.weights for share in shares]), whole.weights)
 
 
 @pytest.mark.parametrize(("accumulate", "first"), [(1, 7), (3, 21)])
 def test_training_goes_on_at_the_first_batch_not_yet_seen(accumulate, first):
     data = _sparse(seed=0)
-    data.trainer = SimpleNamespace(global_rank=0, global_step=7, accumulate_grad_batches=accumulate)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, global_step=7, accumulate_grad_batches=accumulate)
     for offset, batch in enumerate(islice(data.train_dataloader(), 3)):
         assert _same(batch, data.train_batch(first + offset))
 

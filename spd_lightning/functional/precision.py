@@ -1,0 +1,14 @@
+"""What mixed precision leaves in full."""
+
+import torch
+from torch import Tensor
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context in which products on a tensor's device are not rounded to half types."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def single(tensor: Tensor) -> Tensor:
+    """The tensor in at least single precision: half types become ``float32``, others stay."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

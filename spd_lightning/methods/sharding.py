@@ -1,0 +1,108 @@
+"""Components and importance functions in shards, one on each process (FSDP2), put together where they are used."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
+
+from spd_lightning.errors import UsageError
+from spd_lightning.model import DecomposedModel
+
+Result = TypeVar("Result")
+
+
+class ShardedParameters(nn.Module):
+    """Keeps of every trained parameter one shard on each process: so also of its gradient and optimiser moments.
+
+    Whole parameters exist from the start of a forward through this module to the end of its backward, and inside
+    :meth:`whole`. The model's own modules stay of their classes; this one stands beside the model.
+
+    Args:
+        model: what is sharded; its target stays whole.
+        mesh: the processes.
+
+    Raises:
+        UsageError: if parameters of two sites are views of the same numbers.
+    """
+
+    def __init__(self, model: DecomposedModel, mesh: DeviceMesh) -> None:
+        super().__init__()
+        if model.shares_storage:
+            raise UsageError("trainer.strategy: sharded parameters cannot share storage; use tied_updates once, or ddp")
+        self.sites = nn.ModuleList(_Site(model, name) for name in model.site_names)
+        for site in self.sites:
+            fully_shard(site, mesh=mesh, reshard_after_forward=False)
+        fully_shard(self, mesh=mesh)
+        self._held = False
+
+    def forward(self, compute: Callable[..., Result], *args: Any) -> Result:
+        """Call something with whole parameters; a backward from what it returns leaves gradients in shards."""
+        self._gather()
+        return compute(*args)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Whole parameters for the length of a ``with`` block, which every process must enter."""
+        if self._held:
+            yield
+            return
+        self._gather()
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._let_go()
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Inside :meth:`whole`: cut what was written into the whole parameters into shards, as rank zero has it."""
+        values = {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
+        self._let_go()
+        for name, parameter in self.named_parameters():
+            parameter.copy_(sharded_like(parameter, values[name]))
+        self._gather()
+
+    def _gather(self) -> None:
+        for site in self._shards():
+            site.unshard()
+
+    def _let_go(self) -> None:
+        for site in self._shards():
+            site.reshard()
+
+    def _shards(self) -> Iterator[FSDPModule]:
+        for site in self.sites:
+            assert isinstance(site, FSDPModule)
+            yield site
+
+
+class _Site(nn.Module):
+    """What is gathered and reduced together."""
+
+    def __init__(self, model: DecomposedModel, name: str) -> None:
+        super().__init__()
+        self.components, self.ci_fn = model.components[name], model.ci_fns[name]
+
+
+def gathered(content: Any) -> Any:
+    """A container with whole tensors on the CPU in place of sharded ones; to be called by every process."""
+    return tree_map_only(DTensor, lambda tensor: tensor.detach().full_tensor().cpu(), content)
+
+
+def sharded_like(like: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor as ``like`` is kept: cut into shards, rank zero's numbers for all, or as it is."""
+    if not isinstance(like, DTensor):
+        return whole
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """The shard that this process keeps, or the tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,29 @@
+"""What is said on the command line while nothing is wrong: ours once, other libraries' where it is of use."""
+
+import logging
+import sys
+import warnings
+
+from lightning.pytorch.utilities import rank_zero_only
+
+
+@rank_zero_only
+def tell(line: str) -> None:
+    """Write a line to stderr, by one of several processes that run the same command."""
+    sys.stderr.write(f"{line}\n")
+
+
+def silence_notices() -> None:
+    """Silence notices that are no use here; every one of them is by design or another library's business."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        r".*in eval mode at the start of training.*",  # the frozen target stays in eval mode
+        r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 on torch 2.13
+        r"The dirpath has changed from .*",  # a moved run directory, or an evaluation in a folder of its own
+        r"Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its directory
+        r".*does not have many workers.*",  # batches are made in place
+        r"It is recommended to use `self\.log\(.*sync_dist=True.*",  # what is logged is summed over processes before
+        r"LightningCLI's args parameter.*",  # names of configs are resolved before parsing
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,75 @@
+"""What a command's settings say about its run directory."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from spd_lightning.errors import UsageError, check_whole
+
+CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
+LEAST = {"max_steps": 1, "accumulate_grad_batches": 1, "log_every_n_steps": 0, "num_sanity_val_steps": -1}
+"""The smallest values of some whole numbers of the trainer."""
+LARGEST_SEED = 2**32 - 1
+"""The largest that numpy takes."""
+
+
+def drop_switched_off(trainer: Namespace) -> None:
+    """Leave out callbacks of the base config that a trainer switch turns off; Lightning would refuse both at once."""
+    for switch, names in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", CHECKPOINTING)):
+        if trainer[switch] is False:
+            trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(names)]
+
+
+def check_trainer(trainer: Namespace) -> None:
+    """Refuse ranges that Lightning lets pass and then fails or does nothing with.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name, least in LEAST.items():
+        if trainer[name] is not None:
+            check_whole(f"trainer.{name}", trainer[name], least)
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and interval < 1:
+        raise UsageError(f"trainer.val_check_interval must be at least 1 step, got {interval}")
+
+
+def as_seed(value: bool | int) -> int:
+    """The seed of everything, or a :class:`UsageError` for one that is to be drawn."""
+    check_whole("seed_everything", value, least=0, most=LARGEST_SEED)
+    return value
+
+
+def tensorboard_settings(settings: Namespace) -> Namespace | None:
+    """Arguments of the logger, or the first of several, whose folder is the run's, if it is a ``TensorBoardLogger``."""
+    logger = settings.trainer.logger
+    if isinstance(logger, list):
+        logger = logger[0] if logger else None
+    is_tensorboard = isinstance(logger, Namespace) and logger.class_path.endswith(TensorBoardLogger.__name__)
+    return logger.init_args if is_tensorboard else None
+
+
+def resumable_place(settings: Namespace) -> tuple[Path, str | int | None]:
+    """Folder of all versions of a run, and the version that is named, for ``--resume auto``.
+
+    Raises:
+        UsageError: if there is no such folder, or checkpoints are not kept in it.
+    """
+    logger = tensorboard_settings(settings)
+    if settings.ckpt_path is not None:
+        raise UsageError(f"--resume auto finds its checkpoint by itself; leave out --ckpt_path {settings.ckpt_path}")
+    if logger is None or settings.trainer.fast_dev_run:
+        raise UsageError("--resume auto needs a run directory, which trainer.logger (TensorBoardLogger) makes")
+    keeping = [c for c in settings.trainer.callbacks or [] if c.class_path.endswith(CHECKPOINTING)]
+    if settings.trainer.enable_checkpointing is False or any(c.init_args.dirpath is not None for c in keeping):
+        raise UsageError("--resume auto needs checkpoints in the run directory; leave enable_checkpointing and dirpath")
+    return logger_folder(settings), logger.version
+
+
+def logger_folder(settings: Namespace) -> Path:
+    """Folder of all versions of a run."""
+    logger = tensorboard_settings(settings)
+    if logger is None:
+        return Path(settings.trainer.default_root_dir or ".")
+    return Path(logger.save_dir) / (logger.name or "")

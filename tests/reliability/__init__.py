@@ -1,0 +1,1 @@
+"""What must hold when machines, files and users misbehave. Faults come from outside; nothing of ours is patched."""

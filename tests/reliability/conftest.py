@@ -1,0 +1,189 @@
+"""Runs that are killed and started again with the same command."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[2]
+LEAN = """\
+trainer:
+  max_steps: 25
+  val_check_interval: 6
+  enable_progress_bar: false
+  logger:
+    class_path: lightning.pytorch.loggers.TensorBoardLogger
+    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+  callbacks:
+    - {class_path: callbacks.TrainingLog, init_args: {every_n_steps: 2}}
+    - class_path: callbacks.TensorBoardLayout
+    - class_path: callbacks.InterruptGuard
+    - class_path: callbacks.ComponentActivity
+    - {class_path: callbacks.MechanismRecovery, init_args: {chance_draws: 2}}
+    - class_path: callbacks.ExportDecomposition
+    - class_path: tests.reliability.killer.KillAt
+    - class_path: callbacks.FinalReport
+    - class_path: callbacks.HtmlReport
+    - {class_path: callbacks.Checkpoints, init_args: {every_n_train_steps: 4}}
+model:
+  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
+  recipe:
+    class_path: FeatureTraining
+    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
+  sites: {linear*: 4}
+  ties: {linear2: linear1}
+  warmup: {steps: 5}
+  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
+data:
+  class_path: SparseFeatures
+  init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
+"""
+PLAIN = (
+    "scores",
+    "settings",
+    "seed",
+    "steps",
+    "processes",
+    "device",
+    "versions",
+)  # not wall_time_s, peak_memory_mb, machine
+KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "spd_lightning")
+
+
+@dataclass
+class Process:
+    """A command under way."""
+
+    pid: int
+    starter: subprocess.Popen
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def code(self):
+        """Wait for the end."""
+        return int(self.starter.stdout.readline())
+
+
+@dataclass
+class Bench:
+    """A working directory with ``lean.yaml``, its own cache, and a command."""
+
+    folder: Path
+    starter: subprocess.Popen
+    options: tuple = ()
+    environment: dict = field(default_factory=dict)
+
+    def start(self, *more, config="lean.yaml", command="fit"):
+        environment = {"SPD_LIGHTNING_CACHE": str(self.folder / "cache"), "TMPDIR": str(self.folder / "tmp")}
+        (self.folder / "tmp").mkdir(exist_ok=True)
+        request = {
+            "args": [command, "--config", config, *self.options, *more],
+            "folder": str(self.folder),
+            "environment": environment | self.environment,
+        }
+        self.starter.stdin.write(json.dumps(request) + "\n")
+        self.starter.stdin.flush()
+        return Process(int(self.starter.stdout.readline()), self.starter)
+
+    def run(self, *more, **options):
+        """Run to the end; returns the exit code."""
+        return self.start("--resume=auto", *more, **options).code()
+
+    def killed_at(self, hook, step, *more):
+        """Run until the process kills itself there."""
+        (self.folder / "kill_at").write_text(f"{hook} {step}")
+        code = self.run(*more)
+        (self.folder / "kill_at").unlink()
+        assert code == -signal.SIGKILL, (hook, step, code, self.log())
+
+    def killed_when(self, condition, timeout=600):
+        """Run until something is seen from outside; returns the exit code, 0 if it was over before."""
+        process, deadline = self.start("--resume=auto"), time.monotonic() + timeout
+        status = Path(f"/proc/{process.pid}/stat")
+        while status.exists() and not condition():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.001)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        return process.code()
+
+    @property
+    def last_run(self):
+        return max((self.folder / "runs/tiny").glob("version_*"), key=lambda path: int(path.name[8:]))
+
+    def log(self):
+        return (self.folder / "log.txt").read_text()
+
+
+@pytest.fixture(scope="session")
+def starter():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.reliability.starter"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.stdin.close()
+    process.wait(timeout=600)
+    process.stdout.close()
+
+
+@pytest.fixture
+def bench(tmp_path, starter):
+    return make_bench(tmp_path, starter)
+
+
+def make_bench(folder, starter, *options, config=LEAN):
+    folder.mkdir(exist_ok=True)
+    (folder / "lean.yaml").write_text(config)
+    return Bench(folder, starter, options)
+
+
+def scalars(run):
+    """Every point of every scalar that TensorBoard shows."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def results(run):
+    """All that must not depend on interruptions."""
+    document = json.loads((run / "metrics.json").read_text())
+    paths = sorted((run / "checkpoints").iterdir())
+    return {
+        "artefact": (run / "components.safetensors").read_bytes(),
+        "artefact's config": (run / "config.json").read_bytes(),
+        "metrics": {name: document[name] for name in PLAIN},
+        "scalars": scalars(run),
+        "states": {path.name: {name: torch.load(path, weights_only=True)[name] for name in KEPT} for path in paths},
+    }
+
+
+def assert_identical(left, right, where=""):
+    """Equal bit for bit, through all containers."""
+    assert type(left) is type(right), where
+    if isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype, where
+        assert torch.equal(left, right), where
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), (where, sorted(map(str, left.keys() ^ right.keys())))
+        for key in left:
+            assert_identical(left[key], right[key], f"{where}/{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), (where, left, right)
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_identical(a, b, f"{where}/{index}")
+    else:
+        assert left == right, (where, left, right)

@@ -1,0 +1,122 @@
+"""Several processes hold rows of one batch: together they compute what one process computes from all rows.
+
+The mean over processes of the gradients, which data-parallel training takes, is the gradient of the whole batch; every
+process reports the values of the whole batch.
+"""
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import distributed
+
+from spd_lightning import StochasticDecomposition
+from spd_lightning.functional import WeightedBatch, keyed_generator
+from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality, Noise, Reconstruction
+from spd_lightning.methods.speed import Speed
+from tests.methods.tiny import toy_target
+
+CPU = torch.device("cpu")
+ROWS = 40
+SPLITS = {"even": [20, 20], "uneven": [27, 13]}
+
+
+def _losses():
+    return {
+        "faithfulness": Faithfulness(),
+        "importance": ImportanceMinimality(coefficient=0.1, p=0.8),
+        "frequency": FrequencyMinimality(coefficient=0.1, reference=50.0),
+        "uniform": Reconstruction(),
+        "layerwise": Reconstruction(routing="layerwise", samples=2),
+        "binomial": Reconstruction(sources="binomial", routing="subset"),
+        "independent": Reconstruction(routing="subset", subset_probability=0.4),
+        "ci": Reconstruction(sources="ci", distance="kl"),
+        "shared": Reconstruction(sources="adversarial", adversary_steps=3, adversary_step_size=0.3),
+        "per example": Reconstruction(
+            sources="adversarial", adversary_scope="per_example", adversary_steps=2, adversary_step_size=0.3
+        ),
+    }
+
+
+def _module(kind):
+    speed = {
+        "plain": Speed(step="plain"),
+        "fast": Speed(table_nodes=0),
+        "torch": Speed(compile=False, table_nodes=0),
+    }[kind]
+    module = StochasticDecomposition(toy_target(), {"linear*": 7}, losses=_losses(), speed=speed)
+    with torch.no_grad():
+        for parameter in module.model.parameters():
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=keyed_generator("parameters", *parameter.shape))
+                parameter.copy_(0.5 * noise)
+    return module
+
+
+def _batch(weighted, positions):
+    generator = keyed_generator("batch")
+    shape = (ROWS, 3, 5) if positions else (ROWS, 5)
+    x = torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.4)
+    if not weighted:
+        return x
+    weights = torch.rand(shape[:-1], generator=generator)
+    return WeightedBatch(x, weights / weights.sum())
+
+
+CASES = [
+    (kind, weighted, positions)
+    for kind in ("plain", "fast", "torch")
+    for weighted, positions in ((False, False), (True, False), (False, True))
+]
+
+
+def _results(take):
+    """Values and gradients of every case on the rows that ``take`` leaves."""
+    results = []
+    for kind, weighted, positions in CASES:
+        module, batch = _module(kind), _batch(weighted, positions)
+        own = WeightedBatch(take(batch.x), take(batch.weights)) if weighted else take(batch)
+        total, terms = module.objective(own, Noise(("noise", 3), CPU), 0.5)
+        total.backward()
+        gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+        results.append(({"total": total.detach(), **terms}, gradients))
+    return results
+
+
+def _process(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for name, sizes in SPLITS.items():
+        torch.save(_results(lambda rows, sizes=sizes: rows.split(sizes)[rank]), f"{folder}/{name}-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory):
+    """What each of two processes computed, by split."""
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(_process, args=(str(folder),), nprocs=2)
+    return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return _results(lambda rows: rows)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("case", range(len(CASES)), ids=["-".join(map(str, case)) for case in CASES])
+def test_the_processes_compute_the_whole_batch(case, split, shares, alone):
+    values, gradients = alone[case]
+    found = [share[case] for share in shares[split]]
+
+    for their_values, _ in found:
+        torch.testing.assert_close(their_values, values, rtol=1e-5, atol=1e-7)
+    for name, gradient in gradients.items():
+        mean = torch.stack([theirs[name] for _, theirs in found]).mean(0)
+        torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_each_process_alone_would_be_wrong(shares, alone):
+    for case, (_, gradients) in enumerate(alone):
+        own = shares["uneven"][0][case][1]
+        assert not any(torch.allclose(own[name], gradients[name], rtol=1e-2) for name in gradients if "ci_fns" in name)

@@ -1,0 +1,94 @@
+"""A run killed at any moment and started again by the same command ends as if nothing had happened."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.reliability.conftest import assert_identical, make_bench, results
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, starter):
+    """What a run that nobody disturbs leaves."""
+    bench = make_bench(tmp_path_factory.mktemp("straight"), starter)
+    assert bench.run() == 0, bench.log()
+    return results(bench.last_run)
+
+
+MOMENTS = [
+    ("step", 2),  # before the first checkpoint: starts anew
+    ("step", 5),
+    ("validation", 6),
+    ("save", 8),
+    ("validation_end", 12),  # a step that is saved once it is validated
+    ("batch_end", 17),
+    ("save", 24),
+    ("save", 25),
+    ("fit_end", 25),
+    ("test", 25),
+    ("report", 25),
+]
+FEW = [("step", 5), ("validation_end", 12), ("report", 25)]
+
+
+@pytest.mark.parametrize("moments", [FEW, pytest.param(MOMENTS, marks=pytest.mark.reliability)], ids=["few", "many"])
+def test_killed_at_chosen_moments(moments, bench, straight):
+    for hook, step in moments:
+        bench.killed_at(hook, step)
+
+    assert bench.run() == 0, bench.log()
+
+    assert_identical(straight, results(bench.last_run))
+
+
+def _cached_target_begun(bench):
+    return lambda: any(bench.folder.glob("cache/targets/*"))
+
+
+def _checkpoint_half_written(bench):
+    """A file that is not yet a checkpoint lies where checkpoints are written, or where files wait for their place."""
+    return lambda: any(bench.folder.glob("tmp/*")) or any(bench.folder.glob("runs/tiny/*/checkpoints/.*"))
+
+
+def test_killed_while_files_are_made(bench, straight):
+    assert bench.killed_when(_cached_target_begun(bench)) == -signal.SIGKILL
+    assert bench.killed_when(_checkpoint_half_written(bench)) == -signal.SIGKILL
+
+    assert bench.run() == 0, bench.log()
+
+    assert_identical(straight, results(bench.last_run))
+
+
+@pytest.mark.reliability
+def test_accumulated_steps_and_another_number_of_validation_batches(bench, tmp_path_factory, starter):
+    options = ("--trainer.accumulate_grad_batches=2", "--trainer.max_steps=13")
+    undisturbed = make_bench(tmp_path_factory.mktemp("accumulated"), starter, *options)
+    assert undisturbed.run() == 0, undisturbed.log()
+    bench.options = options
+
+    bench.killed_at("step", 5)  # with one of its two batches done
+    bench.killed_at("validation", 9, "--data.val_batches=1")
+    assert bench.run() == 0, bench.log()
+
+    expected, got = results(undisturbed.last_run), results(bench.last_run)
+    for outcome in (expected, got):  # one validation saw fewer batches, as it was asked to
+        outcome["scalars"] = {tag: points for tag, points in outcome["scalars"].items() if not tag.startswith("val/")}
+    assert_identical(expected, got)
+
+
+@pytest.mark.reliability
+def test_killed_twenty_times_at_random(tmp_path, starter, straight):
+    timed, began = make_bench(tmp_path / "timed", starter), time.monotonic()
+    assert timed.run() == 0, timed.log()
+    whole = time.monotonic() - began
+    draw, kills, rounds = random.Random(0), 0, 0
+    while kills < 20:
+        rounds += 1
+        victim = make_bench(tmp_path / f"victim_{rounds}", starter)
+        for _ in range(5):
+            until = time.monotonic() + draw.uniform(0.0, whole)
+            kills += victim.killed_when(lambda until=until: time.monotonic() > until) == -signal.SIGKILL
+        assert victim.run() == 0, victim.log()
+        assert_identical(straight, results(victim.last_run))
