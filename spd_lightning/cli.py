@@ -187,8 +187,10 @@ class DecompositionCLI(LightningCLI):
         """Keep the Trainer's bookkeeping off the hot path; add the writer of predictions to ``predict``."""
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError, RuntimeError) as error:  # of which Lightning knows several kinds
-            raise error if isinstance(error, UsageError) else UsageError(f"trainer: {one_line(str(error))}") from None
+        except UsageError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:  # Lightning knows several kinds
+            raise UsageError(f"trainer: {one_line(str(error))}") from None
         check_strategy(trainer, str(self.subcommand))
         LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":

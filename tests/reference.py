@@ -69,20 +69,24 @@ def gelu(x):
     return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
 
 
+def _rest_of_gate(state, c, weights, biases, first=0):
+    """What the gate of component c makes of a layer's input, a list of numbers, from its layer ``first`` on."""
+    for k in range(first, len(weights)):
+        total = [
+            sum(state[i] * weights[k][c, i, o] for i in range(len(state))) + biases[k][c, o]
+            for o in range(weights[k].shape[2])
+        ]
+        state = [gelu(t) for t in total] if k < len(weights) - 1 else total
+    return state[0]
+
+
 def gate_mlp(h, weights, biases):
     """A scalar-to-scalar MLP per component; weights[k] is [C, in, out], biases[k] is [C, out]."""
     logits = []
     for n in range(h.shape[0]):
         row = []
         for c in range(h.shape[1]):
-            state = [h[n, c]]
-            for k in range(len(weights)):
-                total = [
-                    sum(state[i] * weights[k][c, i, o] for i in range(len(state))) + biases[k][c, o]
-                    for o in range(weights[k].shape[2])
-                ]
-                state = [gelu(t) for t in total] if k < len(weights) - 1 else total
-            row.append(state[0])
+            row.append(_rest_of_gate([h[n, c]], c, weights, biases))
         logits.append(torch.stack(row))
     return torch.stack(logits)
 
@@ -98,13 +102,7 @@ def even_gate_mlp(h, weights, biases):
                 up = gelu(h[n, c] * weights[0][c, 0, o] + biases[0][c, o])
                 down = gelu(-h[n, c] * weights[0][c, 0, o] + biases[0][c, o])
                 state.append((up + down) / math.sqrt(2))
-            for k in range(1, len(weights)):
-                total = [
-                    sum(state[i] * weights[k][c, i, o] for i in range(len(state))) + biases[k][c, o]
-                    for o in range(weights[k].shape[2])
-                ]
-                state = [gelu(t) for t in total] if k < len(weights) - 1 else total
-            row.append(state[0])
+            row.append(_rest_of_gate(state, c, weights, biases, first=1))
         logits.append(torch.stack(row))
     return torch.stack(logits)
 

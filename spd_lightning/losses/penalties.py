@@ -56,7 +56,7 @@ class ImportanceMinimality(Loss):
         coefficient_final: coefficient at the end; ``None`` keeps ``coefficient``. It moves geometrically (ours): a
             strong penalty early keeps features from sharing components, a weak one late spares weak ones.
         coefficient_start: fraction of training at which the coefficient starts to move.
-        coefficient_end: fraction of training at which it arrives.
+        coefficient_end: fraction of training at which it arrives, above 0.
     """
 
     def __init__(
@@ -80,6 +80,9 @@ class ImportanceMinimality(Loss):
             check_positive("coefficient_final", coefficient_final)
             check_positive("coefficient, where coefficient_final is given,", coefficient)
         self.coefficient_final = coefficient_final
+        check_number("coefficient_end", coefficient_end)
+        if not 0 < coefficient_end <= 1:
+            raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
         self.coefficient_start, self.coefficient_end = _check_window("coefficient", coefficient_start, coefficient_end)
 
     def coefficient_at(self, progress: float) -> float:
@@ -119,7 +122,7 @@ class FrequencyMinimality(ImportanceMinimality):
         eps: added inside the power.
         coefficient_final: coefficient at the end; ``None`` keeps ``coefficient``. It moves geometrically (ours).
         coefficient_start: fraction of training at which the coefficient starts to move.
-        coefficient_end: fraction of training at which it arrives.
+        coefficient_end: fraction of training at which it arrives, above 0.
     """
 
     def __init__(

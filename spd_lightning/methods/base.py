@@ -160,7 +160,7 @@ class Decomposition(Shardable):
 
     def _warm_up(self) -> None:
         """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
-        self.warmup.run(self.model, self.trainer.is_global_zero, *self._shards)
+        self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
         if self.trainer.world_size > 1 and not self._shards:
             components = self.model.components
             components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))

@@ -78,6 +78,10 @@ class GuardedDecomposition(Decomposition):
 
     @cached_property
     def _trained(self) -> list[nn.Parameter]:
+        """What the optimiser moves; of sharded parameters the shards, whoever holds them whole meanwhile."""
+        return self._trainable()
+
+    def _trainable(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def _by_term(self) -> str:
@@ -89,8 +93,7 @@ class GuardedDecomposition(Decomposition):
                 if not term.requires_grad:
                     continue
                 # not backward: processes that train together would begin to exchange gradients
-                trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-                gradients = torch.autograd.grad(term, trained, allow_unused=True)
+                gradients = torch.autograd.grad(term, self._trainable(), allow_unused=True)
             odd = int(any(is_odd(gradient) for gradient in gradients if gradient is not None))
             if odd if processes() == 1 else largest_over_processes(odd, self.device):
                 return f", from loss term {name!r}"

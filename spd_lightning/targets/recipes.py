@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal, Protocol, cast, get_args
+from typing import Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,9 @@ from spd_lightning.errors import (
 )
 from spd_lightning.files import is_file
 from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
+from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.targets.cache import TargetCache
 from spd_lightning.tensor_files import read_state
-
-TargetSchedule = Literal["constant", "quarter_cosine", "half_cosine"]
 
 
 class TargetRecipe(ABC):
@@ -142,7 +141,7 @@ class FeatureTraining(TargetRecipe):
         batch_size: int = 1024,
         lr: float = 5e-3,
         weight_decay: float = 0.01,
-        schedule: TargetSchedule = "constant",
+        schedule: LRSchedule = "constant",
         feature_probability: float = 0.05,
         value_min: float = 0.0,
         value_max: float = 1.0,
@@ -153,7 +152,7 @@ class FeatureTraining(TargetRecipe):
         if steps < 1 or batch_size < 1:
             raise UsageError(f"recipe: steps and batch_size must be at least 1, got {steps} and {batch_size}")
         check_whole("recipe: seed", seed, most=None)
-        check_choice("recipe: schedule", schedule, get_args(TargetSchedule))
+        check_choice("recipe: schedule", schedule, get_args(LRSchedule))
         self._check_numbers(lr, weight_decay, feature_probability, value_min, value_max)
         self.steps, self.batch_size, self.lr, self.weight_decay = steps, batch_size, lr, weight_decay
         self.schedule, self.feature_probability, self.seed = schedule, feature_probability, seed

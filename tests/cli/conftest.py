@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from spd_lightning.cli import DecompositionCLI, main
+from tests.tiny_system import DATA, MODEL
 
-TINY = """\
+TRAINER = """\
 trainer:
   max_steps: 6
   val_check_interval: 3
@@ -21,19 +22,8 @@ trainer:
     - class_path: callbacks.ImportanceHeatmaps
       init_args: {every_n_validations: 1}
     - class_path: callbacks.ComponentVectors
-model:
-  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
-  recipe:
-    class_path: FeatureTraining
-    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
-  sites: {linear*: 4}
-  ties: {linear2: linear1}
-  warmup: {steps: 5}
-  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
-data:
-  class_path: SparseFeatures
-  init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
 """
+TINY = TRAINER + MODEL + DATA
 
 
 @pytest.fixture(scope="session", autouse=True)

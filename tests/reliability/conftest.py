@@ -14,8 +14,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.tiny_system import DATA, MODEL
+
 ROOT = Path(__file__).parents[2]
-LEAN = """\
+TRAINER = """\
 trainer:
   max_steps: 25
   val_check_interval: 6
@@ -34,19 +36,8 @@ trainer:
     - class_path: callbacks.FinalReport
     - class_path: callbacks.HtmlReport
     - {class_path: callbacks.Checkpoints, init_args: {every_n_train_steps: 4}}
-model:
-  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
-  recipe:
-    class_path: FeatureTraining
-    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
-  sites: {linear*: 4}
-  ties: {linear2: linear1}
-  warmup: {steps: 5}
-  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
-data:
-  class_path: SparseFeatures
-  init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
 """
+LEAN = TRAINER + MODEL + DATA
 PLAIN = (
     "scores",
     "settings",

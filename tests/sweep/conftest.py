@@ -10,9 +10,10 @@ import pytest
 from lightning.pytorch import Trainer
 
 from spd_lightning.sweep import main
+from tests.tiny_system import DATA, MODEL
 
 COEFFICIENT = "model.losses.importance.coefficient"
-LEAN = """\
+TRAINER = """\
 trainer:
   max_steps: 6
   val_check_interval: 3
@@ -28,23 +29,14 @@ trainer:
     - class_path: callbacks.FinalReport
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {every_n_train_steps: 1000, save_last: true, enable_version_counter: false}
-model:
-  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
-  recipe:
-    class_path: FeatureTraining
-    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
-  sites: {linear*: 4}
-  ties: {linear2: linear1}
-  warmup: {steps: 5}
-  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
+"""
+LOSSES = """\
   losses:
     faithfulness: {class_path: Faithfulness}
     stochastic: {class_path: Reconstruction}
     importance: {class_path: ImportanceMinimality, init_args: {coefficient: 1.0e-3, p: 1.0}}
-data:
-  class_path: SparseFeatures
-  init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
 """
+LEAN = TRAINER + MODEL + LOSSES + DATA
 """A config whose runs take a moment."""
 
 GRID = ("--over", f"{COEFFICIENT}=1e-3,1e-1", "seed_everything=0,1")

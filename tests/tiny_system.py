@@ -1,0 +1,18 @@
+"""A system whose runs take a moment, as parts of the YAML files that tests write."""
+
+MODEL = """\
+model:
+  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
+  recipe:
+    class_path: FeatureTraining
+    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
+  sites: {linear*: 4}
+  ties: {linear2: linear1}
+  warmup: {steps: 5}
+  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
+"""
+DATA = """\
+data:
+  class_path: SparseFeatures
+  init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
+"""
