@@ -70,6 +70,24 @@ STEPS = {"every loss": 20, "the paper's": 200}
 steps one jump has parted two runs, which then differ by 1e-3 and not by roundings: such losses get few steps."""
 
 
+def test_datasets_are_shared(tmp_path):
+    """Rows of every batch and of the whole validation, though 101 cannot be halved."""
+    settings = config(steps=50)
+    examples = {
+        name: {"class_path": "tests.data.examples.Examples", "init_args": {"size": size, "width": 5}}
+        for name, size in (("train", 400), ("val", 101))
+    }
+    del settings["trainer"]["callbacks+"][1]  # scores need probes, which examples of one's own do not have
+    settings["data"] = {"class_path": "DatasetBatches", "init_args": {**examples, "batch_size": 65}}
+    one, two = (Folder(tmp_path / str(count), settings) for count in (1, 2))
+    one.fit()
+    two.fit(2, "--data.num_workers=1")
+
+    assert_same(two, one)
+    for name, score in one.scores().items():
+        assert two.scores()[name] == pytest.approx(score, rel=1e-3, abs=1e-6), name
+
+
 @pytest.mark.reliability
 @pytest.mark.parametrize("losses", ALL)
 @pytest.mark.parametrize(
