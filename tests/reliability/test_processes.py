@@ -68,6 +68,9 @@ ALL = {
 STEPS = {"every loss": 20, "the paper's": 200}
 """Masks that are drawn as 0 or 1 and an adversary's signed steps jump where a rounding turns them. After some dozens of
 steps one jump has parted two runs, which then differ by 1e-3 and not by roundings: such losses get few steps."""
+WITH_MOMENTS_OF_THEIR_OWN = 150
+"""Longest run with tied sites updated twice: at step 200 a gate whose gradient is nothing but rounding differs by 2e-4, all
+else by 2e-6 at most."""
 
 
 def test_datasets_are_shared(tmp_path):
@@ -102,7 +105,8 @@ def test_datasets_are_shared(tmp_path):
     ids=["four", "examples", "twice", "plain", "accumulated"],
 )
 def test_any_number_of_processes_is_one_computation(processes, options, losses, tmp_path):
-    folders = [Folder(tmp_path / str(count), config(STEPS[losses], ALL[losses])) for count in (1, processes)]
+    steps = min(STEPS[losses], WITH_MOMENTS_OF_THEIR_OWN) if "twice" in options else STEPS[losses]
+    folders = [Folder(tmp_path / str(count), config(steps, ALL[losses])) for count in (1, processes)]
     for folder, count in zip(folders, (1, processes), strict=True):
         folder.fit(count, *options)
 
