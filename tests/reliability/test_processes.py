@@ -69,8 +69,8 @@ STEPS = {"every loss": 20, "the paper's": 200}
 """Masks that are drawn as 0 or 1 and an adversary's signed steps jump where a rounding turns them. After some dozens of
 steps one jump has parted two runs, which then differ by 1e-3 and not by roundings: such losses get few steps."""
 WITH_MOMENTS_OF_THEIR_OWN = 150
-"""Longest run with tied sites updated twice: at step 200 a gate whose gradient is nothing but rounding differs by 2e-4, all
-else by 2e-6 at most."""
+"""Longest run with tied sites updated twice: at step 200 a gate whose gradient is nothing but rounding differs by 2e-4,
+all else by 2e-6 at most."""
 
 
 def test_datasets_are_shared(tmp_path):
