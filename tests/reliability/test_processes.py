@@ -73,20 +73,26 @@ WITH_MOMENTS_OF_THEIR_OWN = 150
 all else by 2e-6 at most."""
 
 
-def test_datasets_are_shared(tmp_path):
+def test_datasets_are_shared_and_warnings_counted_over_all(tmp_path):
     """Rows of every batch and of the whole validation, though 101 cannot be halved."""
     settings = config(steps=50)
     examples = {
         name: {"class_path": "tests.data.examples.Examples", "init_args": {"size": size, "width": 5}}
         for name, size in (("train", 400), ("val", 101))
     }
-    del settings["trainer"]["callbacks+"][1]  # scores need probes, which examples of one's own do not have
+    touchy = {"patience": 1, "alive_threshold": 1.0, "saturation": 0.3, "saturated_share": 0.01}
+    names = ("TrainingHealth", "ExportDecomposition", "FinalReport", "Checkpoints")
+    health, *rest = ({"class_path": f"callbacks.{name}"} for name in names)
+    log, *_ = settings["trainer"].pop("callbacks+")
+    settings["trainer"]["callbacks"] = [log, {**health, "init_args": touchy}, *rest]
     settings["data"] = {"class_path": "DatasetBatches", "init_args": {**examples, "batch_size": 65}}
     one, two = (Folder(tmp_path / str(count), settings) for count in (1, 2))
-    one.fit()
-    two.fit(2, "--data.num_workers=1")
+    said = one.fit(), two.fit(2, "--data.num_workers=1")
 
     assert_same(two, one)
+    warnings = [[line for line in lines.splitlines() if "warning: step" in line] for lines in said]
+    assert len(warnings[0]) == 4, "no component alive above 1, and importances of 0.3 or more, at two sites"
+    assert warnings[1] == warnings[0]
     for name, score in one.scores().items():
         assert two.scores()[name] == pytest.approx(score, rel=1e-3, abs=1e-6), name
 
