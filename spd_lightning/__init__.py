@@ -1,7 +1,7 @@
 """Take a trained neural network apart into the mechanisms its weights implement."""
 
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
-from spd_lightning.data import SparseFeatures
+from spd_lightning.data import DatasetBatches, SparseFeatures
 from spd_lightning.errors import UsageError
 from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality, Loss, Reconstruction
 from spd_lightning.methods import Optimization, Speed, StochasticDecomposition, Warmup
@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CIFunction",
+    "DatasetBatches",
     "DecomposedModel",
     "Faithfulness",
     "FeatureTraining",

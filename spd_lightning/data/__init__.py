@@ -1,5 +1,7 @@
 """LightningDataModules."""
 
-from spd_lightning.data.sparse_features import KeyedBatches, SparseFeatures
+from spd_lightning.data.dataset_batches import DatasetBatches
+from spd_lightning.data.keyed import KeyedBatches
+from spd_lightning.data.sparse_features import SparseFeatures
 
-__all__ = ["KeyedBatches", "SparseFeatures"]
+__all__ = ["DatasetBatches", "KeyedBatches", "SparseFeatures"]

@@ -1,11 +1,9 @@
 """Synthetic sparse features, drawn afresh for every step."""
 
-from collections.abc import Callable, Iterator
-
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
 
+from spd_lightning.data.keyed import KeyedBatches, KeyedData, SizedKeyedBatches
 from spd_lightning.errors import UsageError, check_flag, check_fraction, check_number, check_whole
 from spd_lightning.functional import (
     WeightedBatch,
@@ -15,48 +13,8 @@ from spd_lightning.functional import (
     sparse_features,
 )
 
-Batch = Tensor | WeightedBatch
 
-
-class KeyedBatches:
-    """An iterable of batches numbered by a counter: batch ``i`` is the same whenever it is asked for.
-
-    Args:
-        make: makes batch number ``i``.
-        start: number of the first batch, asked when iteration begins, so that a resumed run goes on where it was.
-        count: number of batches; ``None`` never ends.
-    """
-
-    def __init__(
-        self, make: Callable[[int], Batch], start: Callable[[], int] = lambda: 0, count: int | None = None
-    ) -> None:
-        self.make, self.start, self.count = make, start, count
-
-    def __iter__(self) -> Iterator[Batch]:
-        index = self.start()
-        end = None if self.count is None else index + self.count
-        while end is None or index < end:
-            yield self.make(index)
-            index += 1
-
-
-class SizedKeyedBatches(KeyedBatches):
-    """Keyed batches that end, for evaluation.
-
-    Args:
-        make: makes batch number ``i``.
-        count: number of batches.
-    """
-
-    def __init__(self, make: Callable[[int], Batch], count: int) -> None:
-        super().__init__(make, count=count)
-        self.length = count
-
-    def __len__(self) -> int:
-        return self.length
-
-
-class SparseFeatures(LightningDataModule):
+class SparseFeatures(KeyedData):
     """Features that are active with a small probability, independently, with uniform values (SPD paper's toys).
 
     Training never repeats a batch; validation and test each see fixed batches of their own. Everything is keyed by
@@ -91,7 +49,7 @@ class SparseFeatures(LightningDataModule):
         seed: int | None = None,
         merge_empty: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(seed)
         sizes = {"n_features": n_features, "batch_size": batch_size, "val_batches": val_batches}
         for name, size in {**sizes, "val_batch_size": val_batch_size}.items():
             check_whole(f"data: {name}", size, least=1)
@@ -99,11 +57,9 @@ class SparseFeatures(LightningDataModule):
         check_flag("data: merge_empty", merge_empty)
         check_number("data: value_min", value_min)
         check_number("data: value_max", value_max)
-        if seed is not None:
-            check_whole("data: seed", seed, most=None)
         if not float("-inf") < value_min < value_max < float("inf"):
             raise UsageError(f"data: value_min must be below value_max, got {value_min} and {value_max}")
-        self.n_features, self.feature_probability, self.seed = n_features, feature_probability, seed
+        self.n_features, self.feature_probability = n_features, feature_probability
         self.value_min, self.value_max = value_min, value_max
         self.batch_size, self.val_batches, self.val_batch_size = batch_size, val_batches, val_batch_size
         self.merge_empty = merge_empty
@@ -131,18 +87,6 @@ class SparseFeatures(LightningDataModule):
     def _distribution(self, size: int) -> tuple[int, int, float, tuple[float, float]]:
         return size, self.n_features, self.feature_probability, (self.value_min, self.value_max)
 
-    def _rows(self, size: int) -> slice:
-        """Rows of a batch that this process trains on or evaluates."""
-        if self.trainer is None or self.trainer.world_size == 1:
-            return slice(size)
-        count, rank = self.trainer.world_size, self.trainer.global_rank
-        if size < count:
-            raise UsageError(
-                f"data: a batch of {size} rows cannot be shared by {count} processes; raise batch_size and "
-                "val_batch_size, or lower trainer.devices"
-            )
-        return slice(size * rank // count, size * (rank + 1) // count)
-
     def _generator(self, purpose: str, index: int) -> Generator:
         # the 0 was the process's number: batches of one process stay what they were
         return keyed_generator(self._seed(), purpose, index, 0)
@@ -166,13 +110,3 @@ class SparseFeatures(LightningDataModule):
     def predict_dataloader(self) -> SizedKeyedBatches:
         """The one-hot probes as one batch, for ``predict`` without an input file."""
         return SizedKeyedBatches(lambda index: self.probes(), 1)
-
-    def _seed(self) -> int:
-        if self.seed is not None:
-            return self.seed
-        return getattr(self.trainer.lightning_module, "seed", 0) if self.trainer else 0
-
-    def _batches_done(self) -> int:
-        if self.trainer is None:
-            return 0
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches

@@ -11,7 +11,8 @@ from spd_lightning.data import KeyedBatches
 from tests.methods.tiny import Probe, features, fit, toy, toy_target
 
 
-def _trainer(rank=0, processes=1, global_step=0, accumulate=1, seed=0):
+def trainer_at(rank=0, processes=1, global_step=0, accumulate=1, seed=0):
+    """As much of a trainer as data modules look at."""
     module = SimpleNamespace(seed=seed, target=toy_target())
     return SimpleNamespace(
         global_rank=rank,
@@ -24,7 +25,7 @@ def _trainer(rank=0, processes=1, global_step=0, accumulate=1, seed=0):
 
 def _attached(**options):
     data = features()
-    data.trainer = _trainer(**options)
+    data.trainer = trainer_at(**options)
     return data
 
 
@@ -57,7 +58,7 @@ def test_another_key_gives_another_batch(data, purpose, index):
 
 def test_the_seed_is_the_decompositions_unless_one_is_given():
     data = features(seed=0)
-    data.trainer = _trainer(seed=1)
+    data.trainer = trainer_at(seed=1)
 
     assert torch.equal(data.batch("train", 0, 16), features().batch("train", 0, 16))
     assert torch.equal(_attached(seed=1).batch("train", 0, 16), features(seed=1).batch("train", 0, 16))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import yaml
+from lightning.pytorch import LightningDataModule
 
 import callbacks
 import spd_lightning
@@ -37,6 +38,7 @@ REQUIRED = {
     "ResidualMLP": {"n_features": 3},
     "LoadedWeights": {"path": "weights.safetensors"},
     "SparseFeatures": {"n_features": 3},
+    "DatasetBatches": {"train": {"class_path": "tests.data.examples.Examples"}},
     "SweptValues": {"values": {"model.seed": 1}},
 }
 SIGNED = {"seed", "embedding_seed", "value_min", "value_max", "values", "save_top_k"}
@@ -75,7 +77,7 @@ def _homes() -> Iterator[tuple[type, list[Any]]]:
             elif issubclass(cls, spd_lightning.targets.TargetRecipe):
                 yield cls, ["model", "recipe"]
             else:
-                yield cls, ["data"] if issubclass(cls, spd_lightning.SparseFeatures) else ["model", "target"]
+                yield cls, ["data"] if issubclass(cls, LightningDataModule) else ["model", "target"]
 
 
 def _parameters(cls: type) -> dict[str, tuple[Any, bool]]:

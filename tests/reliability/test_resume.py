@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.reliability.conftest import assert_identical, make_bench, results
+from tests.reliability.conftest import TRAINER, assert_identical, make_bench, results
+from tests.tiny_system import MODEL
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,32 @@ def test_killed_while_files_are_made(bench, straight):
     assert bench.run() == 0, bench.log()
 
     assert_identical(straight, results(bench.last_run))
+
+
+DATASETS = """\
+data:
+  class_path: DatasetBatches
+  init_args:
+    train: {class_path: tests.data.examples.Examples, init_args: {size: 50}}
+    val: {class_path: tests.data.examples.Examples, init_args: {size: 7}}
+    batch_size: 16
+"""
+
+
+def test_a_dataset_goes_on_where_it_was_with_another_number_of_workers(bench, tmp_path_factory, starter):
+    lines = [line for line in TRAINER.splitlines(keepends=True) if "MechanismRecovery" not in line]  # needs probes
+    config = "".join(lines) + MODEL + DATASETS
+    undisturbed = make_bench(tmp_path_factory.mktemp("dataset"), starter, config=config)
+    assert undisturbed.run() == 0, undisturbed.log()
+    (bench.folder / "lean.yaml").write_text(config)
+
+    bench.killed_at("step", 5)
+    bench.killed_at("validation", 12, "--data.num_workers=2")
+    bench.killed_at("batch_end", 17, "--data.num_workers=1")
+    assert bench.run() == 0, bench.log()
+
+    expected, got = results(undisturbed.last_run), results(bench.last_run)
+    assert_identical(expected, got)
 
 
 @pytest.mark.reliability
