@@ -103,7 +103,9 @@ class DatasetBatches(KeyedData):
         return self._in_order("test")
 
     def predict_dataloader(self) -> SizedLoadedBatches | list[Any]:
-        """The examples to predict on."""
+        """The examples to predict on; a :class:`UsageError` without any."""
+        if self.sets["predict"] is None:
+            raise UsageError("data: predict must be a dataset to predict on; give one, or name a file with --input")
         return self._in_order("predict")
 
     def order(self, index: int) -> Tensor:
@@ -131,7 +133,7 @@ class DatasetBatches(KeyedData):
         size = _length(examples)
         count = -(-size // self.val_batch_size)
         edges = [size * batch // count for batch in range(count + 1)]
-        batches = [range(edges[i], edges[i + 1])[self._rows(edges[i + 1] - edges[i])] for i in range(count)]
+        batches = [[*range(edges[i], edges[i + 1])][self._rows(edges[i + 1] - edges[i])] for i in range(count)]
         return SizedLoadedBatches(lambda: self._loader(name, batches), count)
 
     def _loader(self, name: str, rows: Any) -> DataLoader[Any]:

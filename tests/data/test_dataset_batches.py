@@ -76,6 +76,8 @@ def test_evaluation_sees_all_examples_in_their_order_in_even_batches():
     assert numbers(batches(val=Examples(3)).test_dataloader(), 9) == [[0, 1, 2]]
     assert numbers(batches(predict=Examples(3)).predict_dataloader(), 9) == [[0, 1, 2]]
     assert batches().val_dataloader() == []
+    with pytest.raises(UsageError, match="data: predict must be a dataset to predict on; give one, or name a file"):
+        batches().predict_dataloader()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
