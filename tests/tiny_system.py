@@ -16,3 +16,16 @@ data:
   class_path: SparseFeatures
   init_args: {n_features: 3, batch_size: 16, val_batches: 2, val_batch_size: 8, feature_probability: 0.3}
 """
+
+
+def trainer(max_steps: int, val_check_interval: int) -> str:
+    """A trainer that logs into ``runs/tiny``; callbacks may follow."""
+    return f"""\
+trainer:
+  max_steps: {max_steps}
+  val_check_interval: {val_check_interval}
+  enable_progress_bar: false
+  logger:
+    class_path: lightning.pytorch.loggers.TensorBoardLogger
+    init_args: {{save_dir: runs, name: tiny, default_hp_metric: false}}
+"""

@@ -1,6 +1,7 @@
 """Batches of datasets of one's own, which a resumed run continues at the next one."""
 
 from collections.abc import Callable, Iterator, Sized
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -133,7 +134,7 @@ class DatasetBatches(KeyedData):
         size = _length(examples)
         count = -(-size // self.val_batch_size)
         edges = [size * batch // count for batch in range(count + 1)]
-        batches = [[*range(edges[i], edges[i + 1])][self._rows(edges[i + 1] - edges[i])] for i in range(count)]
+        batches = [[*range(start, end)[self._rows(end - start)]] for start, end in pairwise(edges)]
         return SizedLoadedBatches(lambda: self._loader(name, batches), count)
 
     def _loader(self, name: str, rows: Any) -> DataLoader[Any]:

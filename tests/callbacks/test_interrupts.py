@@ -16,15 +16,11 @@ from callbacks import InterruptGuard
 from spd_lightning import UsageError
 from spd_lightning.cli import main
 from tests.methods.tiny import Batches, features, fit, toy
+from tests.tiny_system import trainer
 
-LONG = """\
-trainer:
-  max_steps: 1000000
-  val_check_interval: 20
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.TensorBoardLogger
-    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+LONG = (
+    trainer(1000000, 20)
+    + """\
 model:
   target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
   sites: {linear*: 4}
@@ -35,6 +31,7 @@ data:
   class_path: SparseFeatures
   init_args: {n_features: 3, batch_size: 16, val_batches: 1, val_batch_size: 8, feature_probability: 0.3}
 """
+)
 
 
 class PressAt(Callback):

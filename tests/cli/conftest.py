@@ -6,16 +6,11 @@ from pathlib import Path
 import pytest
 
 from spd_lightning.cli import DecompositionCLI, main
-from tests.tiny_system import DATA, MODEL
+from tests.tiny_system import DATA, MODEL, trainer
 
-TRAINER = """\
-trainer:
-  max_steps: 6
-  val_check_interval: 3
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.TensorBoardLogger
-    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+TRAINER = (
+    trainer(6, 3)
+    + """\
   callbacks+:
     - class_path: callbacks.MechanismRecovery
       init_args: {chance_draws: 2}
@@ -23,6 +18,7 @@ trainer:
       init_args: {every_n_validations: 1}
     - class_path: callbacks.ComponentVectors
 """
+)
 TINY = TRAINER + MODEL + DATA
 
 

@@ -14,17 +14,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny_system import DATA, MODEL
+from tests.tiny_system import DATA, MODEL, trainer
 
 ROOT = Path(__file__).parents[2]
-TRAINER = """\
-trainer:
-  max_steps: 25
-  val_check_interval: 6
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.TensorBoardLogger
-    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+TRAINER = (
+    trainer(25, 6)
+    + """\
   callbacks:
     - {class_path: callbacks.TrainingLog, init_args: {every_n_steps: 2}}
     - class_path: callbacks.TensorBoardLayout
@@ -37,6 +32,7 @@ trainer:
     - class_path: callbacks.HtmlReport
     - {class_path: callbacks.Checkpoints, init_args: {every_n_train_steps: 4}}
 """
+)
 LEAN = TRAINER + MODEL + DATA
 PLAIN = (
     "scores",
@@ -130,6 +126,15 @@ def starter():
     process.stdin.close()
     process.wait(timeout=600)
     process.stdout.close()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder for files, which is the working directory of whoever opens them."""
+    inner = tmp_path / "files"
+    inner.mkdir()
+    monkeypatch.chdir(inner)
+    return inner
 
 
 @pytest.fixture

@@ -15,16 +15,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.tiny_system import trainer
+
 ROOT = Path(__file__).parents[2]
 FIT = [sys.executable, "-m", "spd_lightning", "fit", "--config", "tiny.yaml"]
-TINY = """\
-trainer:
-  max_steps: 40
-  val_check_interval: 10
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.TensorBoardLogger
-    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+TINY = (
+    trainer(40, 10)
+    + """\
 model:
   target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
   sites: {linear*: 4}
@@ -34,6 +31,7 @@ data:
   class_path: SparseFeatures
   init_args: {n_features: 3, batch_size: 16, val_batches: 1, val_batch_size: 8, feature_probability: 0.3}
 """
+)
 PLAIN = """
   callbacks:
     - class_path: callbacks.WholeFiles

@@ -1,23 +1,12 @@
 """Tables of inputs and run directories from strangers end in one line, or in a page with every text escaped."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.reliability import hostile_files
 from tests.reliability.hostile_process import FORMS, fine, open_all
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """An empty folder for files, which is the working directory of whoever opens them."""
-    inner = tmp_path / "files"
-    inner.mkdir()
-    monkeypatch.chdir(inner)
-    return inner
-
 
 INPUTS = {
     "good.csv": b"a,b,c\n1,2,3\n",

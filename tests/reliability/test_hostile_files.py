@@ -43,15 +43,6 @@ def _good_checkpoint() -> dict:
     return content
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """An empty folder for files, which is the working directory of whoever opens them."""
-    inner = tmp_path / "files"
-    inner.mkdir()
-    monkeypatch.chdir(inner)
-    return inner
-
-
 def test_crafted_torch_files(folder):
     hostile_files.crafted(folder)
 

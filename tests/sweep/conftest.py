@@ -10,17 +10,12 @@ import pytest
 from lightning.pytorch import Trainer
 
 from spd_lightning.sweep import main
-from tests.tiny_system import DATA, MODEL
+from tests.tiny_system import DATA, MODEL, trainer
 
 COEFFICIENT = "model.losses.importance.coefficient"
-TRAINER = """\
-trainer:
-  max_steps: 6
-  val_check_interval: 3
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.TensorBoardLogger
-    init_args: {save_dir: runs, name: tiny, default_hp_metric: false}
+TRAINER = (
+    trainer(6, 3)
+    + """\
   callbacks:  # those that draw are left out: pictures take longer than everything else
     - class_path: callbacks.InterruptGuard
     - class_path: callbacks.ComponentActivity
@@ -30,6 +25,7 @@ trainer:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {every_n_train_steps: 1000, save_last: true, enable_version_counter: false}
 """
+)
 LOSSES = """\
   losses:
     faithfulness: {class_path: Faithfulness}
