@@ -1,5 +1,7 @@
 """Does the network survive what the importances allow to be ablated?"""
 
+from typing import Any
+
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -13,7 +15,7 @@ from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_compo
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import DecomposedModel, SiteMask
+from spd_lightning.model import ComponentModel, SiteMask
 
 NUMBERS_AT_ONCE, MOST_DRAWN = 2**24, 300
 
@@ -131,7 +133,7 @@ def _single_ablations(module: Decomposition, probes: Tensor, site: str, live: li
 
 
 def _without(
-    model: DecomposedModel, probes: Tensor, site: str, ablated: list[int]
+    model: ComponentModel[Any], probes: Tensor, site: str, ablated: list[int]
 ) -> tuple[Tensor, dict[str, SiteMask]]:
     """Probes, once for each ablated component, and the masks that turn it off."""
     mask = probes.new_ones(len(ablated), 1, model.components[site].n_components)

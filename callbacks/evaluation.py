@@ -99,8 +99,6 @@ def check_probes(callback: Callback, trainer: Trainer) -> None:
 
 
 def probe_importances(trainer: Trainer, module: Decomposition, magnitude: float) -> dict[str, Tensor]:
-    """Lower-leaky importances on one-hot probes, ``[n_features, C]`` per site, on the CPU."""
+    """Importances on one-hot probes, ``[n_features, C]`` per site, on the CPU; of causal ones the lower-leaky."""
     probes = trainer.datamodule.probes(magnitude).to(module.device)  # type: ignore[attr-defined]
-    clean = module.model.clean(probes)
-    importances = module.model.causal_importance(clean.site_inputs)
-    return {name: importance.lower.cpu() for name, importance in importances.items()}
+    return {name: importance.lower.cpu() for name, importance in module.model.importance_of(probes).items()}

@@ -61,7 +61,7 @@ class ImportanceHeatmaps(EvaluationCallback):
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Draw the picture on rank zero."""
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
-        importances = module.model.causal_importance(module.model.clean(probes).site_inputs)
+        importances = module.model.importance_of(probes)
         if not trainer.is_global_zero:
             return
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}

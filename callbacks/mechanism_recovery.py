@@ -116,9 +116,11 @@ def columns_of_features(parts: Components, known: Mechanisms) -> tuple[Tensor, T
         known: its mechanisms; ``axis`` says whether features are inputs or outputs of the layer.
 
     Returns:
-        ``V [n, C]``, ``U [C, d]`` and ``W [d, n]`` with ``n`` represented features.
+        ``V [n, C]`` or ``[n, C, m]``, ``U [C, d]`` or ``[C, m, d]``, and ``W [d, n]``, with ``n`` represented features.
     """
     read, write, weight = parts.V.detach(), parts.U.detach(), parts.site.weight.detach()
     if known.axis == "output":
-        read, write, weight = write.T, read.T, weight.T
+        weight = weight.T
+        full = read.dim() == 3
+        read, write = (write.permute(2, 0, 1), read.permute(1, 2, 0)) if full else (write.T, read.T)
     return read[known.features], write, weight[:, known.features]

@@ -1,6 +1,7 @@
 """The whole network, and what each live component does in it (SPD paper, Figures 2 to 4)."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,10 +12,11 @@ from callbacks.evaluation import EvaluationCallback, check_probes, probe_importa
 from callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import network_diagram
+from spd_lightning.figures.network import EVERY_SITE
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity_order
 from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel
 
 
 class NetworkDiagram(EvaluationCallback):
@@ -55,6 +57,8 @@ class NetworkDiagram(EvaluationCallback):
             parts = module.model.components.items()
             sites = {name: (site.site.weight, site.V, site.U) for name, site in parts}
             shown = {name: _live(table, self.threshold) for name, table in tables.items()}
+            if module.model.spans_sites:
+                shown = {EVERY_SITE: next(iter(shown.values()))}
             title = f"Network, and components of importance above {self.threshold:g} on single-feature probes"
             publish_figure(trainer, f"{stage}/network_diagram", network_diagram(sites, shown, title))
 
@@ -66,7 +70,7 @@ def _live(table: Tensor, threshold: float) -> list[int]:
 
 
 @torch.no_grad()
-def _follows(model: DecomposedModel, probes: Tensor, first: str, second: str) -> bool:
+def _follows(model: ComponentModel[Any], probes: Tensor, first: str, second: str) -> bool:
     """Whether each input of one site depends on the same output of another one and on nothing else."""
     width = model.components[first].site.out_features
     if width != model.components[second].site.in_features:
@@ -81,7 +85,7 @@ def _follows(model: DecomposedModel, probes: Tensor, first: str, second: str) ->
     )
 
 
-def _input(model: DecomposedModel, x: Tensor, first: str, output: Tensor, second: str) -> Tensor | None:
+def _input(model: ComponentModel[Any], x: Tensor, first: str, output: Tensor, second: str) -> Tensor | None:
     """What reaches ``second`` when ``first`` puts out ``output``."""
     layer, seen = model.components[second].site, []
 

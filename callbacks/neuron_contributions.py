@@ -1,6 +1,7 @@
 """Does every neuron serve in the components which features it serves in the target? (SPD paper, section 3.2)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -13,7 +14,7 @@ from spd_lightning.figures import contribution_agreement, feature_contributions
 from spd_lightning.figures.contributions import MAX_FEATURES
 from spd_lightning.functional import component_contributions, neuron_contributions, pearson
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel
 from spd_lightning.model.streams import LinearStream
 
 REMEDY = "or remove NeuronContributions from trainer.callbacks"
@@ -74,7 +75,7 @@ def _stream(target: nn.Module) -> LinearStream:
     return target
 
 
-def _check(model: DecomposedModel) -> None:
+def _check(model: ComponentModel[Any]) -> None:
     """Refuse a target whose layers cannot be paired, are not all decomposed, or whose outputs are no features."""
     stream = _stream(model.target)
     layers = [*stream.stream_readers, *stream.stream_writers]
@@ -99,7 +100,7 @@ def _check(model: DecomposedModel) -> None:
 
 
 @torch.no_grad()
-def _readout(model: DecomposedModel) -> Tensor:
+def _readout(model: ComponentModel[Any]) -> Tensor:
     """How the stream is read off, ``[n_outputs, d_stream]``: the target's response when no layer writes to it."""
     stream = _stream(model.target)
     silent = {name: _silence(model.components[name].site.out_features) for name in stream.stream_writers}

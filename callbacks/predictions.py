@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spd_lightning.errors import UsageError
 from spd_lightning.files import write_torch, written_whole
+from spd_lightning.methods import Decomposition
 
 
 class PredictionWriter(Callback):
@@ -45,7 +46,7 @@ class PredictionWriter(Callback):
         """Keep one batch."""
         self._batches.append({name: tensor.detach().cpu() for name, tensor in outputs.items()})
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_predict_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
         """Write the file."""
         if not trainer.is_global_zero:
             return
@@ -55,7 +56,7 @@ class PredictionWriter(Callback):
                 _write_table(aside, sites)
         else:
             write_torch(sites, self.path)
-        sys.stdout.write(f"Causal importances of {', '.join(sites)} are in {self.path}\n")
+        sys.stdout.write(f"{pl_module.predicted} of {', '.join(sites)} are in {self.path}\n")
 
 
 def _write_table(path: Path, sites: dict[str, Tensor]) -> None:

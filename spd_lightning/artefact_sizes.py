@@ -56,6 +56,24 @@ def check_component_sizes(
     _check("ci_fn", sum(_GATES[cls](layer.in_features, count, hidden) for layer, count in found), state)
 
 
+def check_full_sizes(
+    target: nn.Module, sites: Mapping[str, int], rank: int | None, state: Mapping[str, Tensor]
+) -> None:
+    """The same for components of any rank.
+
+    Args:
+        target: the network, built.
+        sites: components ``C`` by site.
+        rank: largest rank of a component, ``None`` for the matrix's own.
+        state: the tensors of the file.
+    """
+    if rank is not None:
+        check_whole("config.json: rank", rank, least=1)
+    widths = [(count, layer.in_features, layer.out_features) for layer, count in find_sites(target, sites).values()]
+    declared = sum(count * (read + write) * min(rank or read, read, write) for count, read, write in widths)
+    _check("sites", declared, state)
+
+
 def _check(what: str, declared: int, state: Mapping[str, Tensor]) -> None:
     held = sum(tensor.numel() for tensor in state.values())
     if declared > SLACK + FACTOR * held:

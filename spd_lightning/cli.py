@@ -20,7 +20,7 @@ from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
 from spd_lightning.errors import UsageError
 from spd_lightning.inputs import read_inputs
 from spd_lightning.lean import LeanEpochLoop
-from spd_lightning.methods import StochasticDecomposition
+from spd_lightning.method_choice import HELP, Method, chosen_method
 from spd_lightning.notices import silence_notices, tell
 from spd_lightning.processes import check_strategy, ended_together
 from spd_lightning.record import METRICS_NAME
@@ -64,7 +64,7 @@ class DecompositionCLI(LightningCLI):
         self._checkpoint: dict[str, Any] | None = None
         self._finished: Path | None = None
         super().__init__(
-            StochasticDecomposition,
+            chosen_method(args),
             parser_class=OneLineParser,
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},  # Lightning's own way writes in place
@@ -74,7 +74,8 @@ class DecompositionCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One seed for everything."""
+        """One seed for everything, and the method, which decides what ``model`` takes."""
+        parser.add_argument("--method", type=Method, default="spd", help=HELP)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=as_seed)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:

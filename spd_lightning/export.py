@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spd_lightning import targets
-from spd_lightning.artefact_sizes import check_component_sizes, check_target_size
+from spd_lightning.artefact_sizes import check_component_sizes, check_full_sizes, check_target_size
 from spd_lightning.describe import class_path, describe, init_args
 from spd_lightning.errors import UsageError
 from spd_lightning.files import is_file, written_whole
 from spd_lightning.fingerprint import fingerprint, state_fingerprint
-from spd_lightning.model import CIFunction, DecomposedModel, GateMLP, SharedMLP
+from spd_lightning.model import AttributedModel, CIFunction, ComponentModel, DecomposedModel, GateMLP, SharedMLP
 from spd_lightning.tensor_files import read_safetensors
 
 WEIGHTS_NAME = "components.safetensors"
@@ -26,7 +26,10 @@ FORMAT = 1
 MAX_CONFIG = 2**24
 """Signs of a config that are read."""
 _TARGET_PREFIX = "target."
+STOCHASTIC, ATTRIBUTION = "stochastic", "attribution"
+"""Methods by the name that ``config.json`` gives them; without one it is the first."""
 Known = TypeVar("Known", bound=nn.Module)
+Model = TypeVar("Model", bound=ComponentModel[Any])
 _CI_FUNCTIONS: tuple[type[CIFunction], ...] = (GateMLP, SharedMLP)
 _TARGETS: tuple[type[nn.Module], ...] = (targets.ToyModelOfSuperposition, targets.ResidualMLP)
 
@@ -40,7 +43,7 @@ def library_version() -> str:
 
 
 def save_decomposition(
-    model: DecomposedModel,
+    model: ComponentModel[Any],
     folder: str | Path,
     include_target: bool = True,
     state: Mapping[str, Tensor] | None = None,
@@ -83,14 +86,44 @@ def load_decomposition(
     Raises:
         UsageError: if files are missing, damaged, of another format, or do not fit.
     """
-    config, state = read_artefact(Path(folder))
+    return _loaded(Path(folder), STOCHASTIC, lambda config, state: _built(config, state, target, ci_fn))
+
+
+def load_attributed(folder: str | Path, target: nn.Module | None = None) -> AttributedModel:
+    """Read what :func:`save_decomposition` wrote of an :class:`AttributedModel`.
+
+    Args:
+        folder: the folder with both files.
+        target: see :func:`load_decomposition`.
+
+    Returns:
+        The components on their target.
+
+    Raises:
+        UsageError: if files are missing, damaged, of another format or method, or do not fit.
+    """
+    return _loaded(Path(folder), ATTRIBUTION, lambda config, state: _built_attributed(config, state, target))
+
+
+def load_model(folder: str | Path) -> ComponentModel[Any]:
+    """Read either, of a target whose class is one of this package's; see :func:`load_decomposition`."""
+    method = _read_config(Path(folder) / CONFIG_NAME).get("method", STOCHASTIC)
+    return load_attributed(folder) if method == ATTRIBUTION else load_decomposition(folder)
+
+
+def _loaded(folder: Path, method: str, build: Callable[[dict[str, Any], dict[str, Tensor]], Model]) -> Model:
+    config, state = read_artefact(folder)
+    found = config.get("method", STOCHASTIC)
+    if found != method:
+        other = "AttributedModel" if found == ATTRIBUTION else "DecomposedModel"
+        raise UsageError(f"{folder}: method: {found!r}, not {method!r}; use {other}.from_pretrained")
     try:
-        return _filled(_built(config, state, target, ci_fn), state, config, str(folder))
+        return _filled(build(config, state), state, config, str(folder))
     except UsageError:
         raise
     except Exception as error:  # anybody may have written it, and anything may be in it
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{str(Path(folder) / CONFIG_NAME)!r} is damaged ({reason})") from None
+        raise UsageError(f"{str(folder / CONFIG_NAME)!r} is damaged ({reason})") from None
 
 
 def read_artefact(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -120,11 +153,7 @@ def _built(
     ci_fn: Callable[[int, int], CIFunction] | None,
 ) -> DecomposedModel:
     """The model that a config describes, with weights of its own; nothing larger than the file is built."""
-    if target is None:
-        known = _known(config["target"], _TARGETS, "target")
-        check_target_size(known, config["target"]["init_args"], state)
-        target = known(**config["target"]["init_args"])
-    sites = {name: site["C"] for name, site in config["sites"].items()}
+    target, sites = _target(config, state, target), _counts(config)
     gate = _known(config["ci_fn"], _CI_FUNCTIONS, "ci_fn") if ci_fn is None else None
     check_component_sizes(target, sites, config["ci_fn"], gate, state)
     if gate is not None:
@@ -134,7 +163,27 @@ def _built(
     return DecomposedModel(target, sites, ci_fn, **options)
 
 
-def _config(model: DecomposedModel, include_target: bool) -> dict[str, Any]:
+def _built_attributed(config: dict[str, Any], state: dict[str, Tensor], target: nn.Module | None) -> AttributedModel:
+    target, sites = _target(config, state, target), _counts(config)
+    check_full_sizes(target, sites, config["rank"], state)
+    options = {name: config[name] for name in ("n_components", "rank", "attribution_source", "ties", "init_scale")}
+    return AttributedModel(target, list(sites), **options, seed=config["seed"])
+
+
+def _target(config: dict[str, Any], state: dict[str, Tensor], given: nn.Module | None) -> nn.Module:
+    """The target that a config describes, if none is given; not if it were larger than the file."""
+    if given is not None:
+        return given
+    known = _known(config["target"], _TARGETS, "target")
+    check_target_size(known, config["target"]["init_args"], state)
+    return known(**config["target"]["init_args"])
+
+
+def _counts(config: dict[str, Any]) -> dict[str, int]:
+    return {name: site["C"] for name, site in config["sites"].items()}
+
+
+def _config(model: ComponentModel[Any], include_target: bool) -> dict[str, Any]:
     shapes = {
         name: {"C": parts.n_components, "d_in": parts.site.in_features, "d_out": parts.site.out_features}
         for name, parts in model.components.items()
@@ -146,9 +195,15 @@ def _config(model: DecomposedModel, include_target: bool) -> dict[str, Any]:
         "target_included": include_target,
         "target_fingerprint": fingerprint(model.target),
         "sites": shapes,
-        "ci_fn": model.describe_ci_fn(),
+        **_of_method(model),
         **init_args(model, {"target", "sites", "ci_fn"}),
     }
+
+
+def _of_method(model: ComponentModel[Any]) -> dict[str, Any]:
+    if isinstance(model, DecomposedModel):
+        return {"method": STOCHASTIC, "ci_fn": model.describe_ci_fn()}
+    return {"method": ATTRIBUTION}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -172,7 +227,7 @@ def _known(described: dict[str, Any], classes: tuple[type[Known], ...], argument
     raise UsageError(f"the {argument} is a {described['class_path']}, which is not built in; pass {argument}=...")
 
 
-def _filled(model: DecomposedModel, state: dict[str, Tensor], config: dict[str, Any], origin: str) -> DecomposedModel:
+def _filled(model: Model, state: dict[str, Tensor], config: dict[str, Any], origin: str) -> Model:
     if not config["target_included"]:
         if fingerprint(model.target) != config["target_fingerprint"]:
             raise UsageError(f"{origin}: target: its weights are not the ones that were decomposed")

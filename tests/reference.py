@@ -217,6 +217,70 @@ def frequency_minimality(uppers, p, reference, eps=1e-12):
     return total
 
 
+# ---- the older method: components of any rank that span all sites
+#      a site is (W [d_out, d_in], V [d_in, C, m], U [C, m, d_out])
+
+
+def full_component(V, U, c):
+    """The matrix of component c, [d_out, d_in]."""
+    return sum(torch.outer(U[c, k], V[:, c, k]) for k in range(V.shape[2]))
+
+
+def attributions(network, sites, x):
+    """Per example and component, from one gradient of the weights for every output; network(weights, example)."""
+    rows = []
+    for example in x:
+        weights = [W.detach().clone().requires_grad_() for W, _, _ in sites]
+        output = network(weights, example)
+        per_component = [0.0] * sites[0][1].shape[1]
+        for o in range(len(output)):
+            gradients = torch.autograd.grad(output[o], weights, retain_graph=True)
+            for c in range(len(per_component)):
+                change = sum(
+                    (gradient * full_component(V, U, c)).sum()
+                    for gradient, (_, V, U) in zip(gradients, sites, strict=True)
+                )
+                per_component[c] = per_component[c] + change**2 / len(output)
+        rows.append(torch.stack([value.sqrt() for value in per_component]))
+    return torch.stack(rows)
+
+
+def batch_topk(scores, k):
+    """1 where an entry is one of the int(k N) largest of the batch and above 0."""
+    entries = [(float(s), n, c) for n, row in enumerate(scores) for c, s in enumerate(row)]
+    kept = sorted(entries, key=lambda entry: -entry[0])[: int(k * len(scores))]
+    mask = torch.zeros_like(scores)
+    for score, n, c in kept:
+        mask[n, c] = 1.0 if score > 0 else 0.0
+    return mask
+
+
+def full_output(site, m, a):
+    """What the site puts out on components weighted by m, without bias."""
+    _, V, U = site
+    return sum(m[c] * (full_component(V, U, c) @ a) for c in range(V.shape[1]))
+
+
+def simplicity(sites, mask, p, eps=1e-16):
+    total, entries = 0.0, sum(W.numel() for W, _, _ in sites)
+    for b in range(mask.shape[0]):
+        for c in range(mask.shape[1]):
+            for _, V, U in sites:
+                for k in range(V.shape[2]):
+                    squared = sum(v**2 for v in V[:, c, k]) * sum(u**2 for u in U[c, k])
+                    total = total + (squared * mask[b, c] + eps) ** (p / 2)
+    return total / entries / mask.shape[0]
+
+
+def hidden_error(found, wanted):
+    """Squared error of what a ReLU makes of pre-activations [N, width] per site, over all neurons."""
+    total, width = 0.0, sum(pre.shape[1] for pre in wanted)
+    for mine, theirs in zip(found, wanted, strict=True):
+        for one, other in zip(mine.flatten(), theirs.flatten(), strict=True):
+            total = total + (torch.clamp(one, min=0) - torch.clamp(other, min=0)) ** 2
+    return total / width / len(wanted[0])
+
+
 # ---- recovery
 
 

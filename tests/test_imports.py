@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "sweep": {
         "cli",
         "arguments",
+        "export",
         "planned",
         "record",
         "runs",
@@ -36,7 +37,7 @@ MAY_IMPORT = {
 }
 FRAMEWORKS = {"lightning", "pytorch_lightning", "jsonargparse", "tensorboard", "torchmetrics"}
 # a convenience of the class's own: the artefact's format belongs to a module that builds on the model
-ALLOWED = {("model/decomposed.py", "export")}
+ALLOWED = {("model/decomposed.py", "export"), ("model/attributed.py", "export")}
 
 
 def _imported(path):

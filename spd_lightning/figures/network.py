@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from spd_lightning.figures.factors import Factors, checked_factors
 from spd_lightning.figures.style import (
     ACCENT,
     MAIN,
@@ -20,7 +21,6 @@ from spd_lightning.figures.style import (
     describe,
     largest,
     new_figure,
-    to_array,
 )
 
 MAX_NODES = 40
@@ -45,9 +45,10 @@ WIDTHS = 0.4, 2.6
 """Width of an edge in points, from magnitude 0 to the largest one."""
 
 Site = tuple[Tensor, Tensor, Tensor]
-"""The target's matrix ``[d_out, d_in]``, V ``[d_in, C]`` and U ``[C, d_out]``."""
+"""The target's matrix ``[d_out, d_in]``, V ``[d_in, C]`` and U ``[C, d_out]``, or with a rank, ``[d_in, C, m]`` ..."""
 
-Arrays = tuple[Array, Array, Array]
+EVERY_SITE = "every site"
+"""In place of a site's name, for components that span all of them."""
 
 Panel = tuple[str, str, dict[int, Array]]
 """Title, note, and the matrices to draw by position in the chain."""
@@ -62,7 +63,8 @@ def network_diagram(sites: Mapping[str, Site], shown: Mapping[str, Sequence[int]
 
     Args:
         sites: the chain from input to output, each site's output the next one's input: matrix, V and U.
-        shown: per site the components that get a panel of their own, in the order to draw.
+        shown: per site the components that get a panel of their own, in the order to draw; under :data:`EVERY_SITE`
+            alone those that have a part in every site.
         title: headline.
 
     Returns:
@@ -71,11 +73,12 @@ def network_diagram(sites: Mapping[str, Site], shown: Mapping[str, Sequence[int]
     Raises:
         ValueError: if there is no site, shapes do not fit each other or a component does not exist.
     """
-    chain = {site: _checked(site, parts, shown.get(site, ())) for site, parts in sites.items()}
+    together = shown.get(EVERY_SITE, ())
+    chain = {site: _checked(site, parts, together or shown.get(site, ())) for site, parts in sites.items()}
     widths = _widths(chain)
     nodes = [width if width <= MAX_NODES else FEW_NODES for width in widths]
     size = max(2.3, 0.62 * len(nodes)), float(np.clip(0.3 * max(nodes), 1.6, 3.2))
-    wanted = {site: list(shown.get(site, ())) for site in sites}
+    wanted = {EVERY_SITE: list(together)} if together else {site: list(shown.get(site, ())) for site in sites}
     drawn = _drawn(wanted, _room(*size))
     with np.errstate(invalid="ignore", over="ignore"):
         panels = _panels(chain, drawn)
@@ -91,24 +94,20 @@ def network_diagram(sites: Mapping[str, Site], shown: Mapping[str, Sequence[int]
     return figure
 
 
-def _checked(site: str, parts: Site, shown: Sequence[int]) -> Arrays:
+def _checked(site: str, parts: Site, shown: Sequence[int]) -> Factors:
     """Arrays of a site's matrix, V and U, once they fit."""
-    weight = to_array(f"sites[{site!r}] weight", parts[0], "d_out", "d_in")
-    read = to_array(f"sites[{site!r}] V", parts[1], "d_in", "C")
-    write = to_array(f"sites[{site!r}] U", parts[2], "C", "d_out")
-    if read.shape[0] != weight.shape[1] or write.shape != (read.shape[1], weight.shape[0]):
-        shapes = f"{list(weight.shape)}, {list(read.shape)} and {list(write.shape)}"
-        raise ValueError(f"sites[{site!r}] must be [d_out, d_in], [d_in, C] and [C, d_out], got {shapes}")
-    if any(not 0 <= component < read.shape[1] for component in shown):
-        raise ValueError(f"shown[{site!r}] must hold components below {read.shape[1]}, got {list(shown)}")
-    return weight, read, write
+    factors = checked_factors(f"sites[{site!r}]", [f"sites[{site!r}] {name}" for name in ("weight", "V", "U")], *parts)
+    count = factors.read.shape[1]
+    if any(not 0 <= component < count for component in shown):
+        raise ValueError(f"shown[{site!r}] must hold components below {count}, got {list(shown)}")
+    return factors
 
 
-def _widths(chain: Mapping[str, Arrays]) -> list[int]:
+def _widths(chain: Mapping[str, Factors]) -> list[int]:
     """Number of nodes of every column."""
     if not chain:
         raise ValueError(f"sites must not be empty, got {dict(chain)}")
-    shapes = [weight.shape for weight, _, _ in chain.values()]
+    shapes = [factors.weight.shape for factors in chain.values()]
     for before, after in pairwise(shapes):
         if before[0] != after[1]:
             raise ValueError(f"sites must form a chain, but {before[0]} outputs are followed by {after[1]} inputs")
@@ -128,20 +127,29 @@ def _drawn(shown: Mapping[str, list[int]], room: int) -> dict[str, list[int]]:
     return {site: shown[site][: sum(other == site for _, other in first)] for site in shown}
 
 
-def _panels(chain: Mapping[str, Arrays], drawn: Mapping[str, list[int]]) -> list[Panel]:
+def _panels(chain: Mapping[str, Factors], drawn: Mapping[str, list[int]]) -> list[Panel]:
     """What each panel shows."""
-    targets = {position: weight for position, (weight, _, _) in enumerate(chain.values())}
-    sums = {position: (read @ write).T for position, (_, read, write) in enumerate(chain.values())}
+    targets = {position: factors.weight for position, factors in enumerate(chain.values())}
+    sums = {position: factors.total() for position, factors in enumerate(chain.values())}
     misfit = max(np.abs(targets[position] - total).max(initial=0) for position, total in sums.items())
     panels: list[Panel] = [("target", "", targets), ("sum of components", f"largest error {misfit:.2g}", sums)]
-    for position, (site, (_, read, write)) in enumerate(chain.items()):
+    if EVERY_SITE in drawn:
+        return panels + [_spanning_panel(chain, component) for component in drawn[EVERY_SITE]]
+    for position, (site, factors) in enumerate(chain.items()):
         for component in drawn[site]:
-            part = np.outer(write[component], read[:, component])
+            part = factors.component(component)
             panels.append((f"{site}: component {component}", f"norm {np.linalg.norm(part):.3g}", {position: part}))
     return panels
 
 
-def _nodes_left_out(chain: Mapping[str, Arrays], widths: Sequence[int], nodes: Sequence[int]) -> list[str]:
+def _spanning_panel(chain: Mapping[str, Factors], component: int) -> Panel:
+    """A component that has a matrix in every site."""
+    parts = {position: factors.component(component) for position, factors in enumerate(chain.values())}
+    norm = np.sqrt(sum(np.square(part).sum() for part in parts.values()))
+    return f"component {component}", f"norm {norm:.3g}", parts
+
+
+def _nodes_left_out(chain: Mapping[str, Factors], widths: Sequence[int], nodes: Sequence[int]) -> list[str]:
     """A line on the nodes that are not drawn, with the largest magnitude among their edges; none if all are."""
     columns = zip(nodes, widths, _columns(len(widths)), strict=True)
     wide = [f"{some} of {width} {name}" for some, width, name in columns if some < width]

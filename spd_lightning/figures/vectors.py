@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from spd_lightning.figures.factors import Factors, checked_factors
 from spd_lightning.figures.style import (
     CATEGORIES,
     DIVERGING,
@@ -23,7 +24,6 @@ from spd_lightning.figures.style import (
     largest,
     new_figure,
     table_size,
-    to_array,
 )
 
 MAX_SHOWN = 12
@@ -42,8 +42,8 @@ def component_vectors(weight: Tensor, read: Tensor, write: Tensor, shown: Sequen
     Args:
         weight: the target's matrix ``[d_out, d_in]``; transpose a site whose rows are of interest, and swap ``read``
             and ``write`` with it.
-        read: ``V``, ``[d_in, C]``.
-        write: ``U``, ``[C, d_out]``; column ``j`` of component ``c`` is ``U[c] * V[j, c]``.
+        read: ``V``, ``[d_in, C]``, or ``[d_in, C, m]`` for components of any rank.
+        write: ``U``, ``[C, d_out]`` or ``[C, m, d_out]``; column ``j`` of component ``c`` is ``U[c] * V[j, c]``.
         shown: components that get a panel of their own, the first `MAX_SHOWN` of them.
         title: headline.
 
@@ -53,34 +53,31 @@ def component_vectors(weight: Tensor, read: Tensor, write: Tensor, shown: Sequen
     Raises:
         ValueError: if shapes do not fit each other or a component does not exist.
     """
-    target, v, u = _checked(weight, read, write, shown)
+    factors = _checked(weight, read, write, shown)
     drawn = shown[:MAX_SHOWN]
     if len(drawn) < len(shown):
         title += f" (first {len(drawn)} of {len(shown)} components)"
     with np.errstate(invalid="ignore", over="ignore"):
-        matrices = _matrices(target, v, u, drawn)
-    return _arrows(matrices, title) if target.shape[0] == 2 else _tables(matrices, title)
+        matrices = _matrices(factors, drawn)
+    return _arrows(matrices, title) if factors.weight.shape[0] == 2 else _tables(matrices, title)
 
 
-def _checked(weight: Tensor, read: Tensor, write: Tensor, shown: Sequence[int]) -> tuple[Array, Array, Array]:
+def _checked(weight: Tensor, read: Tensor, write: Tensor, shown: Sequence[int]) -> Factors:
     """Arrays of the three tensors, once they fit."""
-    target = to_array("weight", weight, "d_out", "d_in")
-    v, u = to_array("read", read, "d_in", "C"), to_array("write", write, "C", "d_out")
-    if v.shape[0] != target.shape[1] or u.shape != (v.shape[1], target.shape[0]):
-        shapes = f"{list(target.shape)}, {list(v.shape)} and {list(u.shape)}"
-        raise ValueError(f"weight, read and write must be [d_out, d_in], [d_in, C] and [C, d_out], got {shapes}")
-    if any(not 0 <= component < v.shape[1] for component in shown):
-        raise ValueError(f"shown must hold components below {v.shape[1]}, got {list(shown)}")
-    return target, v, u
+    factors = checked_factors("weight, read and write", ("weight", "read", "write"), weight, read, write)
+    count = factors.read.shape[1]
+    if any(not 0 <= component < count for component in shown):
+        raise ValueError(f"shown must hold components below {count}, got {list(shown)}")
+    return factors
 
 
-def _matrices(target: Array, v: Array, u: Array, drawn: Sequence[int]) -> Matrices:
+def _matrices(factors: Factors, drawn: Sequence[int]) -> Matrices:
     """What each panel shows."""
-    total = (v @ u).T
+    target, total = factors.weight, factors.total()
     misfit = f"largest error {np.abs(target - total).max(initial=0):.2g}"
-    matrices = {"target": (target, ""), f"sum of all {v.shape[1]}": (total, misfit)}
+    matrices = {"target": (target, ""), f"sum of all {factors.read.shape[1]}": (total, misfit)}
     for component in drawn:
-        part = np.outer(u[component], v[:, component])
+        part = factors.component(component)
         matrices[f"component {component}"] = (part, f"norm {np.linalg.norm(part):.3g}")
     return matrices
 

@@ -2,6 +2,14 @@
 
 from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
 from spd_lightning.functional.adversary import ascend
+from spd_lightning.functional.attribution import (
+    SitePart,
+    attributions,
+    batch_topk,
+    hidden_error,
+    relative_attributions,
+    simplicity,
+)
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson
 from spd_lightning.functional.losses import (
     average,
@@ -41,11 +49,14 @@ from spd_lightning.functional.starts import examples_start, spread_directions
 __all__ = [
     "ALIVE_THRESHOLD",
     "RowShare",
+    "SitePart",
     "WeightedBatch",
     "active_counts",
     "alive_components",
     "ascend",
+    "attributions",
     "average",
+    "batch_topk",
     "chance_mmcs",
     "component_contributions",
     "dense_error",
@@ -55,6 +66,7 @@ __all__ = [
     "frequency_minimality",
     "full_precision",
     "geometric_anneal",
+    "hidden_error",
     "identity_error",
     "identity_order",
     "importance_minimality",
@@ -78,6 +90,8 @@ __all__ = [
     "pattern_order",
     "pearson",
     "random_source",
+    "relative_attributions",
+    "simplicity",
     "single",
     "sparse_features",
     "spread_directions",

@@ -35,24 +35,25 @@ def component_contributions(
     Args:
         readout: ``[n_features, d_stream]``.
         embedding: ``[n_features, d_stream]``.
-        read: ``V`` of the reading layer, ``[d_stream, C]``.
-        write: its ``U``, ``[C, d_mlp]``.
+        read: ``V`` of the reading layer, ``[d_stream, C]``, or ``[d_stream, C, m]`` for components of any rank.
+        write: its ``U``, ``[C, d_mlp]`` or ``[C, m, d_mlp]``.
         writing: the writing layer as the sum of its components, without delta, ``[d_stream, d_mlp]``.
 
     Returns:
         The strongest component's contributions ``[n_features, d_mlp]`` and its index ``[n_features]``.
     """
-    outgoing, inner = readout @ writing, embedding @ read
-    rows = max(1, CHUNK // write.numel())  # of [n_features, C, d_mlp] only so many features at a time
+    read, write = (read, write) if read.dim() == 3 else (read[..., None], write[:, None])
+    outgoing, inner = readout @ writing, torch.einsum("fd,dcm->fcm", embedding, read)
+    rows = max(1, CHUNK // (write.shape[0] * write.shape[2]))  # only so many features of [n_features, C, d_mlp] at once
     pairs = zip(torch.split(outgoing, rows), torch.split(inner, rows), strict=True)
     strongest = torch.cat([_strongest(some, values, write) for some, values in pairs])
-    chosen = inner.gather(1, strongest[:, None])
-    return outgoing * chosen * write[strongest], strongest
+    chosen = inner[torch.arange(len(inner), device=inner.device), strongest]
+    return outgoing * torch.einsum("fm,fmh->fh", chosen, write[strongest]), strongest
 
 
 def _strongest(outgoing: Tensor, inner: Tensor, write: Tensor) -> Tensor:
     """Index of the component with the largest single contribution, ``[n_features]``."""
-    return (outgoing[:, None] * inner[:, :, None] * write).amax(-1).argmax(-1)
+    return (outgoing[:, None] * torch.einsum("fcm,cmh->fch", inner, write)).amax(-1).argmax(-1)
 
 
 def pearson(a: Tensor, b: Tensor) -> float:

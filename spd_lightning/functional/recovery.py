@@ -10,20 +10,29 @@ EPS = 1e-12
 
 def _column_cosines(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
     """Cosine of every component's column with the target's column, ``[C, d_in]``."""
-    dots = read.T * (write @ weight)
-    norms: Tensor = read.T.abs() * write.norm(dim=1, keepdim=True) + EPS
+    if read.dim() == 3:
+        columns = _columns(read, write)
+        dots, norms = (columns @ weight.T[:, :, None])[..., 0].T, columns.norm(dim=-1).T + EPS
+    else:
+        dots, norms = read.T * (write @ weight), read.T.abs() * write.norm(dim=1, keepdim=True) + EPS
     cosines: Tensor = dots / norms / (weight.norm(dim=0) + EPS)
     return cosines
+
+
+def _columns(read: Tensor, write: Tensor) -> Tensor:
+    """Columns of components of any rank, ``[d_in, C, d_out]``."""
+    return torch.einsum("icm,cmo->ico", read, write)
 
 
 def max_cosine_similarity(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
     """Best signed cosine of a component's column with each column of the target's matrix.
 
-    Column ``j`` of the rank-one matrix of component ``c`` is ``U[c] * V[j, c]``.
+    Column ``j`` of the rank-one matrix of component ``c`` is ``U[c] * V[j, c]``; of one of any rank, the sum of such
+    products.
 
     Args:
-        read: ``V``, ``[d_in, C]``.
-        write: ``U``, ``[C, d_out]``.
+        read: ``V``, ``[d_in, C]``, or ``[d_in, C, m]`` for components of any rank.
+        write: ``U``, ``[C, d_out]`` or ``[C, m, d_out]``.
         weight: the target's matrix ``[d_out, d_in]``.
 
     Returns:
@@ -36,8 +45,8 @@ def l2_ratio(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
     """Length of the best-aligned component's column over the length of the target's column.
 
     Args:
-        read: ``V``, ``[d_in, C]``.
-        write: ``U``, ``[C, d_out]``.
+        read: ``V``, ``[d_in, C]``, or ``[d_in, C, m]`` for components of any rank.
+        write: ``U``, ``[C, d_out]`` or ``[C, m, d_out]``.
         weight: the target's matrix ``[d_out, d_in]``.
 
     Returns:
@@ -45,7 +54,10 @@ def l2_ratio(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
     """
     best = _column_cosines(read, write, weight).argmax(dim=0)
     columns = torch.arange(weight.shape[1], device=weight.device)
-    lengths: Tensor = write.norm(dim=1)[best] * read[columns, best].abs()
+    if read.dim() == 3:
+        lengths = torch.einsum("im,imo->io", read[columns, best], write[best]).norm(dim=1)
+    else:
+        lengths = write.norm(dim=1)[best] * read[columns, best].abs()
     ratios: Tensor = lengths / (weight.norm(dim=0) + EPS)
     return ratios
 

@@ -1,17 +1,22 @@
 """One nn.Module per loss: a coefficient and schedule around ``functional``."""
 
+from spd_lightning.losses.attribution import AttributedStep, HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.penalties import Faithfulness, FrequencyMinimality, ImportanceMinimality
 from spd_lightning.losses.reconstruction import Reconstruction
 from spd_lightning.losses.step import Noise, Step
 
 __all__ = [
+    "AttributedStep",
     "Faithfulness",
     "FrequencyMinimality",
+    "HiddenActivations",
     "ImportanceMinimality",
     "Loss",
+    "Minimality",
     "Noise",
     "Reconstruction",
+    "Simplicity",
     "Step",
     "check_positive",
 ]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError, check_number
 from spd_lightning.losses.step import Step
+from spd_lightning.model import ComponentModel
 
 
 def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
@@ -26,6 +27,9 @@ class Loss(nn.Module, ABC):
     Args:
         coefficient: weight of the term, finite and at least 0. With 0 the term is reported but not trained on.
     """
+
+    needs: type[nn.Module] = ComponentModel
+    """The kind of decomposition that the term is made for."""
 
     def __init__(self, coefficient: float = 1.0) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
+from spd_lightning.model import DecomposedModel
 
 
 def _check_window(name: str, start: float, end: float) -> tuple[float, float]:
@@ -58,6 +59,8 @@ class ImportanceMinimality(Loss):
         coefficient_start: fraction of training at which the coefficient starts to move.
         coefficient_end: fraction of training at which it arrives, above 0.
     """
+
+    needs = DecomposedModel
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from spd_lightning.losses.sources import (
     stochastic_masks,
 )
 from spd_lightning.losses.step import Step
-from spd_lightning.model import CausalImportance, Mask, SiteMask
+from spd_lightning.model import CausalImportance, DecomposedModel, Mask, SiteMask
 
 Routing = Literal["all", "layerwise", "subset"]
 Subset = dict[str, Tensor]
@@ -72,6 +72,8 @@ class Reconstruction(Loss):
             check_fraction("subset_probability", subset_probability, zero=False)
         self.sources, self.routing, self.distance, self.samples = sources, routing, distance, samples
         self.subset_probability = subset_probability
+        if sources == "binomial":  # whose importances are jittered before the gate's sigmoid
+            self.needs = DecomposedModel
         self.adversary_steps, self.adversary_scope = adversary_steps, adversary_scope
         self.adversary_step_size = check_positive("adversary_step_size", adversary_step_size)
 

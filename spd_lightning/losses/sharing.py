@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from spd_lightning.functional import RowShare
+from spd_lightning.functional import RowShare, batch_topk
 
 
 def processes() -> int:
@@ -43,6 +43,28 @@ def rows_of_all(x: Any) -> Any:
     every: list[Any] = [None] * processes()
     distributed.all_gather_object(every, x.cpu())
     return torch.cat(every).to(x.device)
+
+
+def shared_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tensor:
+    """The largest attributions of a batch that processes may share, see :func:`spd_lightning.functional.batch_topk`.
+
+    Args:
+        scores: of the rows here, ``[..., C]``.
+        k: mean number of components per example of the whole batch.
+        weights: of the examples here, ``[...]``, so that the mean over processes of their sums is 1.
+
+    Returns:
+        0 or 1 for the rows here, ``[..., C]``.
+    """
+    if processes() == 1:
+        return batch_topk(scores, k, weights)
+    every: list[Any] = [None] * processes()
+    own = scores.flatten(0, -2).cpu(), None if weights is None else weights.flatten().cpu() / processes()
+    distributed.all_gather_object(every, own)
+    weighed = None if weights is None else torch.cat([part for _, part in every])
+    mask = batch_topk(torch.cat([part for part, _ in every]), k, weighed)
+    masks = torch.split(mask, [len(part) for part, _ in every])
+    return masks[distributed.get_rank()].to(scores).reshape(scores.shape)
 
 
 class SharedRows(NamedTuple):

@@ -10,10 +10,12 @@ from spd_lightning.functional import jittered_importance, mask_from_source, rand
 from spd_lightning.functional.masks import SourceKind
 from spd_lightning.functional.seeds import keyed_seed
 from spd_lightning.losses.step import Step
-from spd_lightning.model import CausalImportance, Mask, SiteMask, UniformMask
+from spd_lightning.model import CausalImportance, DecomposedModel, Mask, SiteMask, UniformMask
 
 Sources = Literal["uniform", "binomial", "ci", "ones", "adversarial"]
 AdversaryScope = Literal["shared", "per_example"]
+EVERY_SITE = "every site"
+"""Name of the sources of components that span all sites."""
 
 
 def masks_from_channels(
@@ -23,15 +25,15 @@ def masks_from_channels(
 
     Args:
         importance: causal importances per site, ``[..., C]``.
-        channels: sources per site, ``[..., C]`` or ``[..., C + 1]``, broadcastable.
+        channels: sources per site, or for :data:`EVERY_SITE`, ``[..., C]`` or ``[..., C + 1]``, broadcastable.
         use_delta: whether the last channel is the delta component's.
 
     Returns:
         Masks per site.
     """
     masks = {}
-    for name, source in channels.items():
-        lower = importance[name].lower
+    for name, importance_of_site in importance.items():
+        source, lower = channels[name if name in channels else EVERY_SITE], importance_of_site.lower
         if not use_delta:
             masks[name] = SiteMask(mask_from_source(lower, source))
             continue
@@ -43,7 +45,8 @@ def masks_from_channels(
 def random_channels(step: Step, kind: SourceKind, generator: Generator) -> dict[str, Tensor]:
     """Sources for every site, example and position; the delta component's are uniform in either kind."""
     channels = {}
-    for name, importance in step.importance.items():
+    importances = {EVERY_SITE: next(iter(step.importance.values()))} if step.model.spans_sites else step.importance
+    for name, importance in importances.items():
         lower = importance.lower
         source = random_source(kind, lower.shape, generator, lower.dtype, step.noise.share)
         if step.model.use_delta:
@@ -70,6 +73,7 @@ def stochastic_masks(step: Step, kind: SourceKind, generator: Generator) -> Mapp
         return unstored_masks(step, generator)
     importance = step.importance
     if kind == "binomial":
+        assert isinstance(step.model, DecomposedModel)
         importance = {
             name: ci._replace(lower=jittered_importance(ci.logits, step.model.leak, generator, step.noise.share))
             for name, ci in importance.items()

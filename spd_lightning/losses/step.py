@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
@@ -10,7 +10,15 @@ from torch import Generator, Tensor
 from spd_lightning.functional import RowShare
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.losses.sharing import processes, shared_rows, sum_over_processes
-from spd_lightning.model import CausalImportance, CleanPass, DecomposedModel, FastOptions, FastPass, Mask
+from spd_lightning.model import (
+    CausalImportance,
+    CleanPass,
+    ComponentModel,
+    DecomposedModel,
+    FastOptions,
+    FastPass,
+    Mask,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Step:
         fast: the batch's fast form; ``None`` runs everything plainly.
     """
 
-    model: DecomposedModel
+    model: ComponentModel[Any]
     x: Any
     clean: CleanPass
     importance: dict[str, CausalImportance]
@@ -87,12 +95,12 @@ class Step:
         return cls(model, x, fast.clean, fast.importance(), noise, progress, weights, fast)
 
     def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The masked network's output on this batch, see :meth:`DecomposedModel.masked`."""
+        """The masked network's output on this batch, see :meth:`ComponentModel.masked`."""
         if self.fast is None:
             return self.model.masked(self.x, masks, routing)
         return self.fast.masked(masks, routing)
 
-    def among_processes(self) -> "Step":
+    def among_processes(self) -> Self:
         """The same step, knowing which rows of the batch are here where several processes share it.
 
         To be called by every process: they exchange the numbers of their rows. A weighted mean, averaged over

@@ -1,9 +1,19 @@
 """LightningModules, one per method."""
 
+from spd_lightning.methods.attribution import AttributionDecomposition
 from spd_lightning.methods.base import Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.repeat import RepeatedStep, repeat_step
 from spd_lightning.methods.speed import Speed
 from spd_lightning.methods.stochastic import StochasticDecomposition
 
-__all__ = ["Decomposition", "Optimization", "RepeatedStep", "Speed", "StochasticDecomposition", "Warmup", "repeat_step"]
+__all__ = [
+    "AttributionDecomposition",
+    "Decomposition",
+    "Optimization",
+    "RepeatedStep",
+    "Speed",
+    "StochasticDecomposition",
+    "Warmup",
+    "repeat_step",
+]

@@ -1,7 +1,7 @@
 """What every decomposition method shares: the target, its optimiser, its checkpoints."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -10,11 +10,10 @@ from torch.optim import Optimizer
 from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError
 from spd_lightning.fingerprint import fingerprint
-from spd_lightning.losses.sharing import rows_of_all
-from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.shardable import Shardable
 from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes, check_state
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel
 from spd_lightning.targets import TargetRecipe
 from spd_lightning.tensor_files import read_pickled
 
@@ -36,28 +35,30 @@ class Decomposition(Shardable):
         model: the decomposition to be trained.
         recipe: where the target's weights come from; ``None`` if it has them.
         optimization: optimiser, schedule, clipping.
-        warmup: faithfulness warm-up.
         save_target: whether checkpoints hold the target's weights.
         seed: seeds everything random in training.
     """
 
     def __init__(
         self,
-        model: DecomposedModel,
+        model: ComponentModel[Any],
         recipe: TargetRecipe | None,
         optimization: Optimization,
-        warmup: Warmup,
         save_target: bool,
         seed: int,
     ) -> None:
         super().__init__(model)
-        self.recipe, self.optimization, self.warmup = recipe, optimization, warmup
+        self.recipe, self.optimization = recipe, optimization
         self.save_target, self.seed = save_target, seed
         self.strict_loading = save_target
         self._prepared = False
         self._started = False
         self.settings: dict[str, Any] = {}
 
+    predicted = "Causal importances"
+    """What ``predict`` returns, in words."""
+    method: ClassVar[str] = "spd"
+    """Its name on the command line."""
     fused = False
     """Whether the optimiser updates all parameters in one call."""
 
@@ -68,8 +69,11 @@ class Decomposition(Shardable):
 
     def remember(self) -> None:
         """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
-        arguments = {**init_args(self), "ci_fn": self.model.describe_ci_fn()}
-        self.save_hyperparameters(arguments | {"_instantiator": INSTANTIATOR}, logger=False)
+        self.save_hyperparameters(self.arguments() | {"_instantiator": INSTANTIATOR}, logger=False)
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return init_args(self)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
@@ -90,6 +94,7 @@ class Decomposition(Shardable):
         if not isinstance(content, dict):
             raise UsageError(f"checkpoint {str(checkpoint_path)!r} was not written by spd_lightning")
         check_content(content, finite=KEPT_STEP not in content)
+        cls._check_method(content.get(CHECKPOINT_KEY), f"checkpoint {str(checkpoint_path)!r}")
         check_named_classes(content, kwargs)
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
@@ -112,7 +117,7 @@ class Decomposition(Shardable):
         """Start the components and importance functions from given ones; nothing else moves them before training.
 
         Args:
-            state: tensors as :class:`DecomposedModel` names them; those of a target are left aside.
+            state: tensors as :class:`ComponentModel` names them; those of a target are left aside.
             origin: where they come from, for messages.
 
         Raises:
@@ -137,33 +142,6 @@ class Decomposition(Shardable):
             self.target.requires_grad_(False).eval()
         self.model.reset()
         self._prepared = True
-
-    def on_fit_start(self) -> None:
-        """Run the faithfulness warm-up, unless the components are trained ones or start from examples."""
-        if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
-            self._warm_up()
-
-    def start_from_examples(self, x: Any) -> None:
-        """Start the components from the first batch, the same on every process, then run the warm-up.
-
-        Args:
-            x: the target's input; a tensor is put together from the rows of all processes.
-
-        Raises:
-            UsageError: if nothing but zeros reaches a site.
-        """
-        with self.whole_parameters():
-            self.model.start_from_examples(rows_of_all(x))
-            for shards in self._shards:
-                shards.keep()
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
-        self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
-        if self.trainer.world_size > 1 and not self._shards:
-            components = self.model.components
-            components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""
@@ -215,7 +193,7 @@ class Decomposition(Shardable):
     def stamp(self) -> dict[str, Any]:
         """What a checkpoint says about itself: format, target and the settings that the numbers depend on."""
         described = {"target_fingerprint": fingerprint(self.target), "settings": dict(self.settings)}
-        return {"format": CHECKPOINT_FORMAT, **described}
+        return {"format": CHECKPOINT_FORMAT, "method": self.method, **described}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit."""
@@ -234,6 +212,7 @@ class Decomposition(Shardable):
         stamp = checkpoint.get(CHECKPOINT_KEY)
         if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
+        self._check_method(stamp, "the checkpoint")
         if not isinstance(stamp.get("target_fingerprint"), str):
             raise UsageError("the checkpoint is damaged: it does not say which target it belongs to")
         check_content(checkpoint, finite=KEPT_STEP not in checkpoint)
@@ -245,3 +224,9 @@ class Decomposition(Shardable):
                 f"the checkpoint belongs to another target (fingerprint {stamp['target_fingerprint'][:8]}, "
                 f"configured {fingerprint(self.target)[:8]}); use its config, or start anew without --ckpt_path"
             )
+
+    @classmethod
+    def _check_method(cls, stamp: Any, what: str) -> None:
+        made_by = stamp.get("method", "spd") if isinstance(stamp, dict) else "spd"  # earlier versions knew one
+        if made_by != cls.method:
+            raise UsageError(f"{what} was made by method {made_by!r}, not {cls.method!r}; use its config or class")

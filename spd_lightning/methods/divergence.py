@@ -14,7 +14,7 @@ from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses.sharing import processes, rows_of_all
 from spd_lightning.methods.base import KEPT_STEP
 from spd_lightning.methods.sharding import own_part
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel, DecomposedModel
 
 KEPT_FORMAT = 1
 FEW_NUMBERS = 2**20
@@ -69,7 +69,7 @@ def is_odd(tensor: Tensor) -> bool:
     return not bool(tensor.isfinite().all())
 
 
-def gradient_fault(model: DecomposedModel) -> str | None:
+def gradient_fault(model: ComponentModel[Any]) -> str | None:
     """The first gradient that holds NaN or infinity, in words; ``None`` if all are finite."""
     for name, parameter in _by_site(model):
         if parameter.grad is not None and is_odd(parameter.grad):
@@ -78,7 +78,7 @@ def gradient_fault(model: DecomposedModel) -> str | None:
 
 
 @torch.no_grad()
-def fault(model: DecomposedModel, batch: Any) -> str:
+def fault(model: ComponentModel[Any], batch: Any) -> str:
     """Where a batch's numbers stop being finite, in words: the first place on their way."""
     x = network_input(batch)
     weights = [batch.weights] if isinstance(batch, WeightedBatch) else []
@@ -88,13 +88,13 @@ def fault(model: DecomposedModel, batch: Any) -> str:
         if not parameter.isfinite().all():
             return f"{_odd(parameter)} in {name}"
     clean = model.clean(x)
-    importances = model.causal_importance(clean.site_inputs)
+    importances = model.causal_importance(clean.site_inputs) if isinstance(model, DecomposedModel) else {}
     for name, site_input in clean.site_inputs.items():
         parts = model.components[name]
         places = {
             "its input": site_input,
-            "its inner activations": site_input @ parts.V,
-            "the logits of its importances": importances[name].logits,
+            "its inner activations": parts.inner(site_input),
+            **({"the logits of its importances": importances[name].logits} if importances else {}),
             "the square of what its components leave unexplained": parts.delta().square().sum(),
         }
         for place, tensor in places.items():
@@ -125,7 +125,7 @@ def keep(folder: Path, step: int, content: Mapping[str, Any]) -> str:
     return f"repeat the step with spd_lightning.methods.repeat_step({str(path)!r})"
 
 
-def _by_site(model: DecomposedModel) -> Iterator[tuple[str, nn.Parameter]]:
+def _by_site(model: ComponentModel[Any]) -> Iterator[tuple[str, nn.Parameter]]:
     """Trained parameters with their place in words."""
     for site, parts in model.components.items():
         yield from ((f"{name} of site {site!r}", parameter) for name, parameter in parts.named_parameters())

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.losses import Loss, Noise
-from spd_lightning.losses.sharing import largest_over_processes, processes
+from spd_lightning.losses import Loss, Noise, Step
+from spd_lightning.losses.sharing import largest_over_processes, mean_over_processes, processes
 from spd_lightning.methods.base import CHECKPOINT_KEY, KEPT_STEP, Decomposition
 from spd_lightning.methods.divergence import Running, fault, gradient_fault, is_odd, keep, looks_finite
 from spd_lightning.methods.sharding import gathered
@@ -29,13 +29,84 @@ class GuardedDecomposition(Decomposition):
 
     running: Running
 
-    @abstractmethod
+    def set_losses(self, losses: dict[str, Loss]) -> None:
+        """Keep the terms of the objective.
+
+        Args:
+            losses: by the name they are logged under.
+
+        Raises:
+            UsageError: if none of them is trained on, or one is not made for this method.
+        """
+        self.losses = nn.ModuleDict(losses)
+        if not any(loss.coefficient for loss in losses.values()):
+            raise UsageError("losses: at least one term must have a coefficient above 0")
+        for name, loss in losses.items():
+            if not isinstance(self.model, loss.needs):
+                raise UsageError(
+                    f"losses: {name!r} is a {type(loss).__name__}, no part of {type(self).__name__}; remove it"
+                )
+
     def terms(self) -> dict[str, Loss]:
         """The terms of the objective by name."""
+        return dict(self.losses.items())  # type: ignore[arg-type]
 
     @abstractmethod
     def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
         """Each term on a batch, with gradient, by name; of several processes, each its own part."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """One step.
+
+        Returns:
+            ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
+
+        Raises:
+            UsageError: if a term is not finite; the step is not taken, but kept in a file to repeat it from. (Where
+                looking would make the host wait for the device, only every 50th step is looked at, and no checkpoint
+                of such a state is written.)
+        """
+        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
+        # the last number was the process's; processes now share one stream, see Noise
+        noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
+        self.running = Running(batch, noise.key, self.global_step / max(self.trainer.max_steps - 1, 1))
+        total, terms = self.with_whole_parameters(self.objective, batch, noise, self.running.progress)
+        self.check_finite(total, terms)
+        return {"loss": total, "terms": terms}
+
+    def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
+
+        Where several processes train, each is given some rows of the batch: values are those over the whole batch, and
+        the mean over processes of the gradients is the whole batch's.
+
+        Args:
+            batch: as :meth:`training_step` takes it.
+            noise: where masks and subsets are drawn from.
+            progress: fraction of training done, for schedules.
+
+        Returns:
+            The sum, with gradient, and each term unweighted and detached, by name.
+        """
+        terms = self.evaluated(batch, noise, progress)
+        stacked = torch.stack(list(terms.values()))
+        if processes() > 1:
+            stacked = mean_over_processes(stacked)
+        coefficients = [self.terms()[name].coefficient_at(progress) for name in terms]
+        total = torch.dot(stacked, stacked.new_tensor(coefficients))
+        return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """Clean pass and importances of one batch, for the callbacks that look on."""
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """The same as :meth:`validation_step`."""
+        return self.validation_step(batch, batch_idx)
+
+    @abstractmethod
+    def step(self, batch: Any, noise: Noise) -> Step:
+        """See a batch once, for all callbacks."""
 
     def check_finite(self, total: Tensor, terms: dict[str, Tensor]) -> None:
         """Check a step's loss.

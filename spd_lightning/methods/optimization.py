@@ -14,7 +14,7 @@ from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import faithfulness, lr_factor
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel
 
 Through = Callable[..., Tensor]
 """Takes a computation and its arguments."""
@@ -51,7 +51,7 @@ class Optimization:
             check_fraction(f"optimization.{name}", getattr(self, name))
         check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))
 
-    def build(self, model: DecomposedModel, total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
+    def build(self, model: ComponentModel[Any], total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
         """The optimiser, with named groups, and its schedule.
 
         Args:
@@ -69,11 +69,12 @@ class Optimization:
             {"name": "components", "params": components, "fused": together},
             {"name": "ci_fns", "params": ci_fns, "lr": self.ci_fn_lr or self.lr, "fused": fused},
         ]
+        groups = [group for group in groups if group["params"]]  # not every method has gates
         optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0)
         shape = (total_steps, self.schedule, self.warmup_fraction, self.final_fraction)
         return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, *shape))
 
-    def clip(self, model: DecomposedModel) -> None:
+    def clip(self, model: ComponentModel[Any]) -> None:
         """Limit the gradient norm of each group on its own."""
         for modules, limit in ((model.components, self.clip_components), (model.ci_fns, self.clip_ci_fns)):
             if limit is not None:
@@ -84,7 +85,7 @@ def _directly(compute: Callable[..., Tensor], *args: Any) -> Tensor:
     return compute(*args)
 
 
-def _unexplained(model: DecomposedModel) -> Tensor:
+def _unexplained(model: ComponentModel[Any]) -> Tensor:
     return faithfulness(parts.delta() for _, parts in model.components.items())
 
 
@@ -107,7 +108,7 @@ class Warmup:
         check_positive("warmup.lr", self.lr)
         check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
 
-    def run(self, model: DecomposedModel, show: bool = True, through: Through = _directly) -> None:
+    def run(self, model: ComponentModel[Any], show: bool = True, through: Through = _directly) -> None:
         """Move the components towards the target's weights, in place.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from lightning.pytorch import LightningModule
 
 from spd_lightning.methods.sharding import ShardedParameters
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel
 
 Result = TypeVar("Result")
 
@@ -19,7 +19,7 @@ class Shardable(LightningModule):
         model: what is trained.
     """
 
-    def __init__(self, model: DecomposedModel) -> None:
+    def __init__(self, model: ComponentModel[Any]) -> None:
         super().__init__()
         self.model = model
         self._shards: tuple[ShardedParameters, ...] = ()  # a tuple hides it from nn.Module's registration

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 from spd_lightning.errors import UsageError
-from spd_lightning.model import DecomposedModel
+from spd_lightning.model import ComponentModel
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ class ShardedParameters(nn.Module):
         UsageError: if parameters of two sites are views of the same numbers.
     """
 
-    def __init__(self, model: DecomposedModel, mesh: DeviceMesh) -> None:
+    def __init__(self, model: ComponentModel[Any], mesh: DeviceMesh) -> None:
         super().__init__()
         if model.shares_storage:
             raise UsageError("trainer.strategy: sharded parameters cannot share storage; use tied_updates once, or ddp")
@@ -86,9 +86,11 @@ class ShardedParameters(nn.Module):
 class _Site(nn.Module):
     """What is gathered and reduced together."""
 
-    def __init__(self, model: DecomposedModel, name: str) -> None:
+    def __init__(self, model: ComponentModel[Any], name: str) -> None:
         super().__init__()
-        self.components, self.ci_fn = model.components[name], model.ci_fns[name]
+        self.components = model.components[name]
+        if name in model.ci_fns:
+            self.ci_fn = model.ci_fns[name]
 
 
 def gathered(content: Any) -> Any:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spd_lightning.errors import UsageError, check_flag
+from spd_lightning.errors import check_flag
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
-from spd_lightning.losses.sharing import largest_over_processes, mean_over_processes, processes
+from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
 from spd_lightning.methods.base import CHECKPOINT_KEY
-from spd_lightning.methods.divergence import Running, network_input
+from spd_lightning.methods.divergence import network_input
 from spd_lightning.methods.guarded import GuardedDecomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
@@ -64,6 +64,8 @@ class StochasticDecomposition(GuardedDecomposition):
         UsageError: for arguments that cannot work together.
     """
 
+    model: DecomposedModel
+
     def __init__(
         self,
         target: nn.Module,
@@ -84,65 +86,54 @@ class StochasticDecomposition(GuardedDecomposition):
     ) -> None:
         check_flag("save_target", save_target)
         model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
-        super().__init__(model, recipe, optimization, warmup, save_target, seed)
-        self.losses = nn.ModuleDict(paper_losses() if losses is None else losses)
-        if not any(loss.coefficient for loss in self.terms().values()):
-            raise UsageError("losses: at least one term must have a coefficient above 0")
+        super().__init__(model, recipe, optimization, save_target, seed)
+        self.set_losses(paper_losses() if losses is None else losses)
+        self.warmup = warmup
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates = init, ties, tied_updates
         self.speed, self.fused = speed, speed.step == "fast"
         self.tables = Tables(speed)
         self.remember()
 
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {**super().arguments(), "ci_fn": self.model.describe_ci_fn()}
+
     def on_fit_start(self) -> None:
-        """Say so if compiled kernels are missing, then warm up."""
+        """Say so if compiled kernels are missing; warm up, unless components are trained or start from examples."""
         self._tell(self.speed.notice())
-        super().on_fit_start()
+        if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
+            self._warm_up()
 
-    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """One step.
+    def start_from_examples(self, x: Any) -> None:
+        """Start the components from the first batch, the same on every process, then run the warm-up.
 
-        Returns:
-            ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
+        Args:
+            x: the target's input; a tensor is put together from the rows of all processes.
 
         Raises:
-            UsageError: if a term is not finite; the step is not taken, but kept in a file to repeat it from. (Where
-                looking would make the host wait for the device, only every 50th step is looked at, and no checkpoint
-                of such a state is written.)
+            UsageError: if nothing but zeros reaches a site.
         """
+        with self.whole_parameters():
+            self.model.start_from_examples(rows_of_all(x))
+            for shards in self._shards:
+                shards.keep()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
+        self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
+        if self.trainer.world_size > 1 and not self._shards:
+            components = self.model.components
+            components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """One step, see :meth:`GuardedDecomposition.training_step`."""
         if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
             self.start_from_examples(network_input(batch))
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
-        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
-        # the last number was the process's; processes now share one stream, see Noise
-        noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
-        self.running = Running(batch, noise.key, self.global_step / max(self.trainer.max_steps - 1, 1))
-        total, terms = self.with_whole_parameters(self.objective, batch, noise, self.running.progress)
-        self.check_finite(total, terms)
-        return {"loss": total, "terms": terms}
-
-    def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
-
-        Where several processes train, each is given some rows of the batch: values are those over the whole batch, and
-        the mean over processes of the gradients is the whole batch's.
-
-        Args:
-            batch: as :meth:`training_step` takes it.
-            noise: where masks and subsets are drawn from.
-            progress: fraction of training done, for schedules.
-
-        Returns:
-            The sum, with gradient, and each term unweighted and detached, by name.
-        """
-        terms = self.evaluated(batch, noise, progress)
-        stacked = torch.stack(list(terms.values()))
-        if processes() > 1:
-            stacked = mean_over_processes(stacked)
-        coefficients = [self.terms()[name].coefficient_at(progress) for name in terms]
-        total = torch.dot(stacked, stacked.new_tensor(coefficients))
-        return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
+        return super().training_step(batch, batch_idx)
 
     def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
         """See :meth:`GuardedDecomposition.evaluated`."""
@@ -175,14 +166,6 @@ class StochasticDecomposition(GuardedDecomposition):
         super().on_load_checkpoint(checkpoint)
         self.tables.nodes = checkpoint[CHECKPOINT_KEY].get("table_nodes", self.tables.nodes)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """Clean pass and importances of one batch, for the callbacks that look on."""
-        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
-
-    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """The same as :meth:`validation_step`."""
-        return self.validation_step(batch, batch_idx)
-
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Lower-leaky causal importances ``[..., C]`` per site."""
         with torch.autocast(self.device.type, enabled=False):
@@ -196,7 +179,3 @@ class StochasticDecomposition(GuardedDecomposition):
         with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
             seen = Step.of(self.model, x, noise, progress).among_processes()
         return replace(seen, weights=None)  # callbacks count what they see, and sum over processes before dividing
-
-    def terms(self) -> dict[str, Loss]:
-        """The terms of the objective by name."""
-        return dict(self.losses.items())  # type: ignore[arg-type]

@@ -6,11 +6,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from spd_lightning.functional import examples_start, full_precision
+from spd_lightning.model.site_components import SiteComponents
 
 Init = Literal["overlap", "random", "examples"]
 
 
-class Components(nn.Module):
+class Components(SiteComponents):
     """``C`` rank-one matrices ``U[c] ⊗ V[:, c]`` whose sum stands in for a linear layer's weight.
 
     Attributes:
@@ -18,26 +19,15 @@ class Components(nn.Module):
         U: write vectors ``[C, d_out]``.
 
     Args:
-        site: the frozen layer, weight ``[d_out, d_in]``. It is referred to, not owned: it is no submodule
-            and stays out of this module's state.
+        site: the frozen layer, weight ``[d_out, d_in]``.
         n_components: ``C``.
     """
 
-    V: Tensor
-    U: Tensor
-
     def __init__(self, site: nn.Linear, n_components: int) -> None:
-        super().__init__()
-        self._site = (site,)  # a tuple hides the layer from nn.Module's registration
-        self.n_components = n_components
+        super().__init__(site, n_components)
         # new_empty: the dtype and device of the layer
         self.V = nn.Parameter(site.weight.new_empty(site.in_features, n_components))
         self.U = nn.Parameter(site.weight.new_empty(n_components, site.out_features))
-
-    @property
-    def site(self) -> nn.Linear:
-        """The frozen layer that these components explain."""
-        return self._site[0]
 
     @torch.no_grad()
     def reset(self, init: Init, generator: Generator) -> None:
@@ -93,25 +83,17 @@ class Components(nn.Module):
         with full_precision(self.V):
             return (self.V @ self.U).T
 
-    def delta(self) -> Tensor:
-        """What the components do not explain, ``W - (V U)ᵀ``, ``[d_out, d_in]``, with live gradient."""
-        return self.site.weight - self.weight()
-
-    def forward(self, site_input: Tensor, mask: Tensor, delta_mask: Tensor | None = None) -> Tensor:
-        """Run the layer on masked components.
+    def write(self, inner: Tensor, mask: Tensor) -> Tensor:
+        """What masked components put out together, ``(h m) U``.
 
         Args:
-            site_input: ``[..., d_in]``, the activation that arrives in the masked network.
+            inner: ``[..., C]``.
             mask: ``[..., C]``, broadcastable over the leading dimensions.
-            delta_mask: ``[...]``, the mask of the delta component; ``None`` leaves it out.
 
         Returns:
-            ``[..., d_out]``, the frozen bias added once.
+            ``[..., d_out]``.
         """
-        output = (self.inner(site_input) * mask) @ self.U
-        if delta_mask is not None:
-            output = output + delta_mask[..., None] * (site_input @ self.delta().T)
-        return output if self.site.bias is None else output + self.site.bias
+        return (inner * mask) @ self.U
 
     def extra_repr(self) -> str:
         """Shapes, for ``print(model)``."""
@@ -131,10 +113,8 @@ class TransposedComponents(Components):
     """
 
     def __init__(self, site: nn.Linear, source: Components) -> None:
-        nn.Module.__init__(self)
-        self._site = (site,)
+        SiteComponents.__init__(self, site, source.n_components)
         self._source = (source,)
-        self.n_components = source.n_components
 
     @property
     def source(self) -> Components:

@@ -12,7 +12,8 @@ from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.kernels import Gate, tabulated_importance
 from spd_lightning.model.ci_fns import GateMLP
-from spd_lightning.model.decomposed import CausalImportance, CleanPass, DecomposedModel
+from spd_lightning.model.component_model import CausalImportance, CleanPass
+from spd_lightning.model.decomposed import DecomposedModel
 from spd_lightning.model.factored import Factored, Products
 from spd_lightning.model.masks import Mask
 from spd_lightning.model.streams import FactoredInputs, folds

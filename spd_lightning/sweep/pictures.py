@@ -9,10 +9,10 @@ from torch import Tensor
 
 from spd_lightning.arguments import one_line
 from spd_lightning.errors import UsageError
+from spd_lightning.export import load_model
 from spd_lightning.figures import Outcome, importance_comparison, sweep_sensitivity
 from spd_lightning.files import written_whole
 from spd_lightning.functional import pattern_order
-from spd_lightning.model import DecomposedModel
 from spd_lightning.record import RunRecord
 from spd_lightning.sweep.configs import Config, lookup
 from spd_lightning.sweep.grid import short_keys
@@ -95,13 +95,13 @@ def _comparison(runs: Sequence[SweptRun], key: str) -> Figure:
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Lower-leaky importances on one-hot probes per site, columns in the order of the run's own heat maps."""
-    model = DecomposedModel.from_pretrained(folder)
+    """Importances on one-hot probes per site, columns in the order of the run's own heat maps."""
+    model = load_model(folder)
     n_features = getattr(model.target, "n_features", None)
     if not isinstance(n_features, int):
         raise UsageError("the target has no n_features to probe")
     with torch.no_grad():
-        importance = model.causal_importance(model.clean(PROBE * torch.eye(n_features)).site_inputs)
+        importance = model.importance_of(PROBE * torch.eye(n_features))
     known = model.target.known_mechanisms() if isinstance(model.target, KnownMechanisms) else {}
     for site, values in importance.items():
         kind = known[site].kind if site in known else None

@@ -1,0 +1,107 @@
+"""Losses of the baseline: minimality, simplicity, hidden activations (APD paper, section 2 and its released code)."""
+
+import fnmatch
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from spd_lightning.errors import UsageError, check_list
+from spd_lightning.functional import hidden_error, mse, simplicity
+from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.sources import fixed_masks
+from spd_lightning.losses.step import Step
+from spd_lightning.model import AttributedModel
+from spd_lightning.model.attributed import SparsePass
+
+
+@dataclass(frozen=True)
+class AttributedStep(Step):
+    """A step whose masks are the batch's largest attributions, the same for every site.
+
+    Attributes:
+        kept: the pass under these masks, once it has been made.
+    """
+
+    kept: dict[str, SparsePass] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> Tensor:
+        """0 or 1, ``[..., C]``."""
+        return next(iter(self.importance.values())).lower
+
+    @property
+    def sparse(self) -> SparsePass:
+        """The network on the chosen components alone; run once for all losses."""
+        if not self.kept:
+            model = cast(AttributedModel, self.model)
+            self.kept["sparse"] = model.sparse(self.x, fixed_masks(self, "ci"))
+        return self.kept["sparse"]
+
+
+class Minimality(Loss):
+    """Squared error of the network on each batch's most attributed components alone (APD paper, section 2.2).
+
+    Args:
+        coefficient: weight of the term; 1 in the paper's 5-2 toy model, 10 in its 40-10.
+    """
+
+    needs = AttributedModel
+
+    def forward(self, step: Step) -> Tensor:
+        """Mean over examples and outputs."""
+        assert isinstance(step, AttributedStep)
+        return mse(step.sparse.output, step.clean.output, step.weights)
+
+
+class Simplicity(Loss):
+    """Schatten quasi-norm of the components that each example uses (APD paper, section 2.3).
+
+    Args:
+        coefficient: weight of the term; 0.7 in the paper's 5-2 toy model, 20 in its 40-10.
+        p: the exponent, above 0; 1 and 0.9 there.
+    """
+
+    needs = AttributedModel
+
+    def __init__(self, coefficient: float = 1.0, p: float = 1.0) -> None:
+        super().__init__(coefficient)
+        self.p = check_positive("p", p)
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.simplicity`."""
+        assert isinstance(step, AttributedStep)
+        factors = {name: (parts.V, parts.U) for name, parts in step.model.components.items()}
+        return simplicity(factors, step.mask, self.p, step.weights)
+
+
+class HiddenActivations(Loss):
+    """Squared error of ReLU activations of the network on the chosen components alone (APD paper, residual MLPs).
+
+    Args:
+        coefficient: weight of the term; 1 in the paper's residual MLPs.
+        sites: ``fnmatch`` patterns of the sites whose output goes through a ReLU.
+    """
+
+    needs = AttributedModel
+
+    def __init__(self, coefficient: float = 1.0, sites: list[str] | None = None) -> None:
+        super().__init__(coefficient)
+        check_list("HiddenActivations: sites", [] if sites is None else sites)
+        self.sites = ["*mlp_in"] if sites is None else list(sites)
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.hidden_error`."""
+        assert isinstance(step, AttributedStep)
+        names = self._names(step)
+        layers = {name: step.model.components[name].site for name in names}
+        inputs = step.clean.site_inputs
+        wanted = {name: F.linear(inputs[name], layer.weight, layer.bias) for name, layer in layers.items()}
+        return hidden_error(step.sparse.site_outputs, wanted, step.weights)
+
+    def _names(self, step: Step) -> list[str]:
+        found = [name for name in step.model.site_names if any(fnmatch.fnmatchcase(name, p) for p in self.sites)]
+        if not found:
+            raise UsageError(f"HiddenActivations: sites {self.sites} match none of {step.model.site_names}")
+        return found

@@ -1,0 +1,154 @@
+"""Attribution-based Parameter Decomposition, the older method, as a LightningModule: the baseline."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from spd_lightning.errors import UsageError, check_flag, check_number
+from spd_lightning.functional import WeightedBatch
+from spd_lightning.losses import AttributedStep, Faithfulness, Loss, Minimality, Noise, Simplicity
+from spd_lightning.losses.sharing import shared_topk
+from spd_lightning.methods.divergence import network_input
+from spd_lightning.methods.guarded import GuardedDecomposition
+from spd_lightning.methods.optimization import Optimization
+from spd_lightning.model import AttributedModel, CausalImportance, FullComponents, TransposedFullComponents
+from spd_lightning.model.attributed import AttributionSource
+from spd_lightning.targets import TargetRecipe
+
+
+def toy_losses() -> dict[str, Loss]:
+    """The three terms of the APD paper, with its coefficients for the 5-2 toy model."""
+    return {"faithfulness": Faithfulness(), "minimality": Minimality(), "simplicity": Simplicity(coefficient=0.7)}
+
+
+class AttributionDecomposition(GuardedDecomposition):
+    """Trains components that span all sites to sum to the weights, few per example, each simple (APD, 2501.14926).
+
+    Each step attributes the target's output to every component, keeps the batch's largest attributions, runs the
+    network on those components alone, and minimises the weighted sum of ``losses``. A batch is the target's input, or
+    a tuple or list that begins with it; a :class:`WeightedBatch` weighs its examples.
+
+    Args:
+        target: the network to take apart, an ``nn.Module``.
+        sites: ``fnmatch`` patterns of module paths.
+        n_components: ``C``, the number of components; each has a matrix in every site.
+        k: mean number of components per example that a batch keeps, above 0 and at most ``C``.
+        recipe: where the target's weights come from; ``null`` if it has them.
+        losses: the terms, by the name they are logged under; ``null`` for the paper's of the 5-2 toy model.
+        rank: largest rank of a component in a site; ``null`` for no limit but the matrix's own.
+        attribution_source: gradients of the ``target`` (released code) or of the ``components`` together (the paper's
+            5-2 toy model).
+        unit_norm: whether every read vector is kept at length 1 (released code, residual MLP of one layer).
+        ties: sites that are another site's transpose.
+        init_scale: factor of the Glorot-normal start; 2 for the paper's residual MLPs.
+        optimization: optimiser, schedule and clipping.
+        save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
+        seed: seeds the components. On the command line it follows ``seed_everything``.
+
+    Raises:
+        UsageError: for arguments that cannot work together.
+    """
+
+    model: AttributedModel
+    method = "apd"
+    fused = True
+    predicted = "Attributions, as shares of each example's largest,"
+
+    def __init__(
+        self,
+        target: nn.Module,
+        sites: list[str],
+        n_components: int,
+        k: float,
+        recipe: TargetRecipe | None = None,
+        losses: dict[str, Loss] | None = None,
+        rank: int | None = None,
+        attribution_source: AttributionSource = "target",
+        unit_norm: bool = False,
+        ties: dict[str, str] | None = None,
+        init_scale: float = 1.0,
+        optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
+        save_target: bool = True,
+        seed: int = 0,
+    ) -> None:
+        check_flag("save_target", save_target)
+        check_flag("unit_norm", unit_norm)
+        check_number("k", k)
+        model = AttributedModel(target, sites, n_components, rank, attribution_source, ties, init_scale, seed)
+        if not 0 < k <= n_components:
+            raise UsageError(f"k must be above 0 and at most n_components ({n_components}), got {k}")
+        super().__init__(model, recipe, optimization, save_target, seed)
+        self.set_losses(toy_losses() if losses is None else losses)
+        self.sites, self.n_components, self.k, self.rank = list(sites), n_components, k, rank
+        self.attribution_source, self.unit_norm = attribution_source, unit_norm
+        self.ties, self.init_scale = ties, init_scale
+        self.remember()
+
+    def setup(self, stage: str) -> None:
+        """Check that gradients are possible in evaluation; give the target its weights."""
+        super().setup(stage)
+        if self.trainer.validate_loop.inference_mode:
+            raise UsageError("attributions need gradients in evaluation; set trainer.inference_mode: false")
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """One step, see :meth:`GuardedDecomposition.training_step`."""
+        if self.global_step == 0:
+            self._check_budget(batch)
+        if self.unit_norm:
+            self._normalise()
+        return super().training_step(batch, batch_idx)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take from the gradient of a read vector of length 1 what would only change its length."""
+        if not self.unit_norm:
+            return
+        for parts in self._owners():
+            gradient, read = parts.V.grad, parts.V.detach()
+            if gradient is not None:
+                gradient -= (gradient * read).sum(0) * read
+
+    def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """See :meth:`GuardedDecomposition.evaluated`."""
+        weights = batch.weights if isinstance(batch, WeightedBatch) else None
+        step = self._seen(network_input(batch), noise, progress, weights)
+        return {name: loss(step.named(name)) for name, loss in self.terms().items()}
+
+    def step(self, batch: Any, noise: Noise) -> AttributedStep:
+        """See a batch once, for all callbacks; ``k`` components per example of it count as important."""
+        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
+            seen = self._seen(network_input(batch), noise, 0.0, None)
+        return replace(seen, weights=None)  # callbacks count what they see, and sum over processes before dividing
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Attributions as shares of each example's largest, ``[..., C]``, one for all sites."""
+        with torch.autocast(self.device.type, enabled=False):
+            importances = self.model.importance_of(network_input(batch))
+        return {"all sites": next(iter(importances.values())).lower}
+
+    def _seen(self, x: Any, noise: Noise, progress: float, weights: Tensor | None) -> AttributedStep:
+        clean, scores = self.model.attributed(x)
+        every = dict.fromkeys(self.model.site_names, CausalImportance(scores, scores, scores))
+        step = AttributedStep(self.model, x, clean, every, noise, progress, weights).among_processes()
+        mask = shared_topk(scores, self.k, step.weights)
+        return replace(step, importance=dict.fromkeys(every, CausalImportance(scores, mask, mask)))
+
+    def _check_budget(self, batch: Any) -> None:
+        """Refuse a ``k`` so small that no component fits in a batch."""
+        if isinstance(batch, WeightedBatch):
+            rows = 1 / float(batch.weights.min())
+        else:
+            rows = self.model.clean(network_input(batch)).output[..., 0].numel() * self.trainer.world_size
+        if self.k * rows < 1 - 1e-6:
+            raise UsageError(f"k: {self.k} per example keeps no component of a batch of {rows:.0f}; raise it")
+
+    @torch.no_grad()
+    def _normalise(self) -> None:
+        for parts in self._owners():
+            parts.V /= parts.V.norm(dim=0)
+
+    def _owners(self) -> list[FullComponents]:
+        """Components with parameters of their own."""
+        return [parts for parts in self.model.components.values() if not isinstance(parts, TransposedFullComponents)]
