@@ -12,7 +12,7 @@ from spd_lightning.functional import hidden_error, mse, simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sources import fixed_masks
 from spd_lightning.losses.step import Step
-from spd_lightning.model import AttributedModel
+from spd_lightning.model import AttributedModel, AttributedPass
 from spd_lightning.model.attributed import SparsePass
 
 
@@ -21,9 +21,11 @@ class AttributedStep(Step):
     """A step whose masks are the batch's largest attributions, the same for every site.
 
     Attributes:
+        attributed_pass: the batch's fast form; ``None`` runs the network plainly.
         kept: the pass under these masks, once it has been made.
     """
 
+    attributed_pass: AttributedPass | None = None
     kept: dict[str, SparsePass] = field(default_factory=dict)
 
     @property
@@ -35,9 +37,13 @@ class AttributedStep(Step):
     def sparse(self) -> SparsePass:
         """The network on the chosen components alone; run once for all losses."""
         if not self.kept:
-            model = cast(AttributedModel, self.model)
-            self.kept["sparse"] = model.sparse(self.x, fixed_masks(self, "ci"))
+            self.kept["sparse"] = self._run()
         return self.kept["sparse"]
+
+    def _run(self) -> SparsePass:
+        if self.attributed_pass is not None:
+            return self.attributed_pass.sparse(self.mask)
+        return cast(AttributedModel, self.model).sparse(self.x, fixed_masks(self, "ci"))
 
 
 class Minimality(Loss):

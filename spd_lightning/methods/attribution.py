@@ -1,22 +1,30 @@
 """Attribution-based Parameter Decomposition, the older method, as a LightningModule: the baseline."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spd_lightning.errors import UsageError, check_flag, check_number
+from spd_lightning.errors import UsageError, check_choice, check_flag, check_number
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import AttributedStep, Faithfulness, Loss, Minimality, Noise, Simplicity
 from spd_lightning.losses.sharing import shared_topk
 from spd_lightning.methods.divergence import network_input
 from spd_lightning.methods.guarded import GuardedDecomposition
 from spd_lightning.methods.optimization import Optimization
-from spd_lightning.model import AttributedModel, CausalImportance, FullComponents, TransposedFullComponents
+from spd_lightning.model import (
+    AttributedModel,
+    AttributedPass,
+    CausalImportance,
+    FullComponents,
+    TransposedFullComponents,
+)
 from spd_lightning.model.attributed import AttributionSource
 from spd_lightning.targets import TargetRecipe
+
+AttributionSpeed = Literal["fast", "plain"]
 
 
 def toy_losses() -> dict[str, Loss]:
@@ -44,6 +52,8 @@ class AttributionDecomposition(GuardedDecomposition):
         unit_norm: whether every read vector is kept at length 1 (released code, residual MLP of one layer).
         ties: sites that are another site's transpose.
         init_scale: factor of the Glorot-normal start; 2 for the paper's residual MLPs.
+        speed: how a training step is computed: ``fast`` where the target has a residual stream that is only read
+            linearly, or ``plain``, the readable form.
         optimization: optimiser, schedule and clipping.
         save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
         seed: seeds the components. On the command line it follows ``seed_everything``.
@@ -70,6 +80,7 @@ class AttributionDecomposition(GuardedDecomposition):
         unit_norm: bool = False,
         ties: dict[str, str] | None = None,
         init_scale: float = 1.0,
+        speed: AttributionSpeed = "fast",
         optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
         save_target: bool = True,
         seed: int = 0,
@@ -77,6 +88,7 @@ class AttributionDecomposition(GuardedDecomposition):
         check_flag("save_target", save_target)
         check_flag("unit_norm", unit_norm)
         check_number("k", k)
+        check_choice("speed", speed, get_args(AttributionSpeed))
         model = AttributedModel(target, sites, n_components, rank, attribution_source, ties, init_scale, seed)
         if not 0 < k <= n_components:
             raise UsageError(f"k must be above 0 and at most n_components ({n_components}), got {k}")
@@ -84,7 +96,7 @@ class AttributionDecomposition(GuardedDecomposition):
         self.set_losses(toy_losses() if losses is None else losses)
         self.sites, self.n_components, self.k, self.rank = list(sites), n_components, k, rank
         self.attribution_source, self.unit_norm = attribution_source, unit_norm
-        self.ties, self.init_scale = ties, init_scale
+        self.ties, self.init_scale, self.speed = ties, init_scale, speed
         self.remember()
 
     def setup(self, stage: str) -> None:
@@ -113,7 +125,7 @@ class AttributionDecomposition(GuardedDecomposition):
     def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
         """See :meth:`GuardedDecomposition.evaluated`."""
         weights = batch.weights if isinstance(batch, WeightedBatch) else None
-        step = self._seen(network_input(batch), noise, progress, weights)
+        step = self._seen(network_input(batch), noise, progress, weights, fast=self.speed == "fast")
         return {name: loss(step.named(name)) for name, loss in self.terms().items()}
 
     def step(self, batch: Any, noise: Noise) -> AttributedStep:
@@ -128,10 +140,14 @@ class AttributionDecomposition(GuardedDecomposition):
             importances = self.model.importance_of(network_input(batch))
         return {"all sites": next(iter(importances.values())).lower}
 
-    def _seen(self, x: Any, noise: Noise, progress: float, weights: Tensor | None) -> AttributedStep:
-        clean, scores = self.model.attributed(x)
+    def _seen(
+        self, x: Any, noise: Noise, progress: float, weights: Tensor | None, fast: bool = False
+    ) -> AttributedStep:
+        fast_pass = AttributedPass(self.model, x) if fast and AttributedPass.suits(self.model) else None
+        clean, scores = self.model.attributed(x) if fast_pass is None else fast_pass.attributed()
         every = dict.fromkeys(self.model.site_names, CausalImportance(scores, scores, scores))
-        step = AttributedStep(self.model, x, clean, every, noise, progress, weights).among_processes()
+        step = AttributedStep(self.model, x, clean, every, noise, progress, weights, attributed_pass=fast_pass)
+        step = step.among_processes()
         mask = shared_topk(scores, self.k, step.weights)
         return replace(step, importance=dict.fromkeys(every, CausalImportance(scores, mask, mask)))
 

@@ -1,6 +1,7 @@
 """nn.Modules: components, causal-importance functions and decomposed models. No Lightning here."""
 
 from spd_lightning.model.attributed import AttributedModel
+from spd_lightning.model.attributed_pass import AttributedPass
 from spd_lightning.model.ci_fns import CIFunction, GateMLP, SharedMLP
 from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel
 from spd_lightning.model.components import Components, TransposedComponents
@@ -12,6 +13,7 @@ from spd_lightning.model.site_components import SiteComponents
 
 __all__ = [
     "AttributedModel",
+    "AttributedPass",
     "CIFunction",
     "CausalImportance",
     "CleanPass",

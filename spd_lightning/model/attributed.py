@@ -33,7 +33,7 @@ class SparsePass(NamedTuple):
     """The output of the masked network, and what its sites put out on the way, ``[..., d_out]`` each."""
 
     output: Tensor
-    site_outputs: dict[str, Tensor]
+    site_outputs: Mapping[str, Tensor]
 
 
 class AttributedModel(ComponentModel[FullComponents]):
@@ -132,7 +132,7 @@ class AttributedModel(ComponentModel[FullComponents]):
             clean = trace = self._trace(x, self._run_target)
             if self.attribution_source == "components":
                 trace = self._trace(x, self._run_components)
-            gradients = _all_gradients(trace.output, trace.offsets)
+            gradients = gradients_of_outputs(trace.output, trace.offsets)
         leading = trace.output.shape[:-1]
         with torch.no_grad():
             parts = [self._part(name, trace.inputs[name], gradient) for name, gradient in gradients.items()]
@@ -217,8 +217,19 @@ def _check_rank(rank: int | None, found: Mapping[str, tuple[nn.Linear, int]]) ->
             raise UsageError(f"rank must be at most {full}, that of the weight of {name!r}, or null, got {rank}")
 
 
-def _all_gradients(output: Tensor, offsets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gradients of every output, summed over examples, ``[d, ..., d_out]`` per site."""
+def gradients_of_outputs(output: Tensor, offsets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients of every output, summed over examples.
+
+    Args:
+        output: ``[..., d]``.
+        offsets: by site what was added, ``[..., d_out]``.
+
+    Returns:
+        ``[d, ..., d_out]`` by site.
+
+    Raises:
+        UsageError: if there is none.
+    """
     if not output.requires_grad:
         raise UsageError("target: its output has no gradient with respect to any site; is it computed without one?")
     width = output.shape[-1]

@@ -28,7 +28,7 @@ class Factored:
 
     def __matmul__(self, read: Tensor) -> Tensor:
         """The stream read by a matrix ``[d, r]``: ``[..., r]``."""
-        first, *others = (coefficients @ self._product(directions, read) for coefficients, directions in self.terms)
+        first, *others = (coefficients @ self.product(directions, read) for coefficients, directions in self.terms)
         return sum(others, first)
 
     def scaled(self, factor: Tensor) -> "Factored":
@@ -40,7 +40,8 @@ class Factored:
         first, *others = (coefficients @ directions for coefficients, directions in self.terms)
         return sum(others, first)
 
-    def _product(self, directions: Tensor, read: Tensor) -> Tensor:
+    def product(self, directions: Tensor, read: Tensor) -> Tensor:
+        """Directions ``[k, d]`` read by a matrix ``[d, r]``, ``[k, r]``, computed once for as long as both stay."""
         key = (_identity(directions), _identity(read), torch.is_grad_enabled())
         if key not in self.products:
             self.products[key] = (directions, read, directions @ read)

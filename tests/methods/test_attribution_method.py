@@ -179,3 +179,18 @@ def test_evaluation_without_gradients_is_refused_before_training(tmp_path):
     module = attribution()
     with pytest.raises(UsageError, match=r"attributions need gradients in evaluation; set trainer\.inference_mode"):
         fit(module, features(), tmp_path, inference_mode=True)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_fast_step_is_the_plain_one(weighted):
+    losses = {"f": Faithfulness(), "m": Minimality(), "s": Simplicity(p=0.9), "h": HiddenActivations()}
+    target = ResidualMLP(n_features=5, n_layers=2, d_mlp=3, d_embed=8)
+    x = torch.rand(6, 5)
+    batch = WeightedBatch(x, torch.tensor([0.1, 0.1, 0.1, 0.1, 0.1, 0.5])) if weighted else x
+    found = {}
+    for speed in ("fast", "plain"):
+        module = residual(target=target, losses=losses, speed=speed, k=2.0)
+        total, terms = module.objective(batch, _noise())
+        total.backward()
+        found[speed] = terms, [parameter.grad for parameter in module.model.components.parameters()]
+    torch.testing.assert_close(found["fast"], found["plain"])
