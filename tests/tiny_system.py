@@ -11,6 +11,18 @@ model:
   warmup: {steps: 5}
   ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
 """
+ATTRIBUTION_MODEL = """\
+method: apd
+model:
+  target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
+  recipe:
+    class_path: FeatureTraining
+    init_args: {steps: 500, batch_size: 128, lr: 2.0e-2, feature_probability: 0.3, weight_decay: 0.0}
+  sites: [linear1, linear2]
+  n_components: 4
+  k: 0.9
+  ties: {linear2: linear1}
+"""
 DATA = """\
 data:
   class_path: SparseFeatures

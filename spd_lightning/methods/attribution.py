@@ -1,13 +1,13 @@
 """Attribution-based Parameter Decomposition, the older method, as a LightningModule: the baseline."""
 
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spd_lightning.errors import UsageError, check_choice, check_flag, check_number
+from spd_lightning.errors import UsageError, check_flag, check_number
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import AttributedStep, Faithfulness, Loss, Minimality, Noise, Simplicity
 from spd_lightning.losses.sharing import shared_topk
@@ -23,8 +23,6 @@ from spd_lightning.model import (
 )
 from spd_lightning.model.attributed import AttributionSource
 from spd_lightning.targets import TargetRecipe
-
-AttributionSpeed = Literal["fast", "plain"]
 
 
 def toy_losses() -> dict[str, Loss]:
@@ -52,8 +50,8 @@ class AttributionDecomposition(GuardedDecomposition):
         unit_norm: whether every read vector is kept at length 1 (released code, residual MLP of one layer).
         ties: sites that are another site's transpose.
         init_scale: factor of the Glorot-normal start; 2 for the paper's residual MLPs.
-        speed: how a training step is computed: ``fast`` where the target has a residual stream that is only read
-            linearly, or ``plain``, the readable form.
+        fast: whether training steps take their fast form, where the target has a residual stream that is only read
+            linearly, or always the plain, readable one.
         optimization: optimiser, schedule and clipping.
         save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
         seed: seeds the components. On the command line it follows ``seed_everything``.
@@ -80,7 +78,7 @@ class AttributionDecomposition(GuardedDecomposition):
         unit_norm: bool = False,
         ties: dict[str, str] | None = None,
         init_scale: float = 1.0,
-        speed: AttributionSpeed = "fast",
+        fast: bool = True,
         optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
         save_target: bool = True,
         seed: int = 0,
@@ -88,7 +86,7 @@ class AttributionDecomposition(GuardedDecomposition):
         check_flag("save_target", save_target)
         check_flag("unit_norm", unit_norm)
         check_number("k", k)
-        check_choice("speed", speed, get_args(AttributionSpeed))
+        check_flag("fast", fast)
         model = AttributedModel(target, sites, n_components, rank, attribution_source, ties, init_scale, seed)
         if not 0 < k <= n_components:
             raise UsageError(f"k must be above 0 and at most n_components ({n_components}), got {k}")
@@ -96,14 +94,14 @@ class AttributionDecomposition(GuardedDecomposition):
         self.set_losses(toy_losses() if losses is None else losses)
         self.sites, self.n_components, self.k, self.rank = list(sites), n_components, k, rank
         self.attribution_source, self.unit_norm = attribution_source, unit_norm
-        self.ties, self.init_scale, self.speed = ties, init_scale, speed
+        self.ties, self.init_scale, self.fast = ties, init_scale, fast
         self.remember()
 
-    def setup(self, stage: str) -> None:
-        """Check that gradients are possible in evaluation; give the target its weights."""
-        super().setup(stage)
-        if self.trainer.validate_loop.inference_mode:
+    def prepare_data(self) -> None:
+        """Check that gradients are possible in evaluation; train the target, if no earlier run has."""
+        if self._trainer is not None and self.trainer.validate_loop.inference_mode:
             raise UsageError("attributions need gradients in evaluation; set trainer.inference_mode: false")
+        super().prepare_data()
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """One step, see :meth:`GuardedDecomposition.training_step`."""
@@ -125,7 +123,7 @@ class AttributionDecomposition(GuardedDecomposition):
     def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
         """See :meth:`GuardedDecomposition.evaluated`."""
         weights = batch.weights if isinstance(batch, WeightedBatch) else None
-        step = self._seen(network_input(batch), noise, progress, weights, fast=self.speed == "fast")
+        step = self._seen(network_input(batch), noise, progress, weights, fast=self.fast)
         return {name: loss(step.named(name)) for name, loss in self.terms().items()}
 
     def step(self, batch: Any, noise: Noise) -> AttributedStep:

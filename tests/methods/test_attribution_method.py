@@ -188,9 +188,9 @@ def test_the_fast_step_is_the_plain_one(weighted):
     x = torch.rand(6, 5)
     batch = WeightedBatch(x, torch.tensor([0.1, 0.1, 0.1, 0.1, 0.1, 0.5])) if weighted else x
     found = {}
-    for speed in ("fast", "plain"):
-        module = residual(target=target, losses=losses, speed=speed, k=2.0)
+    for fast in (True, False):
+        module = residual(target=target, losses=losses, fast=fast, k=2.0)
         total, terms = module.objective(batch, _noise())
         total.backward()
-        found[speed] = terms, [parameter.grad for parameter in module.model.components.parameters()]
-    torch.testing.assert_close(found["fast"], found["plain"])
+        found[fast] = terms, [parameter.grad for parameter in module.model.components.parameters()]
+    torch.testing.assert_close(found[True], found[False])

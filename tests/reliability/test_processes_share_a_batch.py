@@ -9,9 +9,18 @@ import torch
 import torch.multiprocessing
 from torch import distributed
 
-from spd_lightning import StochasticDecomposition
+from spd_lightning import AttributionDecomposition, ResidualMLP, StochasticDecomposition
 from spd_lightning.functional import WeightedBatch, keyed_generator
-from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality, Noise, Reconstruction
+from spd_lightning.losses import (
+    Faithfulness,
+    FrequencyMinimality,
+    HiddenActivations,
+    ImportanceMinimality,
+    Minimality,
+    Noise,
+    Reconstruction,
+    Simplicity,
+)
 from spd_lightning.methods.speed import Speed
 from tests.methods.tiny import toy_target
 
@@ -37,7 +46,16 @@ def _losses():
     }
 
 
+def _attribution():
+    losses = {"m": Minimality(), "s": Simplicity(p=0.9), "h": HiddenActivations(), "f": Faithfulness()}
+    torch.manual_seed(3)
+    target = ResidualMLP(n_features=5, n_layers=2, d_mlp=3, d_embed=8)
+    return AttributionDecomposition(target, ["layers.*.mlp_*"], 6, 0.9, losses=losses)
+
+
 def _module(kind):
+    if kind == "attribution":
+        return _attribution()
     speed = {
         "plain": Speed(step="plain"),
         "fast": Speed(table_nodes=0),
@@ -64,7 +82,7 @@ def _batch(weighted, positions):
 
 CASES = [
     (kind, weighted, positions)
-    for kind in ("plain", "fast", "torch")
+    for kind in ("plain", "fast", "torch", "attribution")
     for weighted, positions in ((False, False), (True, False), (False, True))
 ]
 
@@ -120,3 +138,11 @@ def test_each_process_alone_would_be_wrong(shares, alone):
     for case, (_, gradients) in enumerate(alone):
         own = shares["uneven"][0][case][1]
         assert not any(torch.allclose(own[name], gradients[name], rtol=1e-2) for name in gradients if "ci_fns" in name)
+
+
+def test_the_budget_of_components_is_that_of_the_whole_batch(alone):
+    case = CASES.index(("attribution", False, False))
+    module, batch = _attribution(), _batch(False, False)
+    kept = module.step(batch, Noise(("noise", 3), CPU)).mask.sum()
+    assert kept == int(0.9 * ROWS)
+    assert all(value > 0 for value in alone[case][0].values())

@@ -1,0 +1,78 @@
+"""Run what is missing of both methods, then write what was found."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.compare import document, growth
+from benchmarks.compare.pairs import KNOBS, PAIRS
+from benchmarks.reproduce.options import DOCS, RUNS, Options
+from benchmarks.reproduce.plan import Run, obstacle, runs_of
+from benchmarks.reproduce.schedule import Schedule
+from spd_lightning.files import written_whole
+from spd_lightning.sweep import main as sweep
+
+INTERRUPTED = 130
+COST = "cost.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and report.
+
+    Args:
+        arguments: those of the process by default.
+
+    Returns:
+        Exit code: 0; 1 if a run failed or had to be left alone, 130 after Ctrl-C.
+    """
+    given = _parse(arguments)
+    sweeps, cost_file = given.runs.parent / "sweeps", given.runs / COST
+    code = 0
+    if not given.table_only:
+        code = _make(given.runs, given.jobs) or _sweep(sweeps)
+        if code == INTERRUPTED:
+            return code
+        with written_whole(cost_file) as aside:
+            aside.write_text(json.dumps(growth.measure(), indent=2))
+    cost = json.loads(cost_file.read_text()) if cost_file.is_file() else []
+    page = document.write(given.output, given.runs, sweeps, cost)
+    sys.stdout.write(f"wrote {page}\n")
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=0, help="runs at a time; as many as cores by default")
+    parser.add_argument("--table-only", action="store_true", help="run nothing, write what was run earlier")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs; runs/reproduce")
+    parser.add_argument("--output", type=Path, default=DOCS, help="folder of the page; docs")
+    return parser.parse_args(arguments)
+
+
+def _make(folder: Path, jobs: int) -> int:
+    """Make the runs of systems that are missing."""
+    runs: list[Run] = []
+    for pair in PAIRS:
+        runs += runs_of((pair.spd, pair.apd), document.seeds(pair), folder)
+    left_alone = {run: reason for run in runs if (reason := obstacle(run))}
+    for run, reason in left_alone.items():
+        sys.stderr.write(f"{run.name}: left alone: {reason}\n")
+    missing = [run for run in runs if run not in left_alone and run.record.state != "finished"]
+    schedule = Schedule(missing, *Options((), jobs=jobs).shared_out(len(missing)))
+    schedule.work()
+    if schedule.interrupted:
+        sys.stderr.write("interrupted; the same command goes on\n")
+        return INTERRUPTED
+    return 1 if left_alone or schedule.failures else 0
+
+
+def _sweep(folder: Path) -> int:
+    """Make the sweeps, each as far as it is missing."""
+    codes = [sweep(["--sweep", f"{knob.sweep}.yaml", "--output", str(folder)]) for knob in KNOBS]
+    return INTERRUPTED if INTERRUPTED in codes else max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""How far each method's most delicate numbers may be off, from sweeps of the same size."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.compare.measures import Found
+from benchmarks.compare.pairs import KNOBS, Knob
+from spd_lightning.figures.style import CATEGORIES, TICK_SIZE, describe, new_figure
+from spd_lightning.record import read_record
+
+Row = dict[str, Any]
+TABLE = "results.csv"
+
+
+def outcomes(knob: Knob, sweeps: Path) -> list[Row]:
+    """One row per value: share of features found over its finished runs, and how many runs these are.
+
+    Args:
+        knob: the number.
+        sweeps: folder of all sweeps.
+
+    Returns:
+        Rows by value; none if the sweep was not made.
+    """
+    by_value: dict[float, list[float]] = {}
+    for value, folder in _runs(sweeps / knob.sweep, knob.key):
+        record = read_record(folder)
+        if record.state == "finished":
+            found, all_of_them = Found(folder).found_features()
+            by_value.setdefault(value, []).append(found / all_of_them)
+    return [
+        {"knob": knob.words, "value": value, "ratio": value / knob.default, "share": fmean(shares), "runs": len(shares)}
+        for value, shares in sorted(by_value.items())
+    ]
+
+
+def _runs(folder: Path, key: str) -> list[tuple[float, Path]]:
+    if not (folder / TABLE).is_file():
+        return []
+    with (folder / TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [(float(row[key]), folder / row["run"]) for row in rows]
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Share of features found against the factor by which the shipped value was missed."""
+    title = "Features found, by how far one number is off (5-2 toy model)"
+    figure, (axes,) = new_figure(title, 1, 5.0, 3.0)
+    for knob, color in zip(KNOBS, CATEGORIES, strict=False):
+        points = [row for row in rows if row["knob"] == knob.words]
+        label = f"{knob.method}: {knob.words}"
+        axes.plot([row["ratio"] for row in points], [row["share"] for row in points], "o-", color=color, label=label)
+    axes.axvline(1, color="0.8", linewidth=1, zorder=0)
+    axes.set(xscale="log", ylim=(-0.05, 1.05))
+    axes.grid(alpha=0.3)
+    describe(axes, "", "mean over seeds", "value over shipped value", "share of features")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=TICK_SIZE)
+    figure.savefig(path)
