@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test reliability lint tensorboard reproduce bench clean
+.PHONY: help demo test reliability lint tensorboard reproduce compare bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -35,6 +35,9 @@ tensorboard: $(READY)  ## look at the runs
 
 reproduce: $(READY)  ## run the paper's systems over seeds, write the tables (SYSTEM="tms_5-2 ..." SEEDS="0 1" JOBS=2 PAPER=1)
 	$(RUN) -m benchmarks.reproduce $(if $(SYSTEM),--systems $(SYSTEM)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PAPER),--paper)
+
+compare: $(READY)  ## run SPD and the older method APD on the same systems, write docs/comparison.md (JOBS=2)
+	$(RUN) -m benchmarks.compare $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(READY)  ## measure step times, memory and time to recovery, and write docs/benchmarks
 	$(RUN) -m benchmarks

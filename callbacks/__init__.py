@@ -20,6 +20,7 @@ from callbacks.network_diagram import NetworkDiagram
 from callbacks.neuron_contributions import NeuronContributions
 from callbacks.predictions import PredictionWriter
 from callbacks.progress_bar import DecompositionProgressBar
+from callbacks.scrubbing import ScrubbingTest
 from callbacks.swept_values import SweptValues
 from callbacks.training_health import TrainingHealth
 from callbacks.training_log import TrainingLog
@@ -42,6 +43,7 @@ __all__ = [
     "NetworkDiagram",
     "NeuronContributions",
     "PredictionWriter",
+    "ScrubbingTest",
     "SweptValues",
     "TensorBoardLayout",
     "TrainingHealth",

@@ -12,7 +12,9 @@ from spd_lightning.figures.style import CATEGORIES, TICK_SIZE, describe, new_fig
 from spd_lightning.record import read_record
 
 Row = dict[str, Any]
-TABLE = "results.csv"
+TABLE, SEED_COLUMN = "results.csv", "seed_everything"
+SEEDS = ("0",)
+"""What every sweep was run with: the same number of runs for each."""
 
 
 def outcomes(knob: Knob, sweeps: Path) -> list[Row]:
@@ -42,7 +44,7 @@ def _runs(folder: Path, key: str) -> list[tuple[float, Path]]:
         return []
     with (folder / TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [(float(row[key]), folder / row["run"]) for row in rows]
+    return [(float(row[key]), folder / row["run"]) for row in rows if row[SEED_COLUMN] in SEEDS]
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

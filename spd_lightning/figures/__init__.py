@@ -9,12 +9,14 @@ from spd_lightning.figures.contributions import contribution_agreement, feature_
 from spd_lightning.figures.heatmaps import importance_heatmap
 from spd_lightning.figures.histograms import importance_histograms
 from spd_lightning.figures.network import network_diagram
+from spd_lightning.figures.scrubbing import ScrubbedErrors, scrubbing_histograms
 from spd_lightning.figures.spectrum import importance_spectrum
 from spd_lightning.figures.sweeps import Outcome, importance_comparison, sweep_sensitivity
 from spd_lightning.figures.vectors import component_vectors
 
 __all__ = [
     "Outcome",
+    "ScrubbedErrors",
     "ablation_bars",
     "ablation_matrix",
     "component_vectors",
@@ -25,5 +27,6 @@ __all__ = [
     "importance_histograms",
     "importance_spectrum",
     "network_diagram",
+    "scrubbing_histograms",
     "sweep_sensitivity",
 ]

@@ -77,7 +77,10 @@ def mapping(document: Any, *path: str) -> Mapping[str, Any]:
 
 
 def component_count(record: RunRecord, site: str) -> int | None:
-    """Components of a site by the patterns of the run's config, if it has one."""
+    """Components of a site by the run's config, if it has one."""
+    spanning = mapping(record.config, "model").get("n_components")
+    if isinstance(spanning, int):
+        return spanning
     for pattern, count in mapping(record.config, "model", "sites").items():
         if fnmatch.fnmatchcase(site, str(pattern)) and isinstance(count, int):
             return count

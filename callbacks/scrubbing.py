@@ -1,0 +1,203 @@
+"""May what is not important be ablated? (scrubbing test of the APD paper, arXiv 2501.14926)."""
+
+from collections.abc import Mapping
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from callbacks.evaluation import EvaluationCallback, check_probes, log_scores
+from callbacks.publishing import publish_figure
+from spd_lightning.errors import UsageError, check_list, check_whole
+from spd_lightning.figures import ScrubbedErrors, scrubbing_histograms
+from spd_lightning.functional import ALIVE_THRESHOLD, random_source
+from spd_lightning.losses import Noise, Step, check_positive
+from spd_lightning.losses.sources import EVERY_SITE
+from spd_lightning.methods import Decomposition
+from spd_lightning.model import SiteMask
+
+NUMBERS_AT_ONCE = 2**22
+EDGES = torch.logspace(-12, 4, 81, dtype=torch.float64)
+"""Between the bins of the histograms, five to a decade."""
+DRAWN = ("kept", "ablated")
+EXAMPLES = {"val": "validation examples", "test": "test examples"}
+
+
+class ScrubbingTest(EvaluationCallback):
+    """Output error when a random half of the components is ablated, by whether the important ones are spared.
+
+    A draw ablates each component with probability 1/2. ``kept``: except those that are important on the example, which
+    all stay on. ``ablated``: the same draw with all of these off. The delta component takes no part, and a component
+    that spans all sites is on or off in all of them. Errors are squared differences from the target's own output, mean
+    over outputs. Where nothing is important on an example, both errors are the same.
+
+    Logged and drawn for the validation examples and, where the data module has them, for one-hot probes. All draws
+    are the same at every validation.
+
+    Args:
+        draws: per probe.
+        data_draws: per example.
+        threshold: importance above which a component is important.
+        probe: magnitude of the one-hot probes.
+        features: which of them are probed; ``null`` for all.
+        every_n_validations: how often the test runs while training.
+
+    Raises:
+        UsageError: for a value out of range.
+    """
+
+    def __init__(
+        self,
+        draws: int = 100,
+        data_draws: int = 1,
+        threshold: float = ALIVE_THRESHOLD,
+        probe: float = 0.75,
+        features: list[int] | None = None,
+        every_n_validations: int = 5,
+    ) -> None:
+        super().__init__(every_n_validations)
+        check_whole("draws", draws, least=1)
+        check_whole("data_draws", data_draws, least=1)
+        check_positive("threshold", threshold, allow_zero=True)
+        check_positive("probe", probe)
+        if features is not None:
+            _check_features(features)
+        self.draws, self.data_draws, self.threshold = draws, data_draws, threshold
+        self.probe, self.features = probe, features
+
+    def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
+        """Check that there are probes of the chosen features."""
+        if self.features is None or stage == "predict":
+            return
+        check_probes(self, trainer)
+        count = len(trainer.datamodule.probes(self.probe))  # type: ignore[attr-defined]
+        if max(self.features) >= count:
+            raise UsageError(f"features must be below {count}, the number of probes, got {max(self.features)}")
+
+    def start(self, trainer: Trainer, module: Decomposition) -> None:
+        """Fresh counts."""
+        self._data = _Tally(module.device)
+
+    def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
+        """Scrub one batch."""
+        self._data.scrub(step.named("scrubbing"), self.threshold, self.data_draws)
+
+    def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Scrub the probes, log and draw."""
+        views = {}
+        if hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
+            probes = self._scrubbed_probes(trainer, module)
+            log_scores(module, f"{stage}/scrubbing", probes.scores("probes"))
+            views[probes.described("one-hot probes")] = probes.errors()  # the same on all processes
+        log_scores(module, f"{stage}/scrubbing", self._data.scores("data"))
+        self._data.sum_counts(trainer)
+        views[self._data.described(EXAMPLES[stage])] = self._data.errors()
+        if trainer.is_global_zero:
+            publish_figure(trainer, f"{stage}/scrubbing", scrubbing_histograms(views, EDGES))
+
+    def _scrubbed_probes(self, trainer: Trainer, module: Decomposition) -> "_Tally":
+        probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
+        x = probes if self.features is None else probes[self.features]
+        model, noise = module.model, Noise((module.seed, "scrubbing", "probes"), module.device)
+        tally = _Tally(module.device)
+        tally.scrub(Step(model, x, model.clean(x), model.importance_of(x), noise), self.threshold, self.draws)
+        return tally
+
+
+def _check_features(features: list[int]) -> None:
+    check_list("features", features)
+    if not features:
+        raise UsageError("features must name at least one feature, or be null for all, got []")
+    for feature in features:
+        check_whole("features", feature, least=0)
+
+
+class _Tally:
+    """Errors of one view: their means, over all processes, and how many fall into each bin."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._means = {name: MeanMetric().to(device) for name in (*DRAWN, "unmasked", "zero", "idle")}
+        self._counts = {name: torch.zeros(len(EDGES) + 1, dtype=torch.long, device=device) for name in DRAWN}
+
+    def scrub(self, step: Step, threshold: float, draws: int) -> None:
+        """Add the errors of so many draws per example, as many of them at once as memory allows."""
+        important = {name: ci.lower > threshold for name, ci in step.importance.items()}
+        self._means["idle"].update((~torch.stack([table.any(-1) for table in important.values()]).any(0)).float())
+        for name, like in (("unmasked", torch.ones_like), ("zero", torch.zeros_like)):
+            self._means[name].update(_errors(step, {site: like(table)[None] for site, table in important.items()}))
+        at_once = _draws_at_once(step)
+        for first in range(0, draws, at_once):
+            halves = _random_halves(step, range(first, min(first + at_once, draws)))
+            self._count("kept", _errors(step, {name: half | important[name] for name, half in halves.items()}))
+            self._count("ablated", _errors(step, {name: half & ~important[name] for name, half in halves.items()}))
+
+    def sum_counts(self, trainer: Trainer) -> None:
+        """Sum the counts over all processes."""
+        self._counts = {name: trainer.strategy.reduce(n, reduce_op="sum") for name, n in self._counts.items()}
+
+    def scores(self, view: str) -> dict[str, float]:
+        """Mean errors of both kinds of draws, by the name to log."""
+        return {f"{view}_{name}": self._means[name].compute().item() for name in DRAWN}
+
+    def errors(self) -> ScrubbedErrors:
+        """What the picture shows."""
+        unmasked, zero = (self._means[name].compute().item() for name in ("unmasked", "zero"))
+        return ScrubbedErrors(**self._counts, unmasked=unmasked, zero=zero)
+
+    def described(self, view: str) -> str:
+        """The name of the view, with the share of examples on which both kinds of draws are the same."""
+        idle = self._means["idle"].compute().item()
+        return f"{view} ({idle:.1%} without important components)" if idle else view
+
+    def _count(self, name: str, errors: Tensor) -> None:
+        self._means[name].update(errors)
+        bins = torch.bucketize(errors.cpu().double(), EDGES, right=True)
+        self._counts[name] += torch.bincount(bins, minlength=len(EDGES) + 1).to(self._counts[name].device)
+
+
+def _random_halves(step: Step, draws: range) -> dict[str, Tensor]:
+    """Which components each draw leaves on.
+
+    Args:
+        step: the examples, and the noise, which is keyed by draw and site, however many draws are made at once.
+        draws: numbers of the draws.
+
+    Returns:
+        Booleans ``[draws, ..., C]`` per site, one tensor for all sites where components span them.
+    """
+    lowers = {name: importance.lower for name, importance in step.importance.items()}
+    if step.model.spans_sites:
+        return dict.fromkeys(lowers, _halves(step.noise, EVERY_SITE, next(iter(lowers.values())), draws))
+    return {name: _halves(step.noise, name, lower, draws) for name, lower in lowers.items()}
+
+
+def _halves(noise: Noise, name: str, lower: Tensor, draws: range) -> Tensor:
+    generators = (noise.generator(draw, name) for draw in draws)
+    return torch.stack([random_source("binomial", lower.shape, g, share=noise.share).bool() for g in generators])
+
+
+def _draws_at_once(step: Step) -> int:
+    """So many that masks and inner activations stay within :data:`NUMBERS_AT_ONCE`; one if the input is no tensor."""
+    if not isinstance(step.x, Tensor):
+        return 1
+    examples = step.clean.output[..., 0].numel()
+    numbers: int = examples * sum(parts.V[0].numel() for parts in step.model.components.values())
+    return max(NUMBERS_AT_ONCE // max(numbers, 1), 1)
+
+
+def _errors(step: Step, on: Mapping[str, Tensor]) -> Tensor:
+    """Squared errors with some components on, mean over outputs, one number per draw, example and position.
+
+    Args:
+        step: the examples.
+        on: booleans ``[draws, ..., C]`` per site.
+
+    Returns:
+        A vector.
+    """
+    draws, clean = len(next(iter(on.values()))), step.clean.output
+    x = step.x if draws == 1 else step.x.expand(draws, *step.x.shape).flatten(0, 1)
+    masks = {name: SiteMask(table.flatten(0, 1).to(clean.dtype)) for name, table in on.items()}
+    output = step.model.masked(x, masks).reshape(draws, *clean.shape)
+    return (output - clean).square().mean(-1).flatten().float()
