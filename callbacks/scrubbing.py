@@ -1,6 +1,7 @@
 """May what is not important be ablated? (scrubbing test of the APD paper, arXiv 2501.14926)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -15,7 +16,7 @@ from spd_lightning.functional import ALIVE_THRESHOLD, random_source
 from spd_lightning.losses import Noise, Step, check_positive
 from spd_lightning.losses.sources import EVERY_SITE
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import SiteMask
+from spd_lightning.model import ComponentModel, SiteMask
 
 NUMBERS_AT_ONCE = 2**22
 EDGES = torch.logspace(-12, 4, 81, dtype=torch.float64)
@@ -99,10 +100,32 @@ class ScrubbingTest(EvaluationCallback):
     def _scrubbed_probes(self, trainer: Trainer, module: Decomposition) -> "_Tally":
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
         x = probes if self.features is None else probes[self.features]
-        model, noise = module.model, Noise((module.seed, "scrubbing", "probes"), module.device)
-        tally = _Tally(module.device)
-        tally.scrub(Step(model, x, model.clean(x), model.importance_of(x), noise), self.threshold, self.draws)
-        return tally
+        return _scrubbed(module.model, x, module.seed, self.threshold, self.draws)
+
+
+def scrubbing_errors(
+    model: ComponentModel[Any], x: Tensor, seed: int = 0, threshold: float = ALIVE_THRESHOLD, draws: int = 100
+) -> dict[str, float]:
+    """The test on given examples, without a trainer.
+
+    Args:
+        model: of either method.
+        x: the target's input.
+        seed: of the draws.
+        threshold: importance above which a component is important.
+        draws: per example.
+
+    Returns:
+        Mean squared errors of the output, ``kept`` and ``ablated``.
+    """
+    with torch.no_grad():
+        return _scrubbed(model, x, seed, threshold, draws).scores()
+
+
+def _scrubbed(model: ComponentModel[Any], x: Tensor, seed: int, threshold: float, draws: int) -> "_Tally":
+    noise, tally = Noise((seed, "scrubbing", "probes"), x.device), _Tally(x.device)
+    tally.scrub(Step(model, x, model.clean(x), model.importance_of(x), noise), threshold, draws)
+    return tally
 
 
 def _check_features(features: list[int]) -> None:
@@ -136,9 +159,9 @@ class _Tally:
         """Sum the counts over all processes."""
         self._counts = {name: trainer.strategy.reduce(n, reduce_op="sum") for name, n in self._counts.items()}
 
-    def scores(self, view: str) -> dict[str, float]:
+    def scores(self, view: str = "") -> dict[str, float]:
         """Mean errors of both kinds of draws, by the name to log."""
-        return {f"{view}_{name}": self._means[name].compute().item() for name in DRAWN}
+        return {f"{view}_{name}".strip("_"): self._means[name].compute().item() for name in DRAWN}
 
     def errors(self) -> ScrubbedErrors:
         """What the picture shows."""

@@ -30,10 +30,11 @@ the lower-leaky causal importance, site by site. Features of their own are those
 one-hot probe is no other feature's, in every site where features should have one. Errors count importances on probes
 that contradict the known mechanisms by more than 0.2. Distances are mean squared differences from the target's output
 on held-out data with the important components alone (SPD: importances as masks; APD: the batch's largest
-attributions), and with random masks on the others. `mlp_out` says how many features a live component of the layers
-that write to the residual stream serves: these matrices have the rank of their neurons, which features share, so that
-one component for each feature (split) is more than there is. Trained numbers are those that the optimiser moves,
-settings those that the config makes under `model` (its target aside)."""
+attributions), and with random masks on the others. Scrubbed are one-hot probes with a random half of the components
+ablated, the important ones (above 0.1) kept, or ablated as well; all without delta component. `mlp_out` says how many
+features a live component of the layers that write to the residual stream serves: these matrices have the rank of their
+neurons, which features share, so that one component for each feature (split) is more than there is. Trained numbers
+are those that the optimiser moves, settings those that the config makes under `model` (its target aside)."""
 
 
 def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row]) -> Path:
@@ -79,10 +80,10 @@ def _results(system: System, wanted: Sequence[int], runs: Path) -> list[Result]:
 
 def _line(method: str, results: Sequence[Result]) -> list[str]:
     of_all = [column(results) for column in COLUMNS.values()]
-    wall = [result.wall_s for result in results if result.wall_s is not None]
+    wall = [result.wall_s or result.metric("wall_time_s") for result in results]
     peak = [float(result.metric("peak_memory_mb")) for result in results]
     seeds_done = ", ".join(str(result.run.seed) for result in results)
-    cost = [report_rows.number(fmean(wall) if wall else None, 0), report_rows.number(fmean(peak), 0)]
+    cost = [report_rows.number(fmean(wall), 0), report_rows.number(fmean(peak), 0)]
     return [method, seeds_done, str(results[0].metric("steps")), *of_all, *cost]
 
 
@@ -122,6 +123,10 @@ def _distance(name: str) -> Callable[[Sequence[Result]], str]:
     return lambda results: ", ".join(f"{value:.1e}" for value in values(results, f"ablation/{name}"))
 
 
+def _scrubbed(index: int) -> Callable[[Sequence[Result]], str]:
+    return lambda results: ", ".join(f"{Found(result.run.folder).scrubbed()[index]:.1e}" for result in results)
+
+
 def _writing(results: Sequence[Result]) -> str:
     return Found(results[0].run.folder).writing()
 
@@ -142,6 +147,8 @@ COLUMNS: Mapping[str, Callable[[Sequence[Result]], str]] = {
     "lowest r": _pearson,
     "important alone": _distance("ci_masked"),
     "random others": _distance("stochastic"),
+    "scrubbed, kept": _scrubbed(0),
+    "scrubbed, ablated": _scrubbed(1),
     "mlp_out": _writing,
     "trained numbers": _numbers,
     "settings": _settings,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from callbacks.scrubbing import scrubbing_errors
 from spd_lightning.export import load_model
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, max_cosine_similarity
 from spd_lightning.targets import KnownMechanisms
@@ -78,6 +79,11 @@ class Found:
             word = "split" if served <= SPLIT else "shared"
             said.append(f"{word}: {served:.1f} features for each of {live.shape[1]}")
         return "; ".join(said) or "-"
+
+    def scrubbed(self) -> tuple[float, float]:
+        """Errors of the output on probes with a random half ablated: important components kept, and ablated too."""
+        errors = scrubbing_errors(self._model, PROBE * torch.eye(self._model.target.n_features))
+        return errors["kept"], errors["ablated"]
 
     def parameters(self) -> int:
         """Numbers that were trained."""

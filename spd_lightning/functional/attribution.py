@@ -54,7 +54,8 @@ def _changes(part: SitePart) -> Tensor:
         return torch.einsum("ncm,cmo->nco", inner, write @ gradients[:, 0].T)
     rows = max(1, CHUNK // (write.shape[0] * write.shape[2]))
     pairs = zip(torch.split(inner, rows), torch.split(gradients, rows, dim=1), strict=True)
-    return torch.cat([torch.einsum("ncm,cmw->ncw", some, write) @ g.permute(1, 2, 0) for some, g in pairs])
+    pieces = [torch.einsum("ncm,cmw->ncw", some, write) @ g.permute(1, 2, 0) for some, g in pairs]
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def relative_attributions(scores: Tensor) -> Tensor:
@@ -89,7 +90,8 @@ def batch_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tenso
     if weights is None:
         chosen = flat.topk(min(int(k * (scores.numel() // scores.shape[-1])), flat.numel())).indices
     else:
-        order = flat.argsort(descending=True, stable=True)
+        most = min(int(k / float(weights.min())) + 1, flat.numel())  # no more than if all weighed as little as any
+        order = flat.topk(most).indices
         heights = weights[..., None].expand(scores.shape).flatten().double()[order]
         chosen = order[heights.cumsum(0) <= k * (1 + 1e-6)]
     mask = torch.zeros_like(flat)
