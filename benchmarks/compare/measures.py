@@ -31,7 +31,8 @@ def features_of_their_own(table: Tensor, threshold: float = ALIVE_THRESHOLD) -> 
         Booleans ``[n_features]``.
     """
     largest, chosen = table.max(dim=1)
-    return (largest > threshold) & (chosen.bincount(minlength=table.shape[1])[chosen] == 1)
+    served = largest > threshold
+    return served & (chosen[served].bincount(minlength=table.shape[1])[chosen] == 1)
 
 
 @dataclass(frozen=True)
