@@ -41,7 +41,7 @@ from spd_lightning.functional.sampling import (
     own_rows,
     sparse_features,
 )
-from spd_lightning.functional.schedules import geometric_anneal, linear_anneal, lr_factor
+from spd_lightning.functional.schedules import along_points, geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.functional.starts import examples_start, spread_directions
@@ -53,6 +53,7 @@ __all__ = [
     "WeightedBatch",
     "active_counts",
     "alive_components",
+    "along_points",
     "ascend",
     "attributions",
     "average",

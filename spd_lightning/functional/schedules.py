@@ -1,6 +1,7 @@
 """Schedules as functions of the step or of the fraction of training done."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 LRSchedule = Literal["constant", "quarter_cosine", "half_cosine"]
@@ -53,6 +54,26 @@ def geometric_anneal(progress: float, start: float, end: float, window: tuple[fl
         The value at ``progress``.
     """
     return start * float((end / start) ** linear_anneal(progress, 0.0, 1.0, window))
+
+
+def along_points(progress: float, start: float, points: Sequence[tuple[float, float]]) -> float:
+    """A path from point to point, geometric between values above 0; next to a 0 it stays, then jumps.
+
+    Args:
+        progress: fraction of training done, in [0, 1].
+        start: value at 0.
+        points: fractions of training, in order, and values at least 0 there; the last value holds to the end.
+
+    Returns:
+        The value at ``progress``.
+    """
+    before = (0.0, start)
+    for point in points:
+        if progress < point[0]:
+            moves = before[1] > 0 and point[1] > 0
+            return geometric_anneal(progress, before[1], point[1], (before[0], point[0])) if moves else before[1]
+        before = (point[0], point[1])
+    return before[1]
 
 
 def linear_anneal(progress: float, start: float, end: float, window: tuple[float, float] = (0.0, 1.0)) -> float:

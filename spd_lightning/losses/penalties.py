@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from spd_lightning.errors import UsageError, check_number
+from spd_lightning.errors import UsageError, check_list, check_number
 from spd_lightning.functional import (
+    along_points,
     faithfulness,
     frequency_minimality,
     geometric_anneal,
@@ -24,6 +25,23 @@ def _check_window(name: str, start: float, end: float) -> tuple[float, float]:
     if not 0 <= start <= end <= 1:
         raise UsageError(f"{name}_start and {name}_end must satisfy 0 <= start <= end <= 1, got {start}, {end}")
     return start, end
+
+
+def _checked_points(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    check_list("coefficient_points", points)
+    last = 0.0
+    for point in points:
+        check_list("coefficient_points: each", point)
+        if len(point) != 2:
+            raise UsageError(f"coefficient_points: each must be a fraction and a coefficient, got {list(point)}")
+        check_number("coefficient_points: the fraction of each", point[0])
+        check_positive("coefficient_points: the coefficient of each", point[1], allow_zero=True)
+        if not last <= point[0] <= 1:
+            raise UsageError(
+                f"coefficient_points: fractions must rise from 0 to at most 1, got {point[0]} after {last}"
+            )
+        last = point[0]
+    return [(float(fraction), float(coefficient)) for fraction, coefficient in points]
 
 
 class Faithfulness(Loss):
@@ -58,6 +76,8 @@ class ImportanceMinimality(Loss):
             strong penalty early keeps features from sharing components, a weak one late spares weak ones.
         coefficient_start: fraction of training at which the coefficient starts to move.
         coefficient_end: fraction of training at which it arrives, above 0.
+        coefficient_points: in place of the last three, for longer paths: fractions of training in order, each with the
+            coefficient there (ours). It moves geometrically; next to a 0 it stays, then jumps.
     """
 
     needs = DecomposedModel
@@ -73,6 +93,7 @@ class ImportanceMinimality(Loss):
         coefficient_final: float | None = None,
         coefficient_start: float = 0.0,
         coefficient_end: float = 1.0,
+        coefficient_points: list[tuple[float, float]] | None = None,
     ) -> None:
         super().__init__(coefficient)
         self.p = check_positive("p", p)
@@ -87,9 +108,14 @@ class ImportanceMinimality(Loss):
         if not 0 < coefficient_end <= 1:
             raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
         self.coefficient_start, self.coefficient_end = _check_window("coefficient", coefficient_start, coefficient_end)
+        if coefficient_points is not None and coefficient_final is not None:
+            raise UsageError("coefficient_final and coefficient_points are two ways to say the same; give one of them")
+        self.coefficient_points = None if coefficient_points is None else _checked_points(coefficient_points)
 
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""
+        if self.coefficient_points is not None:
+            return along_points(progress, self.coefficient, self.coefficient_points)
         if self.coefficient_final is None:
             return self.coefficient
         window = (self.coefficient_start, self.coefficient_end)
@@ -126,6 +152,8 @@ class FrequencyMinimality(ImportanceMinimality):
         coefficient_final: coefficient at the end; ``None`` keeps ``coefficient``. It moves geometrically (ours).
         coefficient_start: fraction of training at which the coefficient starts to move.
         coefficient_end: fraction of training at which it arrives, above 0.
+        coefficient_points: in place of the last three, for longer paths: fractions of training in order, each with the
+            coefficient there (ours). It moves geometrically; next to a 0 it stays, then jumps.
     """
 
     def __init__(
@@ -140,8 +168,9 @@ class FrequencyMinimality(ImportanceMinimality):
         coefficient_final: float | None = None,
         coefficient_start: float = 0.0,
         coefficient_end: float = 1.0,
+        coefficient_points: list[tuple[float, float]] | None = None,
     ) -> None:
-        moving = (coefficient_final, coefficient_start, coefficient_end)
+        moving = (coefficient_final, coefficient_start, coefficient_end, coefficient_points)
         super().__init__(coefficient, p, p_final, anneal_start, anneal_end, eps, *moving)
         self.reference = check_positive("reference", reference)
 
