@@ -62,6 +62,8 @@ class ImportanceHeatmaps(EvaluationCallback):
         """Draw the picture on rank zero."""
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
         importances = module.model.importance_of(probes)
+        if module.model.spans_sites:  # they are the same everywhere
+            importances = dict(list(importances.items())[:1])
         if not trainer.is_global_zero:
             return
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
@@ -72,7 +74,9 @@ class ImportanceHeatmaps(EvaluationCallback):
             last = _last_live(importance.lower[:, order], self.threshold)
             for panel, table in self._panels(name, importance).items():
                 tables[panel], most[panel] = table[:, order], max(self.max_components, last)
-        publish_figure(trainer, f"{stage}/importance_heatmap", importance_heatmap(tables, most))
+        publish_figure(
+            trainer, f"{stage}/importance_heatmap", importance_heatmap(tables, most, module.model.own_importance)
+        )
 
     def _panels(self, site: str, importance: CausalImportance) -> dict[str, Tensor]:
         if self.sigmoid == "lower":

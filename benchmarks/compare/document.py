@@ -32,9 +32,10 @@ that contradict the known mechanisms by more than 0.2. Distances are mean square
 on held-out data with the important components alone (SPD: importances as masks; APD: the batch's largest
 attributions), and with random masks on the others. Scrubbed are one-hot probes with a random half of the components
 ablated, the important ones (above 0.1) kept, or ablated as well; all without delta component. `mlp_out` says how many
-features a live component of the layers that write to the residual stream serves: these matrices have the rank of their
-neurons, which features share, so that one component for each feature (split) is more than there is. Trained numbers
-are those that the optimiser moves, settings those that the config makes under `model` (its target aside)."""
+features a component of the layers that write to the residual stream serves (importance above 0.5), and how many
+components serve any: these matrices have the rank of their neurons, which features share, so that a component for each
+feature (split) is more than there is. Trained numbers are those that the optimiser moves, settings those that
+the config makes under `model` (its target aside)."""
 
 
 def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row]) -> Path:

@@ -12,6 +12,7 @@ from spd_lightning.figures.style import CATEGORIES, TICK_SIZE, describe, new_fig
 from spd_lightning.record import read_record
 
 Row = dict[str, Any]
+MARKS = "o-", "s--", "^:"
 TABLE, SEED_COLUMN = "results.csv", "seed_everything"
 SEEDS = ("0",)
 """What every sweep was run with: the same number of runs for each."""
@@ -49,12 +50,12 @@ def _runs(folder: Path, key: str) -> list[tuple[float, Path]]:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Share of features found against the factor by which the shipped value was missed."""
-    title = "Features found, by how far one number is off (5-2 toy model)"
-    figure, (axes,) = new_figure(title, 1, 5.0, 3.0)
-    for knob, color in zip(KNOBS, CATEGORIES, strict=False):
+    figure, (axes,) = new_figure("Features found, one number changed (5-2 toy model)", 1, 5.5, 3.0)
+    for knob, color, mark in zip(KNOBS, CATEGORIES, MARKS, strict=False):
         points = [row for row in rows if row["knob"] == knob.words]
         label = f"{knob.method}: {knob.words}"
-        axes.plot([row["ratio"] for row in points], [row["share"] for row in points], "o-", color=color, label=label)
+        ratios, shares = [row["ratio"] for row in points], [row["share"] for row in points]
+        axes.plot(ratios, shares, mark, color=color, label=label, alpha=0.8)
     axes.axvline(1, color="0.8", linewidth=1, zorder=0)
     axes.set(xscale="log", ylim=(-0.05, 1.05))
     axes.grid(alpha=0.3)

@@ -16,6 +16,8 @@ from spd_lightning.targets import KnownMechanisms
 
 PROBE = 0.75
 MIN_COSINE = 0.99
+HALF = 0.5
+"""Importance from which on a component of a writing layer serves a feature."""
 SPLIT = 2.0
 """Features for each live component up to which a layer counts as split feature by feature."""
 
@@ -75,8 +77,8 @@ class Found:
         """How many features share a live component of the layers that write to the stream."""
         said = []
         for name in self._known("dense", "*.mlp_out"):
-            live = self._tables[name][:, alive_components(self._tables[name])]
-            served = (live > ALIVE_THRESHOLD).sum(0).float().mean().item() if live.shape[1] else 0.0
+            live = self._tables[name][:, alive_components(self._tables[name], HALF)]
+            served = (live > HALF).sum(0).float().mean().item() if live.shape[1] else 0.0
             word = "split" if served <= SPLIT else "shared"
             said.append(f"{word}: {served:.1f} features for each of {live.shape[1]}")
         return "; ".join(said) or "-"

@@ -13,12 +13,13 @@ FLOOR = 0.5
 """Where the logarithmic count axis starts: a single value is visible, an empty bin is not."""
 
 
-def importance_histograms(counts: Mapping[str, Tensor]) -> Figure:
+def importance_histograms(counts: Mapping[str, Tensor], quantity: str = "lower-leaky causal importance") -> Figure:
     """Histogram of lower-leaky importances, one panel per site, counts on a logarithmic axis shared by all panels.
 
     Args:
         counts: per site ``[n_bins]``, the number of values in each of ``n_bins`` equal bins over [0, 1], summed over
             examples, positions and components; batches add up.
+        quantity: what the numbers are.
 
     Returns:
         The figure.
@@ -27,7 +28,7 @@ def importance_histograms(counts: Mapping[str, Tensor]) -> Figure:
         ValueError: if there is no site or counts are not a vector.
     """
     arrays = to_arrays("counts", counts, "n_bins")
-    figure, axes = new_figure("Distribution of causal importances", len(arrays), 3.2, 2.2)
+    figure, axes = new_figure("Distribution of importances", len(arrays), 3.2, 2.2)
     top = max(10.0, 2 * max(array.max(initial=0) for array in arrays.values()))
     for panel, (site, array) in zip(axes, arrays.items(), strict=True):
         _draw(panel, array, top)
@@ -35,7 +36,7 @@ def importance_histograms(counts: Mapping[str, Tensor]) -> Figure:
             panel,
             site,
             _summary(array),
-            "lower-leaky causal importance",
+            quantity,
             f"values per bin (width {1 / array.size:.3g})",
         )
     return figure

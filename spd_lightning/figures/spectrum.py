@@ -39,7 +39,7 @@ def importance_spectrum(means: Mapping[str, Tensor], threshold: float = 1e-6, fl
     arrays = to_arrays("means", means, "C")
     if not 0 < floor < threshold:
         raise ValueError(f"threshold must exceed floor and floor must exceed 0, got {threshold} and {floor}")
-    figure, axes = new_figure("Mean causal importance, sorted", len(arrays), 3.2, 2.4)
+    figure, axes = new_figure("Mean importance, sorted", len(arrays), 3.2, 2.4)
     for panel, (site, array) in zip(axes, arrays.items(), strict=True):
         _draw(panel, -np.sort(-array), threshold, floor)
         note = f"{int((array > threshold).sum())} of {array.size} above {threshold:g}"

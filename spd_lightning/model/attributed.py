@@ -59,6 +59,8 @@ class AttributedModel(ComponentModel[FullComponents]):
     """
 
     spans_sites = True
+    own_importance = "attribution over the largest"
+    batch_importance = "kept (1) or not by the batch's top-k"
 
     def __init__(
         self,

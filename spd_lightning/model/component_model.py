@@ -55,6 +55,10 @@ class ComponentModel(nn.Module, ABC, Generic[Parts]):
     """Gates that predict importances, by site; empty where nothing is predicted."""
     use_delta = False
     """Whether what the components leave unexplained takes part in masking as a component of its own."""
+    own_importance: ClassVar[str] = "causal importance"
+    """What :meth:`importance_of` says, in words."""
+    batch_importance: ClassVar[str] = "lower-leaky causal importance"
+    """What importances on a batch of data are, in words."""
     spans_sites: ClassVar[bool] = False
     """Whether component ``c`` is one mechanism over all sites, so that one mask serves all of them."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from callbacks import ImportanceHeatmaps, importance_heatmaps
-from spd_lightning import GateMLP, ResidualMLP, StochasticDecomposition, UsageError
+from spd_lightning import AttributionDecomposition, GateMLP, ResidualMLP, StochasticDecomposition, UsageError
 from tests.callbacks.perfect import Rows
 
 PROBE = 0.75
@@ -57,7 +57,7 @@ LOGITS = {
 def test_a_dense_site_is_ordered_by_mass_the_others_by_matching(run, drawn):
     show(run, by_hand(LOGITS, 2))
 
-    ((tables, most),) = drawn
+    ((tables, most, _),) = drawn
     torch.testing.assert_close(tables["layers.0.mlp_in"], torch.tensor([[1.0, 0.0, 0.2], [-0.01, 0.9, 0.0]]))
     torch.testing.assert_close(tables["layers.0.mlp_out"], torch.tensor([[0.6, 0.3, 0.0], [0.9, 0.6, 0.7]]))
     assert most == {"layers.0.mlp_in": 128, "layers.0.mlp_out": 128}
@@ -75,7 +75,7 @@ def test_the_penalised_importances_are_drawn_in_the_order_of_the_others(run, dra
 def test_both_stand_side_by_side(run, drawn):
     show(run, by_hand(LOGITS, 2), sigmoid="both")
 
-    tables, most = drawn[0]
+    tables, most, _ = drawn[0]
     sites = ("layers.0.mlp_in", "layers.0.mlp_out")
     assert list(tables) == [f"{site}, {sigmoid}-leaky" for site in sites for sigmoid in ("lower", "upper")]
     assert set(most) == set(tables)
@@ -91,7 +91,7 @@ def test_every_live_component_is_drawn_however_many(run, drawn):
     table[0, 45] = 0.11
     show(run, by_hand({"mlp_in": table, "mlp_out": table[:, :20]}, 2), max_components=4)
 
-    tables, most = drawn[0]
+    tables, most, _ = drawn[0]
     assert most == {"layers.0.mlp_in": 35, "layers.0.mlp_out": 4}
     assert tables["layers.0.mlp_in"][:, 34].tolist() == pytest.approx([0.11, 0.0])
     assert tables["layers.0.mlp_in"][0, 35:].max() < 0.1
@@ -106,3 +106,14 @@ def test_the_threshold_says_what_is_live(run, drawn):
 def test_another_sigmoid_is_refused():
     with pytest.raises(UsageError, match=r"^sigmoid must be one of 'lower', 'upper', 'both', got 'middle'$"):
         ImportanceHeatmaps(sigmoid="middle")
+
+
+def test_components_that_span_all_sites_get_one_panel_named_for_what_it_shows(run, drawn):
+    torch.manual_seed(0)
+    target = ResidualMLP(3, d_mlp=2, d_embed=5)
+    module = AttributionDecomposition(target, ["layers.*.mlp_*"], 4, 1.0)
+    show(run, module)
+    ((tables, _, quantity),) = drawn
+    (shown,) = tables.values()
+    assert quantity == "attribution over the largest"
+    assert shown.amax(1).tolist() == [1.0] * 3
