@@ -6,12 +6,9 @@ from typing import Literal, get_args
 import yaml
 
 from spd_lightning.errors import check_choice
-from spd_lightning.methods import AttributionDecomposition, Decomposition, StochasticDecomposition
+from spd_lightning.methods import METHODS, Decomposition
 
 Method = Literal["spd", "apd"]
-METHODS: dict[str, type[Decomposition]] = {
-    cls.method: cls for cls in (StochasticDecomposition, AttributionDecomposition)
-}
 HELP = "spd: Stochastic Parameter Decomposition; apd: Attribution-based Parameter Decomposition, the older method."
 
 

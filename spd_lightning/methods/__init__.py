@@ -2,12 +2,14 @@
 
 from spd_lightning.methods.attribution import AttributionDecomposition
 from spd_lightning.methods.base import Decomposition
+from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.repeat import RepeatedStep, repeat_step
 from spd_lightning.methods.speed import Speed
 from spd_lightning.methods.stochastic import StochasticDecomposition
 
 __all__ = [
+    "METHODS",
     "AttributionDecomposition",
     "Decomposition",
     "Optimization",

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import Noise
-from spd_lightning.methods.base import KEPT_STEP
+from spd_lightning.methods.base import CHECKPOINT_KEY, KEPT_STEP
 from spd_lightning.methods.divergence import KEPT_FORMAT
+from spd_lightning.methods.guarded import GuardedDecomposition
+from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.stochastic import StochasticDecomposition
 from spd_lightning.tensor_files import read_pickled
 
@@ -27,7 +29,7 @@ class RepeatedStep(NamedTuple):
         told: what the run said about the step.
     """
 
-    module: StochasticDecomposition
+    module: GuardedDecomposition
     batch: Any
     loss: Tensor
     terms: dict[str, Tensor]
@@ -54,10 +56,17 @@ def repeat_step(path: str | Path, target: nn.Module | None = None) -> RepeatedSt
     given: dict[str, Any] = {} if target is None else {"target": target}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found keys that are in the model state dict")  # a target that was left out
-        module = StochasticDecomposition.load_from_checkpoint(path, map_location="cpu", weights_only=True, **given)
+        module = _method(kept).load_from_checkpoint(path, map_location="cpu", weights_only=True, **given)
     if not module.save_target and module.recipe is not None:
         module.recipe.prepare(module.target)
     batch = step["x"] if step["weights"] is None else WeightedBatch(step["x"], step["weights"])
     loss, terms = module.objective(batch, Noise(tuple(step["key"]), torch.device("cpu")), step["progress"])
     loss.backward()  # type: ignore[no-untyped-call]
     return RepeatedStep(module, batch, loss.detach(), terms, step["told"])
+
+
+def _method(kept: dict[str, Any]) -> type[GuardedDecomposition]:
+    """The class that a file's stamp names; one without it is refused by that class."""
+    stamp = kept.get(CHECKPOINT_KEY)
+    name = stamp.get("method") if isinstance(stamp, dict) else None
+    return METHODS.get(name, StochasticDecomposition) if isinstance(name, str) else StochasticDecomposition

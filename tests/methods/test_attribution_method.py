@@ -19,6 +19,7 @@ from spd_lightning import (
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import HiddenActivations, Noise
+from spd_lightning.methods import repeat_step
 from tests.methods.tiny import Batches, Probe, features, fit, toy, toy_target, trained_state
 
 CPU = torch.device("cpu")
@@ -194,3 +195,15 @@ def test_the_fast_step_is_the_plain_one(weighted):
         total.backward()
         found[fast] = terms, [parameter.grad for parameter in module.model.components.parameters()]
     torch.testing.assert_close(found[True], found[False])
+
+
+def test_a_step_that_is_not_finite_is_kept_and_can_be_repeated(tmp_path):
+    batch = torch.rand(16, 5)
+    module = attribution(losses={"minimality": Minimality(coefficient=1e38), "faithfulness": Faithfulness(1e38)})
+    with pytest.raises(UsageError, match="became"):
+        fit(module, Batches(batch * 1e20), tmp_path)
+    (kept,) = (tmp_path / "divergence").iterdir()
+    repeated = repeat_step(kept, target=toy_target())
+    assert type(repeated.module) is AttributionDecomposition
+    assert torch.equal(repeated.batch, batch * 1e20)
+    assert not repeated.loss.isfinite()
