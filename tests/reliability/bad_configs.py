@@ -33,6 +33,17 @@ BASE: dict[str, Any] = {
     },
     "data": {"class_path": "SparseFeatures", "init_args": {"n_features": 3, "batch_size": 8, "val_batch_size": 8}},
 }
+ATTRIBUTION_BASE: dict[str, Any] = {
+    **{name: BASE[name] for name in ("trainer", "data")},
+    "method": "apd",
+    "model": {
+        **{name: BASE["model"][name] for name in ("target", "recipe", "optimization")},
+        "sites": ["linear*"],
+        "n_components": 4,
+        "k": 0.9,
+        "losses": {"stochastic": {"class_path": "Minimality"}},
+    },
+}
 REQUIRED = {
     "ToyModelOfSuperposition": TARGET["init_args"],
     "ResidualMLP": {"n_features": 3},
@@ -46,10 +57,8 @@ SIGNED = {"seed", "embedding_seed", "value_min", "value_max", "values", "save_to
 ANY_SIZE = {"seed", "embedding_seed", "values"}
 """Whole numbers without a largest value."""
 NOT_IN_A_CONFIG = {"CIFunction", "DecomposedModel", "Loss", "SiteMask", "UsageError", "EvaluationCallback"}
-NOT_IN_A_CONFIG |= {
-    "PredictionWriter",
-    "StochasticDecomposition",
-}  # built by the command line; see below for the latter
+# built by the command line; see below for the last two
+NOT_IN_A_CONFIG |= {"AttributedModel", "PredictionWriter", "StochasticDecomposition", "AttributionDecomposition"}
 
 
 class Case(NamedTuple):
@@ -60,8 +69,26 @@ class Case(NamedTuple):
     words: tuple[str, ...]
 
 
-def _homes() -> Iterator[tuple[type, list[Any]]]:
-    """Every public class that a config can name, with where it goes; the model itself is not among them."""
+class Home(NamedTuple):
+    """Where the arguments of a class go: a class that a config names, or the model itself."""
+
+    cls: type | None
+    shown: type
+    place: list[Any]
+    base: dict[str, Any] = BASE
+
+
+def _homes() -> Iterator[Home]:
+    """Every public class with a place in a config; the models come last."""
+    for cls, place in _named():
+        needs = cls.needs if issubclass(cls, spd_lightning.Loss) else None
+        yield Home(cls, cls, place, ATTRIBUTION_BASE if needs is spd_lightning.AttributedModel else BASE)
+    yield Home(None, spd_lightning.StochasticDecomposition, ["model"])
+    yield Home(None, spd_lightning.AttributionDecomposition, ["model"], ATTRIBUTION_BASE)
+
+
+def _named() -> Iterator[tuple[type, list[Any]]]:
+    """Every public class that a config can name, with where it goes."""
     dataclasses_of_ours = {"Optimization": "optimization", "Warmup": "warmup", "Speed": "speed"}
     for package in (spd_lightning, callbacks):
         for name in sorted(set(package.__all__) - NOT_IN_A_CONFIG):
@@ -115,6 +142,9 @@ def _nonsense(hint: Any, name: str) -> list[str]:
     if origin is dict:
         few = [value for value in _nonsense(inner[1], name) if len(value) < 100]
         return [f"{{linear1: {value}}}" for value in few] + ["[1]", "5", "text", "{1: {2: 3}}"]
+    if origin is tuple:
+        few = [value for value in _nonsense(inner[0], name) if len(value) < 100]
+        return [*(f"[{', '.join([value] * len(inner))}]" for value in few), "[]", "5", "text"]
     if origin in (collections.abc.Sequence, list):
         few = [value for value in _nonsense(inner[0], name) if len(value) < 100]
         return [f"[{value}]" for value in few] + ["5", "text", "{a: 1}", "null"]
@@ -131,10 +161,10 @@ def _rendered(document: dict[str, Any], value: str) -> str:
     return text.replace(f"'{PLACE}'", value).replace(PLACE, value)
 
 
-def _with(place: list[str], arguments: dict[str, Any], cls: type | None) -> dict[str, Any]:
-    """The base config with a class of these arguments in a place."""
-    document = copy.deepcopy(BASE)
-    *path, last = place
+def _with(home: Home, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The base config with a class of these arguments in its place."""
+    document, cls = copy.deepcopy(home.base), home.cls
+    *path, last = home.place
     parent = document
     for key in path:
         parent = parent[key]
@@ -148,26 +178,24 @@ def _with(place: list[str], arguments: dict[str, Any], cls: type | None) -> dict
 
 def of_parameters() -> Iterator[Case]:
     """Each parameter of each public class: wrong in type or range, missing, duplicated."""
-    homes = [*_homes(), (None, ["model"])]
-    for cls, place in homes:
-        shown = cls or spd_lightning.StochasticDecomposition
-        required = dict(REQUIRED.get(shown.__name__, {}))
-        for name, (hint, needed) in _parameters(shown).items():
-            title = f"{shown.__name__}.{name}"
-            if cls is None and name == "seed":
+    for home in _homes():
+        required = dict(REQUIRED.get(home.shown.__name__, {}))
+        for name, (hint, needed) in _parameters(home.shown).items():
+            title = f"{home.shown.__name__}.{name}"
+            if home.cls is None and name == "seed":
                 continue  # follows seed_everything
             for value in _nonsense(hint, name):
-                document = _with(place, {**required, name: PLACE}, cls)
+                document = _with(home, {**required, name: PLACE})
                 yield Case(f"{title}={value[:40]}", _rendered(document, value), (name,))
-            twice = _with(place, {**required, name: PLACE}, cls)
+            twice = _with(home, {**required, name: PLACE})
             lines = _rendered(twice, "@@VALUE@@").splitlines()
             at = next(index for index, line in enumerate(lines) if "@@VALUE@@" in line)
             again = lines[at].replace("- ", "  ")
             lines[at : at + 1] = [lines[at].replace("@@VALUE@@", "1"), again.replace("@@VALUE@@", "1")]
             yield Case(f"{title} given twice", "\n".join(lines), (name,))
-            if needed and cls is not None:
+            if needed and home.cls is not None:
                 rest = {key: value for key, value in required.items() if key != name}
-                yield Case(f"{title} missing", yaml.safe_dump(_with(place, rest, cls)), (name,))
+                yield Case(f"{title} missing", yaml.safe_dump(_with(home, rest)), (name,))
 
 
 def of_unknown_keys() -> Iterator[Case]:
