@@ -83,6 +83,7 @@ class AblationCheck(EvaluationCallback):
         for name, score in scores.items():
             self._means[name].update(score, weight=step.clean.output.numel())
         counts = [active_counts(ci.lower, self.rounding_threshold) for ci in step.importance.values()]
+        counts = counts[:1] if module.model.spans_sites else counts
         self._l0.update(torch.stack(counts).sum(0).float())
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
@@ -103,6 +104,8 @@ class AblationCheck(EvaluationCallback):
     def _draw_single_ablations(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         tables = probe_importances(trainer, module, self.probe)
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
+        if module.model.spans_sites:  # a component goes from all sites at once
+            tables = dict(list(tables.items())[:1])
         live = {name: _most_important(table, self.rounding_threshold) for name, table in tables.items()}
         effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
         if trainer.is_global_zero:
@@ -139,7 +142,7 @@ def _without(
     mask = probes.new_ones(len(ablated), 1, model.components[site].n_components)
     mask[torch.arange(len(ablated)), 0, ablated] = 0
     masks = {
-        name: SiteMask(mask if name == site else mask.new_ones(parts.n_components))
+        name: SiteMask(mask if name == site or model.spans_sites else mask.new_ones(parts.n_components))
         for name, parts in model.components.items()
     }
     return probes.expand(len(ablated), *probes.shape), masks

@@ -123,6 +123,8 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "adversary_steps",
         "adversary_step_size",
         "distance",
+        "draws",
+        "data_draws",
     )
     return {
         f"{type(callback).__name__}.{name}": getattr(callback, name)

@@ -63,7 +63,7 @@ class ImportanceHeatmaps(EvaluationCallback):
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
         importances = module.model.importance_of(probes)
         if module.model.spans_sites:  # they are the same everywhere
-            importances = dict(list(importances.items())[:1])
+            importances = {"all sites": next(iter(importances.values()))}
         if not trainer.is_global_zero:
             return
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}

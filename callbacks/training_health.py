@@ -17,14 +17,25 @@ from spd_lightning.losses.base import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import SiteMask
 
-_ADVICE = {
-    "dead": "no component has an importance above {threshold:g} on any validation example; a lower coefficient of the "
-    "importance term or a higher model.optimization.ci_fn_lr lets components come alive",
-    "saturated": "{share:.0%} of all importances are {saturation:g} or more, so that hardly anything is ever masked; a "
-    "higher coefficient of the importance term makes them costlier",
+_TOLD = {
+    "dead": "no component has an importance above {threshold:g} on any validation example",
+    "saturated": "{share:.0%} of all importances are {saturation:g} or more, so that hardly anything is ever masked",
     "worse": "with importances as masks the output is further from the target's ({masked:.3g}) than with everything "
-    "ablated ({zero:.3g}); a lower model.optimization.lr, a lower coefficient of the importance term or more "
-    "model.warmup.steps helps",
+    "ablated ({zero:.3g})",
+}
+_ADVICE = {
+    "spd": {
+        "dead": "a lower coefficient of the importance term or a higher model.optimization.ci_fn_lr lets components "
+        "come alive",
+        "saturated": "a higher coefficient of the importance term makes them costlier",
+        "worse": "a lower model.optimization.lr, a lower coefficient of the importance term or more model.warmup.steps "
+        "helps",
+    },
+    "apd": {
+        "dead": "a higher model.k keeps more of them",
+        "saturated": "a lower model.k keeps fewer of them",
+        "worse": "a lower model.optimization.lr or a lower coefficient of the simplicity term helps",
+    },
 }
 
 
@@ -117,5 +128,6 @@ class TrainingHealth(EvaluationCallback):
         self._streaks[key] = held + 1 if holds else 0
         if self._streaks[key] == self.patience and trainer.is_global_zero:
             where = f"site {site!r}: " if site else ""
-            told = f"{_ADVICE[kind].format(**numbers)} (so in {self.patience} validations in a row)"
+            advice = _ADVICE.get(str(trainer.lightning_module.method), _ADVICE["spd"])[kind]
+            told = f"{_TOLD[kind].format(**numbers)}; {advice} (so in {self.patience} validations in a row)"
             tqdm.write(f"warning: step {trainer.global_step}: {where}{told}", file=sys.stderr)

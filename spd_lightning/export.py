@@ -165,7 +165,7 @@ def _built(
 
 def _built_attributed(config: dict[str, Any], state: dict[str, Tensor], target: nn.Module | None) -> AttributedModel:
     target, sites = _target(config, state, target), _counts(config)
-    check_full_sizes(target, sites, config["rank"], state)
+    check_full_sizes(target, dict.fromkeys(sites, config["n_components"]), config["rank"], state)
     options = {name: config[name] for name in ("n_components", "rank", "attribution_source", "ties", "init_scale")}
     return AttributedModel(target, list(sites), **options, seed=config["seed"])
 

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweeps, cost_file = given.runs.parent / "sweeps", given.runs / COST
     code = 0
     if not given.table_only:
-        code = _make(given.runs, given.jobs) or _sweep(sweeps)
+        code = _make(given.runs, given.jobs)
+        code = code if code == INTERRUPTED else max(code, _sweep(sweeps))
         if code == INTERRUPTED:
             return code
         with written_whole(cost_file) as aside:
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=0, help="runs at a time; as many as cores by default")
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="runs at a time, as many as cores by default; sweeps one by one"
+    )
     parser.add_argument("--table-only", action="store_true", help="run nothing, write what was run earlier")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs; runs/reproduce")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder of the page; docs")

@@ -30,12 +30,12 @@ the lower-leaky causal importance, site by site. Features of their own are those
 one-hot probe is no other feature's, in every site where features should have one. Errors count importances on probes
 that contradict the known mechanisms by more than 0.2. Distances are mean squared differences from the target's output
 on held-out data with the important components alone (SPD: importances as masks; APD: the batch's largest
-attributions), and with random masks on the others. Scrubbed are one-hot probes with a random half of the components
-ablated, the important ones (above 0.1) kept, or ablated as well; all without delta component. `mlp_out` says how many
-features a component of the layers that write to the residual stream serves (importance above 0.5), and how many
-components serve any: these matrices have the rank of their neurons, which features share, so that a component for each
-feature (split) is more than there is. Trained numbers are those that the optimiser moves, settings those that
-the config makes under `model` (its target aside)."""
+attributions), and with random masks on the others (SPD: with the delta component, if its config uses one). Scrubbed
+are one-hot probes with a random half of the components ablated, the important ones (above 0.1) kept, or ablated as
+well, without delta component. `mlp_out` says how many features a component of the layers that write to the residual
+stream serves (importance above 0.5), and how many components serve any: these matrices have the rank of their neurons,
+which features share, so that a component for each feature (split) is more than there is. Trained numbers are those
+that the optimiser moves, settings those that the config makes under `model` (its target aside)."""
 
 
 def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row]) -> Path:
@@ -163,9 +163,9 @@ def _sensitivity(sweeps: Path, output: Path) -> list[str]:
     if not found:
         return [*lines, "No sweep was made.", ""]
     said = (
-        "The 5-2 toy model, each method's most delicate numbers around their shipped values. A feature counts as found "
-        f"if one component, no other feature's, points along its column with a cosine of at least {MIN_COSINE}; "
-        "lengths are left aside here, since APD's shrink."
+        "The 5-2 toy model, each method's most delicate numbers around their shipped values, seed 0 each. A feature "
+        "counts as found if the component that is most important on it is no other feature's, and points along its "
+        f"column with a cosine of at least {MIN_COSINE}; lengths are left aside here, since APD's shrink."
     )
     methods = {knob.words: knob.method for knob in KNOBS}
     table = [

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 MARKS = "o-", "s--", "^:"
 TABLE, SEED_COLUMN = "results.csv", "seed_everything"
 SEEDS = ("0",)
-"""What every sweep was run with: the same number of runs for each."""
+"""Of each sweep's runs those that count: the same number for each."""
 
 
 def outcomes(knob: Knob, sweeps: Path) -> list[Row]:
@@ -59,6 +59,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.axvline(1, color="0.8", linewidth=1, zorder=0)
     axes.set(xscale="log", ylim=(-0.05, 1.05))
     axes.grid(alpha=0.3)
-    describe(axes, "", "mean over seeds", "value over shipped value", "share of features")
+    describe(axes, "", f"seed {', '.join(SEEDS)}", "value over shipped value", "share of features")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=TICK_SIZE)
     figure.savefig(path)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.scrubbing import scrubbing_errors
 from spd_lightning.export import load_model
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, max_cosine_similarity
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
 from spd_lightning.targets import KnownMechanisms
 
 PROBE = 0.75
@@ -65,13 +65,12 @@ class Found:
         return int(own.sum()), len(features)
 
     def found_features(self) -> tuple[int, int]:
-        """Features whose column in ``linear1`` one component has as its direction, no other feature's, and all."""
+        """Features whose most important component has the direction of their column in ``linear1``, and all."""
         features = self._known("identity")["linear1"].features
-        parts = self._model.components["linear1"]
-        read, weight = parts.V.detach()[features], parts.site.weight[:, features]
-        own = features_of_their_own(self._tables["linear1"][features])
-        aligned = max_cosine_similarity(read, parts.U.detach(), weight) >= MIN_COSINE
-        return int((own & aligned).sum()), len(features)
+        table, parts = self._tables["linear1"][features], self._model.components["linear1"]
+        columns = _chosen_columns(parts.V.detach()[features], parts.U.detach(), table.argmax(1))
+        aligned = torch.cosine_similarity(columns, parts.site.weight[:, features].T) >= MIN_COSINE
+        return int((features_of_their_own(table) & aligned).sum()), len(features)
 
     def writing(self) -> str:
         """How many features share a live component of the layers that write to the stream."""
@@ -100,6 +99,12 @@ class Found:
         return {
             name: one for name, one in known if one.kind == kind and name in self._tables and fnmatchcase(name, pattern)
         }
+
+
+def _chosen_columns(read: Tensor, write: Tensor, chosen: Tensor) -> Tensor:
+    """Column ``j`` of component ``chosen[j]``, ``[n, d_out]``; components have rank one or a rank of their own."""
+    read, write = (read, write) if read.dim() == 3 else (read[..., None], write[:, None])
+    return torch.einsum("nm,nmo->no", read[torch.arange(len(read)), chosen], write[chosen])
 
 
 def hyper_parameters(config: dict[str, Any]) -> int:

@@ -173,7 +173,7 @@ def importance_comparison(
         first_row, first_column = position < len(drawn), label == drawn[0]
         describe(panel, label if first_row else "", "", "", f"{site}\nprobed feature" if first_column else "")
     figure.supxlabel("component (column)", fontsize=LABEL_SIZE)
-    add_color_bar(figure, axes, SEQUENTIAL, (0, 1), "causal importance")
+    add_color_bar(figure, axes, SEQUENTIAL, (0, 1), "importance")
     return figure
 
 
@@ -187,7 +187,7 @@ def _evenly(labels: list[str], most: int) -> list[str]:
 def _comparison_title(
     setting: str, arrays: Mapping[str, Mapping[str, Array]], drawn: Sequence[str], max_components: int
 ) -> str:
-    title = f"Causal importance on single-feature probes by {setting}"
+    title = f"Importance on single-feature probes by {setting}"
     rest = [array[:, max_components:] for label in drawn for array in arrays[label].values()]
     most = max(float(array.max(initial=0)) for array in rest)
     notes = [f"first {max_components} columns, the rest at most {most:.2g}"] if any(r.size for r in rest) else []

@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from spd_lightning.functional.losses import mean_over_examples
+from spd_lightning.functional.precision import full_precision, single
 
 CHUNK = 2**24
 """Numbers of the largest intermediate tensor, 64 MB in single precision."""
+ROUNDING = 1e-6
+"""Share of a budget that weights may exceed it by: they are rounded."""
 SIMPLICITY_EPS = 1e-16
 """Inside the power, as in the released code."""
 
@@ -84,19 +87,25 @@ def batch_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tenso
 
     Returns:
         0 or 1, of the shape and type of ``scores``: the ``floor(k N)`` largest of ``N`` examples, ties broken in any
-        way. With weights, as many of the largest as weigh at most ``k`` together.
+        way. With weights, as many of the largest as weigh at most ``k`` together, those aside that alone weigh more.
     """
-    flat = scores.flatten()
+    flat, limit = scores.flatten(), k * (1 + ROUNDING)
     if weights is None:
-        chosen = flat.topk(min(int(k * (scores.numel() // scores.shape[-1])), flat.numel())).indices
+        chosen = flat.topk(min(int(limit * (scores.numel() // scores.shape[-1])), flat.numel())).indices
     else:
-        most = min(int(k / float(weights.min())) + 1, flat.numel())  # no more than if all weighed as little as any
-        order = flat.topk(most).indices
-        heights = weights[..., None].expand(scores.shape).flatten().double()[order]
-        chosen = order[heights.cumsum(0) <= k * (1 + 1e-6)]
+        heights = weights[..., None].expand(scores.shape).flatten().double()
+        fitting = flat.masked_fill(heights > limit, 0)  # what alone weighs too much must not shut out the rest
+        order = fitting.topk(min(_most(weights, limit), flat.numel())).indices
+        chosen = order[heights[order].cumsum(0) <= limit]
     mask = torch.zeros_like(flat)
     mask[chosen] = 1.0
     return (mask * (flat > 0)).reshape(scores.shape)
+
+
+def _most(weights: Tensor, limit: float) -> int:
+    """A number of entries that weigh more than a limit, whichever they are; entries of weight 0 aside."""
+    positive = weights[weights > 0]
+    return int(limit / float(positive.min())) + 1 + int((weights == 0).sum()) if positive.numel() else 0
 
 
 def simplicity(
@@ -142,6 +151,7 @@ def hidden_error(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], weig
     Returns:
         A scalar, averaged over examples (released code of the APD paper).
     """
-    errors = [(found[name].relu() - wanted[name].relu()).square().sum(-1) for name in wanted]
+    errors = [(single(found[name]).relu() - single(wanted[name]).relu()).square().sum(-1) for name in wanted]
     width = sum(pre.shape[-1] for pre in wanted.values())
-    return mean_over_examples(torch.stack(errors).sum(0), weights) / width
+    with full_precision(errors[0]):
+        return mean_over_examples(torch.stack(errors).sum(0), weights) / width

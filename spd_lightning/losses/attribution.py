@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_list
-from spd_lightning.functional import hidden_error, mse, simplicity
+from spd_lightning.functional import distance, full_precision, hidden_error, simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sources import fixed_masks
 from spd_lightning.losses.step import Step
@@ -40,6 +40,13 @@ class AttributedStep(Step):
             self.kept["sparse"] = self._run()
         return self.kept["sparse"]
 
+    def clean_output(self, site: str) -> Tensor:
+        """What the target's own site puts out, ``[..., d_out]``."""
+        if self.attributed_pass is not None and site in self.attributed_pass.clean_outputs:
+            return self.attributed_pass.clean_outputs[site]
+        layer = self.model.components[site].site
+        return F.linear(self.clean.site_inputs[site], layer.weight, layer.bias)
+
     def _run(self) -> SparsePass:
         if self.attributed_pass is not None:
             return self.attributed_pass.sparse(self.mask)
@@ -58,7 +65,7 @@ class Minimality(Loss):
     def forward(self, step: Step) -> Tensor:
         """Mean over examples and outputs."""
         assert isinstance(step, AttributedStep)
-        return mse(step.sparse.output, step.clean.output, step.weights)
+        return distance("mse", step.sparse.output, step.clean.output, step.weights)
 
 
 class Simplicity(Loss):
@@ -79,7 +86,8 @@ class Simplicity(Loss):
         """See :func:`spd_lightning.functional.simplicity`."""
         assert isinstance(step, AttributedStep)
         factors = {name: (parts.V, parts.U) for name, parts in step.model.components.items()}
-        return simplicity(factors, step.mask, self.p, step.weights)
+        with full_precision(step.mask):
+            return simplicity(factors, step.mask, self.p, step.weights)
 
 
 class HiddenActivations(Loss):
@@ -100,10 +108,7 @@ class HiddenActivations(Loss):
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.hidden_error`."""
         assert isinstance(step, AttributedStep)
-        names = self._names(step)
-        layers = {name: step.model.components[name].site for name in names}
-        inputs = step.clean.site_inputs
-        wanted = {name: F.linear(inputs[name], layer.weight, layer.bias) for name, layer in layers.items()}
+        wanted = {name: step.clean_output(name) for name in self._names(step)}
         return hidden_error(step.sparse.site_outputs, wanted, step.weights)
 
     def _names(self, step: Step) -> list[str]:

@@ -108,8 +108,11 @@ class ImportanceMinimality(Loss):
         if not 0 < coefficient_end <= 1:
             raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
         self.coefficient_start, self.coefficient_end = _check_window("coefficient", coefficient_start, coefficient_end)
-        if coefficient_points is not None and coefficient_final is not None:
-            raise UsageError("coefficient_final and coefficient_points are two ways to say the same; give one of them")
+        if coefficient_points is not None and (coefficient_final, coefficient_start, coefficient_end) != (None, 0, 1):
+            raise UsageError(
+                "coefficient_points stand in place of coefficient_final, coefficient_start and coefficient_end; "
+                "leave these out"
+            )
         self.coefficient_points = None if coefficient_points is None else _checked_points(coefficient_points)
 
     def coefficient_at(self, progress: float) -> float:

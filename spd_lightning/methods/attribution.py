@@ -90,6 +90,10 @@ class AttributionDecomposition(GuardedDecomposition):
         model = AttributedModel(target, sites, n_components, rank, attribution_source, ties, init_scale, seed)
         if not 0 < k <= n_components:
             raise UsageError(f"k must be above 0 and at most n_components ({n_components}), got {k}")
+        if optimization.ci_fn_lr is not None or optimization.clip_ci_fns is not None:
+            raise UsageError(
+                "optimization: ci_fn_lr and clip_ci_fns are for gates, which this method has not; leave them out"
+            )
         super().__init__(model, recipe, optimization, save_target, seed)
         self.set_losses(toy_losses() if losses is None else losses)
         self.sites, self.n_components, self.k, self.rank = list(sites), n_components, k, rank
@@ -141,8 +145,9 @@ class AttributionDecomposition(GuardedDecomposition):
     def _seen(
         self, x: Any, noise: Noise, progress: float, weights: Tensor | None, fast: bool = False
     ) -> AttributedStep:
-        fast_pass = AttributedPass(self.model, x) if fast and AttributedPass.suits(self.model) else None
-        clean, scores = self.model.attributed(x) if fast_pass is None else fast_pass.attributed()
+        with torch.autocast(self.device.type, enabled=False):  # which components are kept hangs on small differences
+            fast_pass = AttributedPass(self.model, x) if fast and AttributedPass.suits(self.model) else None
+            clean, scores = self.model.attributed(x) if fast_pass is None else fast_pass.attributed()
         every = dict.fromkeys(self.model.site_names, CausalImportance(scores, scores, scores))
         step = AttributedStep(self.model, x, clean, every, noise, progress, weights, attributed_pass=fast_pass)
         step = step.among_processes()

@@ -72,6 +72,9 @@ class AttributedPass:
     Args:
         model: the decomposition, see :meth:`suits`.
         x: the target's input.
+
+    Attributes:
+        clean_outputs: what the target's own sites put out, ``[..., d_out]``, but for those that write to the stream.
     """
 
     def __init__(self, model: AttributedModel, x: Tensor) -> None:
@@ -84,6 +87,7 @@ class AttributedPass:
         self._inputs: dict[str, Tensor | Factored] = {}
         self._offsets: list[Offset] = []
         self._own: dict[str, Tensor] = {}
+        self.clean_outputs: dict[str, Tensor] = {}
         with torch.enable_grad():
             self._output = self._trace()
             self._inner = {name: self._read(name, site_input) for name, site_input in self._inputs.items()}
@@ -106,10 +110,9 @@ class AttributedPass:
     def sparse(self, mask: Tensor) -> SparsePass:
         """See :meth:`AttributedModel.sparse`; one mask ``[..., C]`` for every site."""
         seen: dict[str, Tensor | Factored] = {}
-        first = next(iter(self._inputs))
 
         def run(name: str, site_input: Tensor | Factored) -> Tensor | Factored:
-            inner = self._inner[name] if name == first else self._read(name, site_input)
+            inner = self._inner[name] if name == self._first else self._read(name, site_input)
             masked = (inner * mask[..., None]).flatten(-2)
             seen[name] = self._written(name, masked)
             return seen[name]
@@ -125,6 +128,7 @@ class AttributedPass:
         """The clean pass; every place whose gradient is wanted is kept."""
         stream = TracedStream([(self.x, self._stream.embedding)], self._products, [], self._offsets)
         output = self.model.check_output(self._run(self._record, stream))
+        self._first = next(iter(self._inputs), "")  # in the order of calls, which need not be that of modules
         self._inputs = self.model.check_reached(self._inputs)
         return output
 
@@ -135,9 +139,10 @@ class AttributedPass:
         if name in self._writers:
             assert isinstance(site_input, Tensor)
             return TracedStream([(site_input, layer.weight.T)], self._products, [name], self._offsets)
-        output = site_input @ layer.weight.T
+        output = self._with_bias(name, site_input @ layer.weight.T)
+        self.clean_outputs[name] = output.detach()
         self._own[name] = torch.zeros_like(output, requires_grad=True)
-        return self._with_bias(name, output + self._own[name])
+        return output + self._own[name]
 
     def _run(self, run: Callable[[str, Any], Any], stream: Factored) -> Tensor:
         with self.model.patched({name: partial(run, name) for name in self.model.site_names}):

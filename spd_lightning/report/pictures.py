@@ -32,8 +32,10 @@ _CAPTIONS = {
     "“zero” ablates everything, to show what there is to lose.",
     "single_ablations": "How much the output changes (colour) when one used component (column) is removed while one "
     "feature (row) is on.",
-    "importance_histogram": "How often each importance occurs. A decomposition that is sure of itself says 0 or 1, "
-    "seldom anything between.",
+    "importance_histogram": "How often each importance occurs. A gate that is sure of itself says 0 or 1, seldom "
+    "anything between; the older method says nothing else.",
+    "scrubbing": "Error of the output when a random half of the components is ablated: with those spared that are "
+    "important on the input (kept), and without exception (ablated). Kept should lie far to the left of ablated.",
     "importance_spectrum": "Mean importance of every component, sorted. A cliff parts the components in use from the "
     "rest.",
 }

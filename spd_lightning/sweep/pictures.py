@@ -21,6 +21,7 @@ from spd_lightning.targets import KnownMechanisms
 from spd_lightning.verdict import known_sites, pattern_errors
 
 SEED = "seed_everything"
+ALL_SITES = "all sites"
 PROBE = 0.75
 """Magnitude of the one-hot probes, as in the paper's figures."""
 
@@ -103,6 +104,8 @@ def _tables(folder: Path) -> Iterator[tuple[str, Tensor]]:
     with torch.no_grad():
         importance = model.importance_of(PROBE * torch.eye(n_features))
     known = model.target.known_mechanisms() if isinstance(model.target, KnownMechanisms) else {}
+    if model.spans_sites:  # they are the same everywhere
+        importance = {ALL_SITES: next(iter(importance.values()))}
     for site, values in importance.items():
         kind = known[site].kind if site in known else None
         yield site, values.lower[:, pattern_order(values.lower, kind)]

@@ -51,6 +51,16 @@ def test_found_features_of_full_components(tmp_path):
 
 
 @torch.no_grad()
+def test_another_component_that_happens_to_point_along_a_column_does_not_count(tmp_path):
+    model = _perfect()
+    parts = model.components["linear1"]
+    parts.V[0, 0], parts.U[0, 0] = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.8, 0.0])  # feature 0's own is askew
+    parts.V[0, 3, 0], parts.U[3, 0, 0] = 0.01, 1.0  # an idle one points along its column
+    save_decomposition(model, tmp_path)
+    assert Found(tmp_path).found_features() == (2, 3)
+
+
+@torch.no_grad()
 def test_a_writing_layer_is_split_or_shared(tmp_path):
     target = ResidualMLP(n_features=4, n_layers=1, d_mlp=3, d_embed=8)
     model = DecomposedModel(target, {"layers.*.mlp_*": 5})

@@ -54,12 +54,14 @@ def test_the_artefact_gives_back_the_components(run, folder):
 def test_an_artefact_that_declares_more_than_it_holds_is_refused(run, folder):
     run("fit")
     path = folder / RUN / "config.json"
-    config = json.loads(path.read_text())
+    original = path.read_text()
+    config = json.loads(original)
     for site in config["sites"].values():
         site["C"] = 10**7
-    path.write_text(json.dumps(config | {"n_components": 10**7}))
-    with pytest.raises(UsageError, match="sites declares"):
-        AttributedModel.from_pretrained(folder / RUN)
+    for wrong in (config | {"n_components": 10**7}, json.loads(original) | {"n_components": 10**7}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(UsageError, match="sites declares"):
+            AttributedModel.from_pretrained(folder / RUN)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(run, folder):
@@ -99,6 +101,7 @@ REFUSED = {
     "k above C": (["--model.k=4.5"], "k must be above 0 and at most n_components (4), got 4.5"),
     "no k": (["--model.k=null"], "model.k"),
     "rank above the matrix": (["--model.rank=4"], "rank must be at most 3, that of the weight of 'linear1', or null"),
+    "rate of gates": (["--model.optimization.ci_fn_lr=1e-3"], "ci_fn_lr and clip_ci_fns are for gates"),
     "gates": (["--model.ci_fn=GateMLP"], "ci_fn"),
     "loss of gates": (
         ["--model.losses={'i': {'class_path': 'ImportanceMinimality'}}"],

@@ -95,6 +95,20 @@ def test_empty_rows_merged_into_one_leave_the_choice_as_it_was():
     assert torch.equal(batch_topk(merged, 0.2, weights)[:6], batch_topk(scores, 0.2)[:6])
 
 
+def test_what_alone_exceeds_the_budget_does_not_shut_out_the_rest():
+    mask = batch_topk(torch.tensor([[5.0, 1.0], [4.0, 2.0]]), 0.5, torch.tensor([0.8, 0.2]))
+    assert torch.equal(mask, torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+
+
+def test_rows_of_no_weight_are_no_obstacle():
+    mask = batch_topk(torch.tensor([[5.0], [4.0], [3.0]]), 0.5, torch.tensor([0.5, 0.0, 0.5]))
+    assert torch.equal(mask, torch.tensor([[1.0], [1.0], [0.0]]))
+
+
+def test_a_budget_that_is_a_whole_number_but_for_rounding_is_that_number():
+    assert batch_topk(torch.rand(100, 3) + 0.1, 0.29).sum() == 29  # 0.29 * 100 is 28.999999999999996
+
+
 def test_relative_attributions_are_shares_of_each_examples_largest():
     shares = relative_attributions(torch.tensor([[2.0, 4.0, 0.0], [0.0, 0.0, 0.0]]))
     assert torch.equal(shares, torch.tensor([[0.5, 1.0, 0.0], [0.0, 0.0, 0.0]]))

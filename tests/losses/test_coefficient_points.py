@@ -30,7 +30,7 @@ def test_one_point_is_what_a_window_from_the_beginning_says(loss):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"coefficient_points": [(0.5, 1.0)], "coefficient_final": 1.0}, "two ways to say the same"),
+        ({"coefficient_points": [(0.5, 1.0)], "coefficient_final": 1.0}, "stand in place of coefficient_final"),
         (
             {"coefficient_points": [(0.5, 1.0), (0.4, 1.0)]},
             r"fractions must rise from 0 to at most 1, got 0\.4 after 0\.5",

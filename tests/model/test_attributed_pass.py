@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from spd_lightning import SiteMask
+from spd_lightning import AttributedModel, ResidualMLP, SiteMask
 from spd_lightning.model import AttributedPass
 from tests.comparison import assert_same_with_gradients
-from tests.model.attributed import residual, toy
+from tests.model.attributed import randomised, residual, toy
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -45,3 +45,31 @@ def test_a_target_without_a_stream_or_attributions_of_components_are_not_its_kin
     assert AttributedPass.suits(residual())
     assert not AttributedPass.suits(residual(attribution_source="components"))
     assert not AttributedPass.suits(toy())
+
+
+class Backwards(ResidualMLP):
+    """A residual MLP of one layer whose modules are listed in another order than they are called."""
+
+    def __init__(self) -> None:
+        super().__init__(n_features=4, n_layers=1, d_mlp=3, d_embed=6)
+        layer = self.layers[0]
+        reading = layer.mlp_in
+        del layer.mlp_in
+        layer.mlp_in = reading
+
+
+def test_modules_may_be_listed_in_another_order_than_they_are_called():
+    model, x = randomised(AttributedModel(Backwards(), ["layers.*.mlp_*"], 5)), torch.randn(6, 4, dtype=torch.float64)
+    assert model.site_names == ["layers.0.mlp_out", "layers.0.mlp_in"]
+    fast_pass, mask = AttributedPass(model, x), (torch.rand(6, 5) < 0.5).double()
+    torch.testing.assert_close(fast_pass.attributed().scores, model.attributed(x).scores)
+    plain = model.sparse(x, dict.fromkeys(model.site_names, SiteMask(mask)))
+    torch.testing.assert_close(fast_pass.sparse(mask).output, plain.output)
+
+
+def test_clean_outputs_are_those_of_the_reading_layers():
+    model, x = residual(2), torch.randn(6, 4, dtype=torch.float64)
+    fast_pass, inputs = AttributedPass(model, x), model.clean(x).site_inputs
+    assert list(fast_pass.clean_outputs) == ["layers.0.mlp_in", "layers.1.mlp_in"]
+    for name, output in fast_pass.clean_outputs.items():
+        torch.testing.assert_close(output, inputs[name] @ model.components[name].site.weight.T)
