@@ -23,7 +23,8 @@ DOCUMENT, SHEET, SWEEPS = "results.md", "results.csv", "sweeps"
 INTRODUCTION = """\
 Written by `make reproduce` (`python -m benchmarks.reproduce`) from the run directories in `runs/reproduce`; nothing
 here is typed in. [{sheet}]({sheet}) holds the same numbers and more, one row per run and one column per score. How the
-recipes were found, and what did not work, is in [recipes]({recipes}).
+recipes were found, and what did not work, is in [recipes]({recipes}). The same targets by the older method are in
+[comparison]({comparison}).
 
 A run counts as recovered if {rule}.
 
@@ -103,8 +104,8 @@ def _place(options: Options, systems: Mapping[str, System]) -> tuple[Path, list[
 
 
 def _lines(results: Results, runs: Path, output: Path) -> list[str]:
-    recipes = os.path.relpath(DOCS / "recipes.md", output)
-    introduction = INTRODUCTION.format(sheet=SHEET, recipes=recipes, rule=RULE)
+    others = {name: os.path.relpath(DOCS / f"{name}.md", output) for name in ("recipes", "comparison")}
+    introduction = INTRODUCTION.format(sheet=SHEET, rule=RULE, **others)
     lines = ["# Results", "", introduction, "", "## Summary", "", *summary(results, measured_steps())]
     for system, own in results.items():
         lines += section(system, own, copy_pictures(own, output))

@@ -207,3 +207,19 @@ def test_a_step_that_is_not_finite_is_kept_and_can_be_repeated(tmp_path):
     assert type(repeated.module) is AttributionDecomposition
     assert torch.equal(repeated.batch, batch * 1e20)
     assert not repeated.loss.isfinite()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_half_precision_rounds_neither_what_is_kept_nor_the_terms(fast):
+    losses = {"m": Minimality(), "s": Simplicity(p=0.9), "h": HiddenActivations(), "f": Faithfulness()}
+    module = residual(losses=losses, k=2.0, fast=fast)
+    weighted = WeightedBatch(torch.rand(6, 5), torch.full((6,), 1 / 6))
+    expected = module.objective(weighted, _noise())[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        step = module._seen(weighted.x, _noise(), 0.0, weighted.weights, fast)
+        terms = module.objective(weighted, _noise())[1]
+    assert step.importance["layers.0.mlp_in"].logits.dtype == torch.float32
+    assert torch.equal(step.mask, module._seen(weighted.x, _noise(), 0.0, weighted.weights, fast).mask)
+    for name, term in terms.items():
+        assert term.dtype == torch.float32
+        torch.testing.assert_close(term, expected[name], rtol=0.1, atol=1e-4)
