@@ -25,7 +25,7 @@ CASES = {
     "unknown flag": ([*SEEDS, "--jobs", "3"], "unrecognized arguments: --jobs 3"),
     "sweep file that is not there": (
         ["--sweep", "nowhere.yaml"],
-        "sweep 'nowhere.yaml' does not exist; shipped sweeps are importance_",
+        "sweep 'nowhere.yaml' does not exist; shipped sweeps are apd_k_tms_5-2.yaml",
     ),
 }
 
