@@ -8,13 +8,12 @@ from pathlib import Path
 
 from benchmarks.compare import document, growth
 from benchmarks.compare.pairs import KNOBS, PAIRS
+from benchmarks.reproduce.__main__ import INTERRUPTED, make_missing
 from benchmarks.reproduce.options import DOCS, RUNS, Options
-from benchmarks.reproduce.plan import Run, obstacle, runs_of
-from benchmarks.reproduce.schedule import Schedule
+from benchmarks.reproduce.plan import runs_of
 from spd_lightning.files import written_whole
 from spd_lightning.sweep import main as sweep
 
-INTERRUPTED = 130
 COST = "cost.json"
 
 
@@ -56,19 +55,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _make(folder: Path, jobs: int) -> int:
     """Make the runs of systems that are missing."""
-    runs: list[Run] = []
-    for pair in PAIRS:
-        runs += runs_of((pair.spd, pair.apd), document.seeds(pair), folder)
-    left_alone = {run: reason for run in runs if (reason := obstacle(run))}
-    for run, reason in left_alone.items():
-        sys.stderr.write(f"{run.name}: left alone: {reason}\n")
-    missing = [run for run in runs if run not in left_alone and run.record.state != "finished"]
-    schedule = Schedule(missing, *Options((), jobs=jobs).shared_out(len(missing)))
-    schedule.work()
+    runs = [run for pair in PAIRS for run in runs_of((pair.spd, pair.apd), document.seeds(pair), folder)]
+    schedule, failures = make_missing(runs, Options((), jobs=jobs))
     if schedule.interrupted:
         sys.stderr.write("interrupted; the same command goes on\n")
         return INTERRUPTED
-    return 1 if left_alone or schedule.failures else 0
+    return 1 if failures else 0
 
 
 def _sweep(folder: Path) -> int:

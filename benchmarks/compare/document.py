@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.compare import growth, knobs
 from benchmarks.compare.growth import Row
-from benchmarks.compare.measures import MIN_COSINE, Found, hyper_parameters
+from benchmarks.compare.measures import MIN_COSINE, found, hyper_parameters
 from benchmarks.compare.pairs import KNOBS, PAIRS, Pair
 from benchmarks.reproduce.layout import NOTHING, filled_columns
 from benchmarks.reproduce.pictures import keep_small
@@ -67,11 +67,11 @@ def seeds(pair: Pair) -> tuple[int, ...]:
 def _pair(pair: Pair, runs: Path) -> list[str]:
     lines = [f"## {pair.spd.name}", ""]
     header = ["method", "seeds", "steps", *COLUMNS, "wall s", "peak MB"]
-    found = {name: _results(system, seeds(pair), runs) for name, system in (("SPD", pair.spd), ("APD", pair.apd))}
-    table = [_line(name, results) for name, results in found.items() if results]
+    runs_found = {name: _results(system, seeds(pair), runs) for name, system in (("SPD", pair.spd), ("APD", pair.apd))}
+    table = [_line(name, results) for name, results in runs_found.items() if results]
     both = {"SPD": pair.spd.published, "APD": pair.apd.published}
     table += [_published(name, published) for name, published in both.items() if published.mmcs]
-    missing = [f"{name}: no finished run." for name, results in found.items() if not results]
+    missing = [f"{name}: no finished run." for name, results in runs_found.items() if not results]
     return [*lines, *filled_columns(header, table), *(word for one in missing for word in (one, ""))]
 
 
@@ -99,7 +99,7 @@ def _score(name: str) -> Callable[[Sequence[Result]], str]:
 
 
 def _own(results: Sequence[Result]) -> str:
-    pairs = [Found(result.run.folder).own_features() for result in results]
+    pairs = [found(result.run.folder).own_features() for result in results]
     return ", ".join(f"{own} of {count}" for own, count in pairs)
 
 
@@ -125,11 +125,11 @@ def _distance(name: str) -> Callable[[Sequence[Result]], str]:
 
 
 def _scrubbed(index: int) -> Callable[[Sequence[Result]], str]:
-    return lambda results: ", ".join(f"{Found(result.run.folder).scrubbed()[index]:.1e}" for result in results)
+    return lambda results: ", ".join(f"{found(result.run.folder).scrubbed[index]:.1e}" for result in results)
 
 
 def _writing(results: Sequence[Result]) -> str:
-    return Found(results[0].run.folder).writing()
+    return found(results[0].run.folder).writing()
 
 
 def _settings(results: Sequence[Result]) -> str:
@@ -137,7 +137,7 @@ def _settings(results: Sequence[Result]) -> str:
 
 
 def _numbers(results: Sequence[Result]) -> str:
-    return str(Found(results[0].run.folder).parameters())
+    return str(found(results[0].run.folder).parameters())
 
 
 COLUMNS: Mapping[str, Callable[[Sequence[Result]], str]] = {
@@ -158,9 +158,9 @@ COLUMNS: Mapping[str, Callable[[Sequence[Result]], str]] = {
 
 
 def _sensitivity(sweeps: Path, output: Path) -> list[str]:
-    found: list[dict[str, Any]] = [row for knob in KNOBS for row in knobs.outcomes(knob, sweeps)]
+    outcomes: list[dict[str, Any]] = [row for knob in KNOBS for row in knobs.outcomes(knob, sweeps)]
     lines = ["## How far a number may be off", ""]
-    if not found:
+    if not outcomes:
         return [*lines, "No sweep was made.", ""]
     said = (
         "The 5-2 toy model, each method's most delicate numbers around their shipped values, seed 0 each. A feature "
@@ -170,9 +170,9 @@ def _sensitivity(sweeps: Path, output: Path) -> list[str]:
     methods = {knob.words: knob.method for knob in KNOBS}
     table = [
         [methods[row["knob"]], row["knob"], f"{row['value']:g}", f"{row['share']:.2f}", str(row["runs"])]
-        for row in found
+        for row in outcomes
     ]
-    picture = _draw(output, "sensitivity.png", lambda path: knobs.draw(found, path))
+    picture = _draw(output, "sensitivity.png", lambda path: knobs.draw(outcomes, path))
     return [*lines, said, "", *filled_columns(["method", "number", "value", "features found", "runs"], table), *picture]
 
 

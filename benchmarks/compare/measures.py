@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.scrubbing import scrubbing_errors
 from spd_lightning.export import load_model
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, with_rank
 from spd_lightning.targets import KnownMechanisms
 
 PROBE = 0.75
@@ -82,6 +82,7 @@ class Found:
             said.append(f"{word}: {served:.1f} features for each of {live.shape[1]}")
         return "; ".join(said) or "-"
 
+    @cached_property
     def scrubbed(self) -> tuple[float, float]:
         """Errors of the output on probes with a random half ablated: important components kept, and ablated too."""
         errors = scrubbing_errors(self._model, PROBE * torch.eye(self._model.target.n_features))
@@ -103,8 +104,14 @@ class Found:
 
 def _chosen_columns(read: Tensor, write: Tensor, chosen: Tensor) -> Tensor:
     """Column ``j`` of component ``chosen[j]``, ``[n, d_out]``; components have rank one or a rank of their own."""
-    read, write = (read, write) if read.dim() == 3 else (read[..., None], write[:, None])
+    read, write = with_rank(read, write)
     return torch.einsum("nm,nmo->no", read[torch.arange(len(read)), chosen], write[chosen])
+
+
+@cache
+def found(folder: Path) -> Found:
+    """The components in a directory, read once for all that is asked of them."""
+    return Found(folder)
 
 
 def hyper_parameters(config: dict[str, Any]) -> int:

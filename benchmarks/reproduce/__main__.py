@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] =
         return WRONG_USAGE
     failures: dict[Run, str] = {}
     if not options.table_only:
-        schedule, failures = _make(options)
+        schedule, failures = make_missing(runs_of(options.systems, options.seeds, options.runs), options)
         if schedule.interrupted:
             sys.stderr.write("interrupted; the same command goes on\n")
             return INTERRUPTED
@@ -43,9 +43,8 @@ def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] =
     return 1 if failures else 0
 
 
-def _make(options: Options) -> tuple[Schedule, dict[Run, str]]:
-    """Make what is missing; why each run that was left alone or failed is not there."""
-    runs = runs_of(options.systems, options.seeds, options.runs)
+def make_missing(runs: Sequence[Run], options: Options) -> tuple[Schedule, dict[Run, str]]:
+    """Make those runs that are missing; why each one that was left alone or failed is not there."""
     left_alone = {run: reason for run in runs if (reason := obstacle(run))}
     for run, reason in left_alone.items():
         sys.stderr.write(f"{run.name}: left alone: {reason}\n")

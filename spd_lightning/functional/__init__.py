@@ -10,7 +10,7 @@ from spd_lightning.functional.attribution import (
     relative_attributions,
     simplicity,
 )
-from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson
+from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
 from spd_lightning.functional.losses import (
     average,
     distance,
@@ -98,4 +98,5 @@ __all__ = [
     "spread_directions",
     "uniform_subset",
     "upper_leaky",
+    "with_rank",
 ]

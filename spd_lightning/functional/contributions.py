@@ -42,13 +42,18 @@ def component_contributions(
     Returns:
         The strongest component's contributions ``[n_features, d_mlp]`` and its index ``[n_features]``.
     """
-    read, write = (read, write) if read.dim() == 3 else (read[..., None], write[:, None])
+    read, write = with_rank(read, write)
     outgoing, inner = readout @ writing, torch.einsum("fd,dcm->fcm", embedding, read)
     rows = max(1, CHUNK // (write.shape[0] * write.shape[2]))  # only so many features of [n_features, C, d_mlp] at once
     pairs = zip(torch.split(outgoing, rows), torch.split(inner, rows), strict=True)
     strongest = torch.cat([_strongest(some, values, write) for some, values in pairs])
     chosen = inner[torch.arange(len(inner), device=inner.device), strongest]
     return outgoing * torch.einsum("fm,fmh->fh", chosen, write[strongest]), strongest
+
+
+def with_rank(read: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
+    """Components of rank one as such of any rank: ``[d_in, C, m]`` and ``[C, m, d_out]``, with ``m`` 1 for them."""
+    return (read, write) if read.dim() == 3 else (read[..., None], write[:, None])
 
 
 def _strongest(outgoing: Tensor, inner: Tensor, write: Tensor) -> Tensor:

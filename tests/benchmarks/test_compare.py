@@ -44,7 +44,7 @@ def test_found_features_of_full_components(tmp_path):
     assert Found(tmp_path / "good").own_features() == Found(tmp_path / "good").found_features() == (3, 3)
     assert Found(tmp_path / "lost").own_features() == (1, 3)
     assert Found(tmp_path / "good").parameters() == 2 * 3 * 4 * 2
-    kept, ablated = Found(tmp_path / "good").scrubbed()
+    kept, ablated = Found(tmp_path / "good").scrubbed
     assert kept == pytest.approx(0, abs=1e-12)
     assert ablated == pytest.approx(0.75**2 / 3)
     assert Found(tmp_path / "good").writing() == "-"
