@@ -4,6 +4,7 @@ import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 from spd_lightning.data import DatasetBatches, SparseFeatures
 from spd_lightning.errors import UsageError
 from spd_lightning.losses import (
+    ContributionSparsity,
     Faithfulness,
     FrequencyMinimality,
     HiddenActivations,
@@ -23,6 +24,7 @@ __all__ = [
     "AttributedModel",
     "AttributionDecomposition",
     "CIFunction",
+    "ContributionSparsity",
     "DatasetBatches",
     "DecomposedModel",
     "Faithfulness",

@@ -217,6 +217,17 @@ def frequency_minimality(uppers, p, reference, eps=1e-12):
     return total
 
 
+def contribution_sparsity(sites):
+    """Sum over sites and components of the length of what each writes, mean over examples; (a, V, U) per site."""
+    total = 0.0
+    for a, V, U in sites:
+        for row in a:
+            for c in range(V.shape[1]):
+                written = [sum(row[j] * V[j, c] for j in range(len(row))) * U[c, i] for i in range(U.shape[1])]
+                total = total + torch.sqrt(sum(w**2 for w in written)) / len(a)
+    return total
+
+
 # ---- the older method: components of any rank that span all sites
 #      a site is (W [d_out, d_in], V [d_in, C, m], U [C, m, d_out])
 

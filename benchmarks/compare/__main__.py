@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with written_whole(cost_file) as aside:
             aside.write_text(json.dumps(growth.measure(), indent=2))
     cost = json.loads(cost_file.read_text()) if cost_file.is_file() else []
-    page = document.write(given.output, given.runs, sweeps, cost)
+    page = document.write(given.output, given.runs, sweeps, cost, given.keep)
     sys.stdout.write(f"wrote {page}\n")
     return code
 
@@ -47,6 +47,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=int, default=0, help="runs at a time, as many as cores by default; sweeps one by one"
     )
+    parser.add_argument("--keep", action="store_true", help="keep what the page says of systems without runs here")
     parser.add_argument("--table-only", action="store_true", help="run nothing, write what was run earlier")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs; runs/reproduce")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder of the page; docs")

@@ -9,6 +9,7 @@ from benchmarks.compare import growth, knobs
 from benchmarks.compare.growth import Row
 from benchmarks.compare.measures import MIN_COSINE, found, hyper_parameters
 from benchmarks.compare.pairs import KNOBS, PAIRS, Pair
+from benchmarks.reproduce.kept import kept_sections
 from benchmarks.reproduce.layout import NOTHING, filled_columns
 from benchmarks.reproduce.pictures import keep_small
 from benchmarks.reproduce.plan import make_run, read_config
@@ -19,6 +20,7 @@ from spd_lightning.report import rows as report_rows
 from spd_lightning.verdict import pattern_errors
 
 DOCUMENT, PICTURES = "comparison.md", "images/comparison"
+COST = "Cost against the number of components"
 INTRODUCTION = """\
 Written by `make compare` (`python -m benchmarks.compare`) from run directories of both methods (`runs/reproduce`,
 `runs/sweeps`); nothing here is typed in. Both methods take the same trained target, see data of the same distribution,
@@ -38,7 +40,7 @@ which features share, so that a component for each feature (split) is more than 
 that the optimiser moves, settings those that the config makes under `model` (its target aside)."""
 
 
-def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row]) -> Path:
+def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row], keep: bool = False) -> Path:
     """Write the page and its pictures.
 
     Args:
@@ -46,14 +48,18 @@ def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row]) -> Path:
         runs: run directories of systems.
         sweeps: folder of all sweeps.
         cost: rows of :func:`benchmarks.compare.growth.measure`.
+        keep: whether what the page said before stays where there is nothing here to say it from.
 
     Returns:
         The page.
     """
     lines = ["# SPD and APD on the same systems", "", INTRODUCTION, ""]
+    kept = kept_sections(output / DOCUMENT) if keep else {}
     for pair in PAIRS:
-        lines += _pair(pair, runs)
-    lines += _sensitivity(sweeps, output) + _cost(cost, output)
+        absent = not any(_results(system, seeds(pair), runs) for system in (pair.spd, pair.apd))
+        lines += kept[pair.spd.name] if absent and pair.spd.name in kept else _pair(pair, runs)
+    lines += _sensitivity(sweeps, output)
+    lines += _cost(cost, output) or kept.get(COST, [])
     with written_whole(output / DOCUMENT) as aside:
         aside.write_text("\n".join(lines))
     return output / DOCUMENT
@@ -187,7 +193,7 @@ def _cost(cost: Sequence[Row], output: Path) -> list[str]:
     )
     table = [[row["method"], str(row["C"]), f"{row['ms']:.0f}", f"{row['mb']:.0f}"] for row in cost]
     picture = _draw(output, "cost.png", lambda path: growth.draw(list(cost), path))
-    heading = ["## Cost against the number of components", "", said, ""]
+    heading = [f"## {COST}", "", said, ""]
     return [*heading, *filled_columns(["method", "C", "ms per step", "peak MB"], table), *picture]
 
 

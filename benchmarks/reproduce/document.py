@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.reproduce.kept import kept_results, kept_sections
 from benchmarks.reproduce.options import DOCS, RUNS, Options
 from benchmarks.reproduce.pictures import copy_pictures
 from benchmarks.reproduce.plan import Run, found_runs, runs_of, shown
@@ -22,8 +23,9 @@ DOCUMENT, SHEET, SWEEPS = "results.md", "results.csv", "sweeps"
 
 INTRODUCTION = """\
 Written by `make reproduce` (`python -m benchmarks.reproduce`) from the run directories in `runs/reproduce`; nothing
-here is typed in. [{sheet}]({sheet}) holds the same numbers and more, one row per run and one column per score. How the
-recipes were found, and what did not work, is in [recipes]({recipes}). The same targets by the older method are in
+here is typed in. With `--keep`, what an earlier call wrote of systems that have no runs there stays.
+[{sheet}]({sheet}) holds the same numbers and more, one row per run and one column per score. How the recipes were
+found, and what did not work, is in [recipes]({recipes}). The same targets by the older method are in
 [comparison]({comparison}).
 
 A run counts as recovered if {rule}.
@@ -49,12 +51,16 @@ def write_document(options: Options, systems: Mapping[str, System], failures: Ma
     Returns:
         Lines that say what was written where.
     """
-    results = by_system(options, systems, failures)
+    made = by_system(options, systems, failures)
     output, note = _place(options, systems)
-    everything = [result for own in results.values() for result in own]
+    earlier = [system for system in systems.values() if options.keep and system not in made]
+    results = {**made, **kept_results(output / SHEET, earlier, options.runs)}
+    results = {system: results[system] for system in systems.values() if system in results}
+    lines = _lines(results, made, options.runs, output)
     with written_whole(output / DOCUMENT) as aside:
-        aside.write_text("\n".join(_lines(results, options.runs, output)))
-    write_sheet(output / SHEET, everything)
+        aside.write_text("\n".join(lines))
+    write_sheet(output / SHEET, [result for own in results.values() for result in own])
+    everything = [result for own in made.values() for result in own]
     page = options.runs / REPORT_NAME
     write_page(page, table_page("Reproduction of the SPD paper's systems", list(map(_entry, everything))), ours=True)
     return [*note, f"wrote {shown(output / DOCUMENT)}, {shown(output / SHEET)} and {shown(page)}"]
@@ -91,8 +97,8 @@ def by_system(options: Options, systems: Mapping[str, System], failures: Mapping
 
 def _place(options: Options, systems: Mapping[str, System]) -> tuple[Path, list[str]]:
     """Where tables go: a part of the systems does not replace the published tables of all."""
-    if options.output is not None:
-        return options.output, []
+    if options.output is not None or options.keep:
+        return options.output or DOCS, []
     ours = [system for name, system in systems.items() if not name.startswith(PAPER_PREFIX)]
     absent = [run.name for run in runs_of(ours, (), options.runs) if not run.exists]
     if options.runs == RUNS and not absent:
@@ -103,11 +109,15 @@ def _place(options: Options, systems: Mapping[str, System]) -> tuple[Path, list[
     return RUNS, [f"{shown(DOCS / DOCUMENT)} is left as it is: {absent[0]}{others} still to be made"]
 
 
-def _lines(results: Results, runs: Path, output: Path) -> list[str]:
+def _lines(results: Results, made: Results, runs: Path, output: Path) -> list[str]:
     others = {name: os.path.relpath(DOCS / f"{name}.md", output) for name in ("recipes", "comparison")}
     introduction = INTRODUCTION.format(sheet=SHEET, rule=RULE, **others)
     lines = ["# Results", "", introduction, "", "## Summary", "", *summary(results, measured_steps())]
+    kept = kept_sections(output / DOCUMENT)
     for system, own in results.items():
+        if system not in made:
+            lines += kept.get(system.name, [])
+            continue
         lines += section(system, own, copy_pictures(own, output))
         lines += sensitivity(system.name, runs.parent / SWEEPS, output)
     return lines

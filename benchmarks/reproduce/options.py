@@ -26,6 +26,7 @@ class Options:
         table_only: run nothing.
         runs: folder of the run directories.
         output: folder of the tables, if it was named.
+        keep: whether the tables keep what they say of systems that have no runs here.
     """
 
     systems: tuple[System, ...]
@@ -34,6 +35,7 @@ class Options:
     table_only: bool = False
     runs: Path = RUNS
     output: Path | None = None
+    keep: bool = False
 
     def shared_out(self, runs: int) -> tuple[int, int]:
         """Jobs and threads of each, for so many runs.
@@ -70,11 +72,12 @@ def parse(arguments: Sequence[str] | None, systems: Mapping[str, System]) -> Opt
     parser.add_argument("--table-only", action="store_true", help="run nothing, write tables from what was run earlier")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs; runs/reproduce")
     parser.add_argument("--output", type=Path, help="folder of the tables; docs once all systems were run")
+    parser.add_argument("--keep", action="store_true", help="keep what the tables say of systems without runs here")
     given = parser.parse_args(arguments)
     chosen = _chosen(given.systems, given.paper, systems)
     seeds = tuple(dict.fromkeys(_whole("--seeds", seed, 0, LARGEST_SEED) for seed in given.seeds))
     jobs = 0 if given.jobs is None else _whole("--jobs", given.jobs, 1, MANY_JOBS)
-    return Options(chosen, seeds, jobs, given.table_only, given.runs.absolute(), given.output)
+    return Options(chosen, seeds, jobs, given.table_only, given.runs.absolute(), given.output, given.keep)
 
 
 def _chosen(names: Sequence[str], paper: bool, systems: Mapping[str, System]) -> tuple[System, ...]:

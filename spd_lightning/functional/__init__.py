@@ -13,6 +13,7 @@ from spd_lightning.functional.attribution import (
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
 from spd_lightning.functional.losses import (
     average,
+    contribution_sparsity,
     distance,
     faithfulness,
     frequency_minimality,
@@ -60,6 +61,7 @@ __all__ = [
     "batch_topk",
     "chance_mmcs",
     "component_contributions",
+    "contribution_sparsity",
     "dense_error",
     "distance",
     "examples_start",

@@ -100,6 +100,26 @@ def frequency_minimality(
     return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
 
 
+def contribution_sparsity(sites: Iterable[tuple[Tensor, Tensor]], weights: Tensor | None = None) -> Tensor:
+    r"""Summed length of what every component writes, mean over examples (ours).
+
+    .. math:: \sum_l \sum_c \lvert h^l_c \rvert \, \lVert U^l_c \rVert_2
+
+    Where components sum to the weights, what they write on an example sums to what the target's layer does; by the
+    triangle inequality their lengths sum to least where as few as possible write it.
+
+    Args:
+        sites: inner activations ``h [..., C]`` and write vectors ``U [C, d_out]`` of every site, with the same leading
+            dimensions.
+        weights: of the examples, see :func:`mean_over_examples`.
+
+    Returns:
+        A scalar.
+    """
+    sums = [mean_over_examples(inner.abs() @ write.norm(dim=1), weights) for inner, write in sites]
+    return torch.stack(sums).sum()
+
+
 def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Squared error averaged over every example, position and output dimension.
 

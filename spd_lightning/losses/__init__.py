@@ -2,12 +2,14 @@
 
 from spd_lightning.losses.attribution import AttributedStep, HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.contributions import ContributionSparsity
 from spd_lightning.losses.penalties import Faithfulness, FrequencyMinimality, ImportanceMinimality
 from spd_lightning.losses.reconstruction import Reconstruction
 from spd_lightning.losses.step import Noise, Step
 
 __all__ = [
     "AttributedStep",
+    "ContributionSparsity",
     "Faithfulness",
     "FrequencyMinimality",
     "HiddenActivations",

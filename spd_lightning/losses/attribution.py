@@ -1,13 +1,12 @@
 """Losses of the baseline: minimality, simplicity, hidden activations (APD paper, section 2 and its released code)."""
 
-import fnmatch
 from dataclasses import dataclass, field
 from typing import cast
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from spd_lightning.errors import UsageError, check_list
+from spd_lightning.errors import check_list
 from spd_lightning.functional import distance, full_precision, hidden_error, simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sources import fixed_masks
@@ -108,11 +107,5 @@ class HiddenActivations(Loss):
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.hidden_error`."""
         assert isinstance(step, AttributedStep)
-        wanted = {name: step.clean_output(name) for name in self._names(step)}
+        wanted = {name: step.clean_output(name) for name in self.matching(self.sites, step.model.site_names)}
         return hidden_error(step.sparse.site_outputs, wanted, step.weights)
-
-    def _names(self, step: Step) -> list[str]:
-        found = [name for name in step.model.site_names if any(fnmatch.fnmatchcase(name, p) for p in self.sites)]
-        if not found:
-            raise UsageError(f"HiddenActivations: sites {self.sites} match none of {step.model.site_names}")
-        return found

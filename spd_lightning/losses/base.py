@@ -2,6 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
@@ -38,6 +40,13 @@ class Loss(nn.Module, ABC):
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training; constant unless a subclass moves it."""
         return self.coefficient
+
+    def matching(self, patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+        """The names that match any of the ``fnmatch`` patterns; a :class:`UsageError` if there are none."""
+        found = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        if not found:
+            raise UsageError(f"{type(self).__name__}: sites {list(patterns)} match none of {list(names)}")
+        return found
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:

@@ -100,6 +100,14 @@ class Step:
             return self.model.masked(self.x, masks, routing)
         return self.fast.masked(masks, routing)
 
+    def inner(self, site: str) -> Tensor:
+        """A site's inner activations on its clean input, ``[..., C]``, with gradient to its read vectors."""
+        if self.fast is not None:
+            return self.fast.inner[site]
+        parts = self.model.components[site]
+        inner: Tensor = parts.inner(self.clean.site_inputs[site])
+        return inner.to(parts.V.dtype)
+
     def among_processes(self) -> Self:
         """The same step, knowing which rows of the batch are here where several processes share it.
 

@@ -44,12 +44,14 @@ class AttributionDecomposition(GuardedDecomposition):
         k: mean number of components per example that a batch keeps, above 0 and at most ``C``.
         recipe: where the target's weights come from; ``null`` if it has them.
         losses: the terms, by the name they are logged under; ``null`` for the paper's of the 5-2 toy model.
-        rank: largest rank of a component in a site; ``null`` for no limit but the matrix's own.
+        rank: rank-one terms of a component in a site, at most one above the matrix's rank (which the released code's
+            toy models have); ``null`` for as many as that rank.
         attribution_source: gradients of the ``target`` (released code) or of the ``components`` together (the paper's
             5-2 toy model).
         unit_norm: whether every read vector is kept at length 1 (released code, residual MLP of one layer).
         ties: sites that are another site's transpose.
-        init_scale: factor of the Glorot-normal start; 2 for the paper's residual MLPs.
+        init_scale: factor of the Glorot-normal start of each component; below 1 for starts as narrow as the
+            released code's.
         fast: whether training steps take their fast form, where the target has a residual stream that is only read
             linearly, or always the plain, readable one.
         optimization: optimiser, schedule and clipping.

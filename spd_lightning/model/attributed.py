@@ -46,12 +46,14 @@ class AttributedModel(ComponentModel[FullComponents]):
             returns one tensor.
         sites: ``fnmatch`` patterns of module paths.
         n_components: ``C``, the number of components.
-        rank: largest rank ``m`` of a component in a site; ``None`` for no limit but the matrix's own.
+        rank: number ``m`` of rank-one terms of a component in a site, at most one above the matrix's rank (the toy
+            models of the released code have that one more); ``None`` for as many as that rank.
         attribution_source: whether gradients are those of the ``"target"`` (released code) or of the ``"components"``,
             all of them on (the paper's 5-2 toy model).
         ties: sites whose weight is the transpose of another site's, e.g. ``{"linear2": "linear1"}``: their
             components are the other's, transposed.
-        init_scale: factor of the Glorot-normal start; 1 for the paper's toy models, 2 for its residual MLPs.
+        init_scale: factor of the Glorot-normal start, taken for each component alone. The released code takes Glorot's
+            rule for the whole tensor of components, whose start is narrower by far (see docs/apd.md).
         seed: seeds the start of the components.
 
     Raises:
@@ -214,9 +216,11 @@ def _check_rank(rank: int | None, found: Mapping[str, tuple[nn.Linear, int]]) ->
         return
     check_whole("rank", rank, least=1)
     for name, (layer, _) in found.items():
-        full = min(layer.in_features, layer.out_features)
-        if rank > full:
-            raise UsageError(f"rank must be at most {full}, that of the weight of {name!r}, or null, got {rank}")
+        most = min(layer.in_features, layer.out_features) + 1
+        if rank > most:
+            raise UsageError(
+                f"rank must be at most {most}, one above that of the weight of {name!r}, or null, got {rank}"
+            )
 
 
 def gradients_of_outputs(output: Tensor, offsets: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -149,6 +150,11 @@ def test_the_page_shows_both_methods_and_what_is_missing(tmp_path, monkeypatch, 
     assert "| APD, rank 10 | 400 | 4000 | 500 |" in page
     assert (tmp_path / "docs" / "images" / "comparison" / "cost.png").stat().st_size > 1000
     assert "comparison.md" in capsys.readouterr().out
+
+    shutil.rmtree(runs)
+    (tmp_path / "docs" / "comparison.md").write_text(page.replace("0.890", "0.898"))
+    assert main(["--table-only", "--keep", "--runs", str(runs), "--output", str(tmp_path / "docs")]) == 0
+    assert (tmp_path / "docs" / "comparison.md").read_text() == page.replace("0.890", "0.898")
 
 
 @pytest.mark.parametrize("method", growth.METHODS)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -46,6 +47,29 @@ def test_mean_and_deviation_over_seeds():
     assert spread([0.99, 1.01, 1.03]) == "1.010 ± 0.020"  # deviations -0.02, 0, 0.02: sqrt(0.0008 / 2)
     assert spread([0.99]) == "0.990 (one seed)"
     assert spread([]) == "-"
+
+
+def test_keeps_what_it_said_of_systems_without_runs(runs, tmp_path):
+    first, second = make_system(tmp_path), make_system(tmp_path, name="tms_40-10")
+    systems = {system.name: system for system in (first, second)}
+    arguments = ["--table-only", "--runs", str(runs), "--output", str(tmp_path / "docs")]
+    write_run(runs / "tms_5-2", 0, scores_of(ml2r=0.9))
+    write_run(runs / "tms_5-2", 1)
+    write_run(runs / "tms_40-10", 0, scores_of())
+    assert main(arguments, systems) == 0
+    before = {name: (tmp_path / "docs" / name).read_text() for name in ("results.md", "results.csv")}
+
+    shutil.rmtree(runs / "tms_5-2")
+    assert main([*arguments, "--keep"], systems) == 0
+    assert {name: (tmp_path / "docs" / name).read_text() for name in before} == before
+
+    shutil.rmtree(runs / "tms_40-10")
+    write_run(runs / "tms_40-10", 0, scores_of(ml2r=0.95))
+    assert main([*arguments, "--keep"], systems) == 0
+    document = (tmp_path / "docs" / "results.md").read_text()
+    assert ["ML2R 0.9000" in document, "ML2R 0.9500" in document] == [True, True]
+    assert main(arguments, systems) == 0
+    assert "tms_5-2" not in (tmp_path / "docs" / "results.md").read_text()
 
 
 def test_every_seed_with_its_verdict(runs, tables, tmp_path):

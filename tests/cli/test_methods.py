@@ -100,7 +100,7 @@ REFUSED = {
     "k of 0": (["--model.k=0"], "k must be above 0 and at most n_components (4), got 0"),
     "k above C": (["--model.k=4.5"], "k must be above 0 and at most n_components (4), got 4.5"),
     "no k": (["--model.k=null"], "model.k"),
-    "rank above the matrix": (["--model.rank=4"], "rank must be at most 3, that of the weight of 'linear1', or null"),
+    "rank above the matrix": (["--model.rank=5"], "rank must be at most 4, one above that of the weight of 'linear1'"),
     "rate of gates": (["--model.optimization.ci_fn_lr=1e-3"], "ci_fn_lr and clip_ci_fns are for gates"),
     "gates": (["--model.ci_fn=GateMLP"], "ci_fn"),
     "loss of gates": (

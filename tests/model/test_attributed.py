@@ -131,7 +131,7 @@ def test_importance_is_a_share_of_the_examples_largest_attribution_for_every_sit
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"rank": 3}, "rank must be at most 2, that of the weight of 'linear1'"),
+        ({"rank": 4}, "rank must be at most 3, one above that of the weight of 'linear1'"),
         ({"rank": 0}, "rank must be"),
         ({"n_components": 0}, "n_components must be"),
         ({"sites": "linear1"}, "sites must be a list"),

@@ -10,7 +10,15 @@ import torch
 
 from spd_lightning import StochasticDecomposition
 from spd_lightning.functional import WeightedBatch, distance, faithfulness
-from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality, Noise, Reconstruction, Step
+from spd_lightning.losses import (
+    ContributionSparsity,
+    Faithfulness,
+    FrequencyMinimality,
+    ImportanceMinimality,
+    Noise,
+    Reconstruction,
+    Step,
+)
 from spd_lightning.methods.optimization import Warmup
 from spd_lightning.methods.speed import Speed
 from spd_lightning.model import SharedMLP
@@ -30,6 +38,7 @@ def _losses():
         "adversary": Reconstruction(sources="adversarial"),
         "importance": ImportanceMinimality(p=0.9),
         "frequency": FrequencyMinimality(),
+        "contributions": ContributionSparsity(),
     }
 
 

@@ -12,6 +12,7 @@ from torch import distributed
 from spd_lightning import AttributionDecomposition, ResidualMLP, StochasticDecomposition
 from spd_lightning.functional import WeightedBatch, keyed_generator
 from spd_lightning.losses import (
+    ContributionSparsity,
     Faithfulness,
     FrequencyMinimality,
     HiddenActivations,
@@ -34,6 +35,7 @@ def _losses():
         "faithfulness": Faithfulness(),
         "importance": ImportanceMinimality(coefficient=0.1, p=0.8),
         "frequency": FrequencyMinimality(coefficient=0.1, reference=50.0),
+        "contributions": ContributionSparsity(coefficient=0.1),
         "uniform": Reconstruction(),
         "layerwise": Reconstruction(routing="layerwise", samples=2),
         "binomial": Reconstruction(sources="binomial", routing="subset"),
