@@ -6,9 +6,9 @@ from callbacks.publishing import tensorboard
 
 _LAYOUT = {
     "Objective": {
-        "reconstruction": ["Multiline", [r"train/(?!lr|loss|faithfulness|importance).*"]],
+        "reconstruction": ["Multiline", [r"train/(?!lr|loss|faithfulness|importance|frequency|contributions|simplicity).*"]],
         "faithfulness": ["Multiline", [r"train/faithfulness.*"]],
-        "importance": ["Multiline", [r"train/importance.*"]],
+        "importance": ["Multiline", [r"train/(?:importance|frequency|contributions|simplicity).*"]],
         "total": ["Multiline", ["train/loss"]],
         "learning rate": ["Multiline", ["train/lr"]],
     },

@@ -110,6 +110,8 @@ class DecompositionCLI(LightningCLI):
             self._choose_start(settings)
         if settings.ckpt_path is not None:
             self._use_checkpoint(settings)
+        elif self.subcommand != "fit":
+            tell("no --ckpt_path: components are as they start, nothing has trained them")
         if self.subcommand == "fit" and settings.trainer.logger and not settings.trainer.fast_dev_run:
             check_writable(logger_folder(settings))
         if self.subcommand in ("validate", "test"):

@@ -102,6 +102,7 @@ def _ablations(record: RunRecord) -> page.Html:
     kind = plain(settings.get("AblationCheck.distance", "distance"))
     table = page.table("ablation", ["masks", f"distance of the output ({kind})", "needed"], lines)
     active = [score for name, score in record.scores.items() if name.startswith("l0/")]
+    active = active[:1] if record.config.get("method") == "apd" else active  # a component is on in all sites at once
     at = f" At L0 {rows.number(sum(active), 2)} over all sites: either number alone is easy to make small."
     note = "Distance from the target's output on held-out data." + (at if active else "")
     return page.section("Ablation", table, page.element("p", note, class_="faint"))
