@@ -33,11 +33,11 @@ lint: $(READY)  ## ruff and strict types
 tensorboard: $(READY)  ## look at the runs
 	$(RUN) -m tensorboard.main --logdir runs
 
-reproduce: $(READY)  ## run the paper's systems over seeds, write the tables (SYSTEM="tms_5-2 ..." SEEDS="0 1" JOBS=2 PAPER=1)
-	$(RUN) -m benchmarks.reproduce $(if $(SYSTEM),--systems $(SYSTEM)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PAPER),--paper)
+reproduce: $(READY)  ## run the paper's systems over seeds, write the tables (SYSTEM="tms_5-2 ..." SEEDS="0 1" JOBS=2 PAPER=1 KEEP=1)
+	$(RUN) -m benchmarks.reproduce $(if $(SYSTEM),--systems $(SYSTEM)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PAPER),--paper) $(if $(KEEP),--keep)
 
-compare: $(READY)  ## run SPD and the older method APD on the same systems, write docs/comparison.md (JOBS=2)
-	$(RUN) -m benchmarks.compare $(if $(JOBS),--jobs $(JOBS))
+compare: $(READY)  ## run SPD and the older method APD on the same systems, write docs/comparison.md (JOBS=2 KEEP=1)
+	$(RUN) -m benchmarks.compare $(if $(JOBS),--jobs $(JOBS)) $(if $(KEEP),--keep)
 
 bench: $(READY)  ## measure step times, memory and time to recovery, and write docs/benchmarks
 	$(RUN) -m benchmarks

@@ -24,7 +24,8 @@ COST = "Cost against the number of components"
 INTRODUCTION = """\
 Written by `make compare` (`python -m benchmarks.compare`) from run directories of both methods (`runs/reproduce`,
 `runs/sweeps`); nothing here is typed in. Both methods take the same trained target, see data of the same distribution,
-and are scored by the same callbacks and the same code. What each run found is in its own `report.html`.
+and are scored by the same callbacks and the same code. What each run found is in its own `report.html`. With `--keep`,
+what an earlier call wrote of systems that have no runs there stays.
 
 MMCS and ML2R are those of `linear1`; below 1, ML2R says by how much components have shrunk. For APD the importance of
 a component on an input is its attribution as a share of the input's largest, the same for all its sites; for SPD it is
