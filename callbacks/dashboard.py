@@ -4,11 +4,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.publishing import tensorboard
 
+_PENALTIES = "importance|frequency|contributions|simplicity"  # by the names that the shipped configs give them
 _LAYOUT = {
     "Objective": {
-        "reconstruction": ["Multiline", [r"train/(?!lr|loss|faithfulness|importance|frequency|contributions|simplicity).*"]],
+        "reconstruction": ["Multiline", [rf"train/(?!lr|loss|faithfulness|{_PENALTIES}).*"]],
         "faithfulness": ["Multiline", [r"train/faithfulness.*"]],
-        "importance": ["Multiline", [r"train/(?:importance|frequency|contributions|simplicity).*"]],
+        "importance": ["Multiline", [rf"train/({_PENALTIES}).*"]],
         "total": ["Multiline", ["train/loss"]],
         "learning rate": ["Multiline", ["train/lr"]],
     },
