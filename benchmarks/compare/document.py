@@ -57,8 +57,9 @@ def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row], keep: boo
     lines = ["# SPD and APD on the same systems", "", INTRODUCTION, ""]
     kept = kept_sections(output / DOCUMENT) if keep else {}
     for pair in PAIRS:
-        absent = not any(_results(system, seeds(pair), runs) for system in (pair.spd, pair.apd))
-        lines += kept[pair.spd.name] if absent and pair.spd.name in kept else _pair(pair, runs)
+        name, both = pair.spd.name, (pair.spd, pair.apd)
+        stays = name in kept and not any(_results(system, seeds(pair), runs) for system in both)
+        lines += kept[name] if stays else _pair(pair, runs)
     lines += _sensitivity(sweeps, output)
     lines += _cost(cost, output) or kept.get(COST, [])
     with written_whole(output / DOCUMENT) as aside:

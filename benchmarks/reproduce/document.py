@@ -97,11 +97,11 @@ def by_system(options: Options, systems: Mapping[str, System], failures: Mapping
 
 def _place(options: Options, systems: Mapping[str, System]) -> tuple[Path, list[str]]:
     """Where tables go: a part of the systems does not replace the published tables of all."""
-    if options.output is not None or options.keep:
-        return options.output or DOCS, []
+    if options.output is not None:
+        return options.output, []
     ours = [system for name, system in systems.items() if not name.startswith(PAPER_PREFIX)]
     absent = [run.name for run in runs_of(ours, (), options.runs) if not run.exists]
-    if options.runs == RUNS and not absent:
+    if options.runs == RUNS and (options.keep or not absent):
         return DOCS, []
     if options.runs != RUNS:
         return options.runs, []

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from benchmarks.reproduce.plan import make_run
 from benchmarks.reproduce.results import Result
+from benchmarks.reproduce.sheet import METRICS
 from benchmarks.reproduce.systems import System
 from spd_lightning.record import RunRecord
 
 KNOWN = ("system", "seed", "config", "state", "recovered", "verdict", "wall_s", "jobs", "threads")
-METRICS = ("steps", "peak_memory_mb", "device", "machine")
 
 
 def kept_results(sheet: Path, systems: Sequence[System], runs: Path) -> dict[System, list[Result]]:
@@ -40,8 +40,9 @@ def _result(row: Mapping[str, str], system: System, runs: Path) -> Result:
     others = {name: value for name, value in filled.items() if name not in KNOWN + METRICS and "setting/" not in name}
     metrics["scores"] = {name: float(value) for name, value in others.items() if not name.startswith("version/")}
     part = {name: filled[name] for name in ("jobs", "threads") if name in filled}
-    process = {"parts": [part]} if part else {}
-    process |= {"wall_s": float(filled["wall_s"])} if "wall_s" in filled else {}  # type: ignore[dict-item]
+    process: dict[str, object] = {"parts": [part]} if part else {}
+    if "wall_s" in filled:
+        process["wall_s"] = float(filled["wall_s"])
     record = RunRecord(run.folder, "finished" if row["state"] == "finished" else "started", metrics=metrics)
     return Result(run, record, "" if row["recovered"] else row["verdict"], process)
 
