@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "planned",
         "record",
         "runs",
+        "shadowing",
         "verdict",
         "figures",
         "functional",

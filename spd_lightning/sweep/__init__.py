@@ -3,7 +3,6 @@
 A sweep is a folder of ordinary run directories, a plan that says which runs belong to it, one table and a few pictures.
 """
 
-from spd_lightning.sweep.command import main
 from spd_lightning.sweep.plan import SweepPlan
 
-__all__ = ["SweepPlan", "main"]
+__all__ = ["SweepPlan"]

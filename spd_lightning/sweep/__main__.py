@@ -2,7 +2,11 @@
 
 import sys
 
-from spd_lightning.sweep.command import main
+from spd_lightning.shadowing import leave_if_hidden
 
 if __name__ == "__main__":
+    leave_if_hidden()  # before the import that would fail
+
+    from spd_lightning.sweep.command import main
+
     sys.exit(main())

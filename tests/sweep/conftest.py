@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch import Trainer
 
-from spd_lightning.sweep import main
+from spd_lightning.sweep.command import main
 from tests.tiny_system import DATA, MODEL, trainer
 
 COEFFICIENT = "model.losses.importance.coefficient"
