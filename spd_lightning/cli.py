@@ -30,6 +30,7 @@ from spd_lightning.run_config import RunConfig
 from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
 from spd_lightning.settings import (
     as_seed,
+    check_terms,
     check_trainer,
     drop_switched_off,
     logger_folder,
@@ -105,6 +106,7 @@ class DecompositionCLI(LightningCLI):
         settings = self._settings
         if self.subcommand == "fit":
             check_trainer(settings.trainer)
+        check_terms(settings.model)
         drop_switched_off(settings.trainer)
         if self.subcommand == "fit":
             self._choose_start(settings)
@@ -135,6 +137,7 @@ class DecompositionCLI(LightningCLI):
     def _use_checkpoint(self, settings: Namespace) -> None:
         if settings.ckpt_path == "last":
             settings.ckpt_path = str(newest_checkpoint(logger_folder(settings)))
+            tell(f"takes {settings.ckpt_path}")
         self._checkpoint = read_checkpoint(Path(settings.ckpt_path))
         run = run_of(Path(settings.ckpt_path))
         logger = tensorboard_settings(settings)

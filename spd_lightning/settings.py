@@ -10,6 +10,8 @@ from spd_lightning.errors import UsageError, check_whole
 CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
 LEAST = {"max_steps": 1, "accumulate_grad_batches": 1, "log_every_n_steps": 0, "num_sanity_val_steps": -1}
 """The smallest values of some whole numbers of the trainer."""
+ABSTRACT = ("spd_lightning.Loss", "spd_lightning.losses.Loss", "spd_lightning.losses.base.Loss")
+"""What a term is taken for that nothing gives a class."""
 LARGEST_SEED = 2**32 - 1
 """The largest that numpy takes."""
 
@@ -33,6 +35,19 @@ def check_trainer(trainer: Namespace) -> None:
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval < 1:
         raise UsageError(f"trainer.val_check_interval must be at least 1 step, got {interval}")
+
+
+def check_terms(model: Namespace) -> None:
+    """Refuse a term of the objective that is no class: the name on the command line is not one of the config's.
+
+    Raises:
+        UsageError: naming the term and those that there are.
+    """
+    terms = model.get("losses") or {}
+    unknown = [name for name, term in terms.items() if term.class_path in ABSTRACT]
+    if unknown:
+        names = ", ".join(name for name in terms if name not in unknown)
+        raise UsageError(f"model.losses.{unknown[0]} has no class_path, and the config no term of that name: {names}")
 
 
 def as_seed(value: bool | int) -> int:

@@ -12,6 +12,10 @@ CASES = {
     "unknown key": (["--model.leek=linear"], "unrecognized arguments: --model.leek=linear"),
     "unknown nested key": (["--model.target.n_featurs=3"], "'n_featurs' is not accepted"),
     "misspelt class": (["--model.recipe=FeatureTrainig"], "FeatureTrainig"),
+    "misspelt term": (
+        ["--config=tms.yaml", "--model.losses.importence.coefficient=1"],
+        "model.losses.importence has no class_path",
+    ),
     "wrong type": (["--trainer.max_steps=many"], "many"),
     "pattern matches nothing": (["--model.sites={'linaer1': 4}", "--model.ties=null"], "did you mean 'linear"),
     "unsupported module": (["--model.sites={'hidden_layers': 4}", "--model.ties=null"], "only torch.nn.Linear"),
