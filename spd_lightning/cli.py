@@ -118,6 +118,8 @@ class DecompositionCLI(LightningCLI):
             check_writable(logger_folder(settings))
         if self.subcommand in ("validate", "test"):
             settings.verbose = False  # the report replaces Lightning's table
+        elif self.subcommand == "predict":
+            settings.trainer.logger = False  # what it makes is a file; a logger would leave an empty folder
 
     def _choose_start(self, settings: Namespace) -> None:
         """Find where ``--resume auto`` goes on; it leaves ``--init_from`` to the beginning of a run."""

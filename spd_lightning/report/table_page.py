@@ -55,6 +55,11 @@ def table_page(title: str, runs: Sequence[TableRow], picture_bytes: int = MAX_PI
     return page.document(title, *body, page.element("footer", "Made from the files of the run directories alone."))
 
 
+def _column(runs: Sequence[TableRow]) -> str:
+    """What the names in the first column are."""
+    return "seed" if all(run.seed.isdecimal() for run in runs) else "run"
+
+
 def _finished(runs: Iterable[TableRow]) -> list[TableRow]:
     return [run for run in runs if run.record.state == "finished"]
 
@@ -68,7 +73,14 @@ def _overview(system: str, runs: Sequence[TableRow]) -> list[str]:
 def _system(runs: Sequence[TableRow]) -> list[page.Html]:
     finished = _finished(runs)
     regimes = [name for name in rows.ABLATIONS if any(f"ablation/{name}" in run.record.scores for run in finished)]
-    header = ["seed", "verdict", *(name.replace("_", " ") for name in regimes), "steps", "wall time", "peak memory"]
+    header = [
+        _column(runs),
+        "verdict",
+        *(name.replace("_", " ") for name in regimes),
+        "steps",
+        "wall time",
+        "peak memory",
+    ]
     needed = ["needed", "", *(f"≤ {MAX_UNMASKED:.0e}" if name == "unmasked" else "" for name in regimes), *[""] * 3]
     lines = [_run(run, regimes) for run in runs]
     parts = [page.table("runs", header, lines, needed=needed if "unmasked" in regimes else ())]
@@ -109,7 +121,7 @@ def _site(site: str, runs: Sequence[TableRow]) -> page.Html:
     lines = [[run.seed, *rows.site_row(run.record.scores, site, component_count(run.record, site))[1:]] for run in runs]
     mean = ["mean ± sd", *(_spread(runs, site, column) for column in range(1, len(rows.SITE_HEADER)))]
     foot = [mean] if len(runs) > 1 else []
-    return page.table(f"scores of {site}", ["seed", *rows.SITE_HEADER[1:]], lines, needed=NEEDED, foot=foot)
+    return page.table(f"scores of {site}", [_column(runs), *rows.SITE_HEADER[1:]], lines, needed=NEEDED, foot=foot)
 
 
 def _spread(runs: Sequence[TableRow], site: str, column: int) -> str:

@@ -187,7 +187,9 @@ def test_predict_writes_tensors_of_any_leading_shape(run, folder):
 def test_predict_without_input_uses_the_probes(run, folder):
     run("fit")
 
+    before = sorted((folder / RUN).iterdir())
     main(["predict", f"--ckpt_path={LAST}"])
+    assert sorted((folder / RUN).iterdir()) == before
 
     assert len((folder / "importances.csv").read_text().splitlines()) == 1 + 3
 

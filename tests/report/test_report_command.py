@@ -44,7 +44,7 @@ def test_several_runs_become_a_table_here(finished, tmp_path, monkeypatch):
 
     read = Page((tmp_path / "report.html").read_text())
     assert read.table("system") == [["tiny", "1", "1", "2"]]
-    assert [row[0] for row in read.table("seed", "verdict")] == ["needed", "0", "version_3"]
+    assert [row[0] for row in read.table("run", "verdict")] == ["needed", "0", "version_3"]
 
 
 def test_an_output_of_ones_own_is_written_and_made_anew(finished, tmp_path):

@@ -109,7 +109,7 @@ def test_a_system_of_which_nothing_is_finished_is_still_there(tmp_path):
     read = Page(table_page("t", [TableRow("<i>", "<b>", read_run(tmp_path / "none"))]))
 
     assert read.table("system") == [["<i>", "0", "0", "1"]]
-    assert read.table("seed", "verdict")[0][:2] == ["<b>", "Nothing there: the run was not started."]
+    assert read.table("run", "verdict")[0][:2] == ["<b>", "Nothing there: the run was not started."]
 
 
 def test_no_runs_make_an_empty_table():
