@@ -228,6 +228,20 @@ def contribution_sparsity(sites):
     return total
 
 
+def importance_covariance(uppers):
+    """Sum over sites and pairs of different components of the covariance of their importances; [N, C] per site."""
+    total = 0.0
+    for upper_ci in uppers:
+        examples, components = upper_ci.shape
+        for c in range(components):
+            for d in range(components):
+                if c != d:
+                    mean_c = sum(upper_ci[:, c]) / examples
+                    mean_d = sum(upper_ci[:, d]) / examples
+                    total = total + sum((row[c] - mean_c) * (row[d] - mean_d) for row in upper_ci) / examples
+    return total
+
+
 # ---- the older method: components of any rank that span all sites
 #      a site is (W [d_out, d_in], V [d_in, C, m], U [C, m, d_out])
 

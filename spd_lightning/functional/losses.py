@@ -93,11 +93,40 @@ def frequency_minimality(
     Returns:
         A scalar.
     """
-    powers = [(g + eps).pow(p).flatten(0, -2) for g in upper]
-    shares = [g.mean(0) if weights is None else weights.flatten().to(g.dtype) @ g for g in powers]
-    if combine is not None:
-        shares = [combine(f) for f in shares]
+    shares = [_shares((g + eps).pow(p), weights, combine) for g in upper]
     return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
+
+
+def importance_covariance(
+    upper: Iterable[Tensor], weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    r"""Covariance over examples of the importances of two components, summed over all pairs of each site (ours).
+
+    .. math:: \sum_l \sum_{c \neq d} \operatorname{Cov}(g^l_c, g^l_d)
+        = \sum_l \operatorname{Var}\Big(\sum_c g^l_c\Big) - \sum_c \operatorname{Var}(g^l_c)
+
+    Args:
+        upper: upper-leaky importances ``[..., C]`` of every site.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        A scalar; below 0 where components exclude each other.
+    """
+    return torch.stack([_covariance(g, weights, combine) for g in upper]).sum()
+
+
+def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
+    together = mean_over_examples(g.sum(-1).square() - g.square().sum(-1), weights)
+    shares = _shares(g, weights, combine)
+    return together - (shares.sum().square() - shares.square().sum())
+
+
+def _shares(values: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Each component's mean over examples, ``[C]`` from ``[..., C]``."""
+    values = values.flatten(0, -2)
+    shares = values.mean(0) if weights is None else weights.flatten().to(values.dtype) @ values
+    return shares if combine is None else combine(shares)
 
 
 def contribution_sparsity(sites: Iterable[tuple[Tensor, Tensor]], weights: Tensor | None = None) -> Tensor:

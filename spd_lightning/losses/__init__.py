@@ -2,9 +2,9 @@
 
 from spd_lightning.losses.attribution import AttributedStep, HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
-from spd_lightning.losses.contributions import ContributionSparsity
 from spd_lightning.losses.penalties import Faithfulness, FrequencyMinimality, ImportanceMinimality
 from spd_lightning.losses.reconstruction import Reconstruction
+from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovariance, SitewisePenalty
 from spd_lightning.losses.step import Noise, Step
 
 __all__ = [
@@ -13,12 +13,14 @@ __all__ = [
     "Faithfulness",
     "FrequencyMinimality",
     "HiddenActivations",
+    "ImportanceCovariance",
     "ImportanceMinimality",
     "Loss",
     "Minimality",
     "Noise",
     "Reconstruction",
     "Simplicity",
+    "SitewisePenalty",
     "Step",
     "check_positive",
 ]

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from spd_lightning.errors import UsageError, check_number
+from spd_lightning.errors import UsageError, check_list, check_number
 from spd_lightning.losses.step import Step
 from spd_lightning.model import ComponentModel
 
@@ -19,6 +19,24 @@ def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
         rule = "at least 0" if allow_zero else "above 0"
         raise UsageError(f"{name} must be a finite number {rule}, got {value}")
     return value
+
+
+def checked_points(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Fractions of training in order, each with a coefficient, or a :class:`UsageError` that says what is wrong."""
+    check_list("coefficient_points", points)
+    last = 0.0
+    for point in points:
+        check_list("coefficient_points: each", point)
+        if len(point) != 2:
+            raise UsageError(f"coefficient_points: each must be a fraction and a coefficient, got {list(point)}")
+        check_number("coefficient_points: the fraction of each", point[0])
+        check_positive("coefficient_points: the coefficient of each", point[1], allow_zero=True)
+        if not last <= point[0] <= 1:
+            raise UsageError(
+                f"coefficient_points: fractions must rise from 0 to at most 1, got {point[0]} after {last}"
+            )
+        last = point[0]
+    return [(float(fraction), float(coefficient)) for fraction, coefficient in points]
 
 
 class Loss(nn.Module, ABC):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spd_lightning.errors import UsageError, check_list, check_number
+from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional import (
     along_points,
     faithfulness,
@@ -13,7 +13,7 @@ from spd_lightning.functional import (
     mean_over_examples,
 )
 from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
-from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.base import Loss, check_positive, checked_points
 from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
@@ -25,23 +25,6 @@ def _check_window(name: str, start: float, end: float) -> tuple[float, float]:
     if not 0 <= start <= end <= 1:
         raise UsageError(f"{name}_start and {name}_end must satisfy 0 <= start <= end <= 1, got {start}, {end}")
     return start, end
-
-
-def _checked_points(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    check_list("coefficient_points", points)
-    last = 0.0
-    for point in points:
-        check_list("coefficient_points: each", point)
-        if len(point) != 2:
-            raise UsageError(f"coefficient_points: each must be a fraction and a coefficient, got {list(point)}")
-        check_number("coefficient_points: the fraction of each", point[0])
-        check_positive("coefficient_points: the coefficient of each", point[1], allow_zero=True)
-        if not last <= point[0] <= 1:
-            raise UsageError(
-                f"coefficient_points: fractions must rise from 0 to at most 1, got {point[0]} after {last}"
-            )
-        last = point[0]
-    return [(float(fraction), float(coefficient)) for fraction, coefficient in points]
 
 
 class Faithfulness(Loss):
@@ -113,7 +96,7 @@ class ImportanceMinimality(Loss):
                 "coefficient_points stand in place of coefficient_final, coefficient_start and coefficient_end; "
                 "leave these out"
             )
-        self.coefficient_points = None if coefficient_points is None else _checked_points(coefficient_points)
+        self.coefficient_points = None if coefficient_points is None else checked_points(coefficient_points)
 
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""

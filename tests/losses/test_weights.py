@@ -5,7 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from spd_lightning.losses import ContributionSparsity, Faithfulness, ImportanceMinimality, Noise, Reconstruction, Step
+from spd_lightning.losses import (
+    ContributionSparsity,
+    Faithfulness,
+    ImportanceCovariance,
+    ImportanceMinimality,
+    Noise,
+    Reconstruction,
+    Step,
+)
 from spd_lightning.model import FastOptions, GateMLP
 from tests.comparison import assert_same_with_gradients
 
@@ -15,6 +23,7 @@ KINDS = {"plain": Step.of, "fast": partial(Step.fast_of, options=EXACT)}
 WITHOUT_NOISE = {
     "faithfulness": Faithfulness(),
     "contributions": ContributionSparsity(),
+    "covariance": ImportanceCovariance(),
     "importance": ImportanceMinimality(),
     "importance, squared": ImportanceMinimality(p=2.0),
     "ones": Reconstruction(sources="ones"),

@@ -14,6 +14,7 @@ from spd_lightning.losses import (
     ContributionSparsity,
     Faithfulness,
     FrequencyMinimality,
+    ImportanceCovariance,
     ImportanceMinimality,
     Noise,
     Reconstruction,
@@ -39,6 +40,7 @@ def _losses():
         "importance": ImportanceMinimality(p=0.9),
         "frequency": FrequencyMinimality(),
         "contributions": ContributionSparsity(),
+        "covariance": ImportanceCovariance(),
     }
 
 

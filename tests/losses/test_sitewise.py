@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from spd_lightning import ContributionSparsity, DecomposedModel, UsageError
-from spd_lightning.functional import contribution_sparsity
+from spd_lightning import ContributionSparsity, DecomposedModel, ImportanceCovariance, UsageError
+from spd_lightning.functional import contribution_sparsity, importance_covariance
 from spd_lightning.losses import Noise, Step
 from spd_lightning.model import FastOptions
 from spd_lightning.targets import ResidualMLP
@@ -26,11 +26,51 @@ def _restated(model, step, names):
 
 
 @pytest.mark.parametrize("ties", [None, {"linear2": "linear1"}])
-def test_equals_the_reference(make_model, make_step, x, ties):
+def test_contributions_equal_the_reference(make_model, make_step, x, ties):
     model = make_model(sites={"linear*": 4}, ties=ties)
     step = make_step(model, x)
     loss = ContributionSparsity()(step)
     assert_same_with_gradients(loss, _restated(model, step, model.site_names), model.components.parameters())
+
+
+def _uppers(model, step, names):
+    uppers = []
+    for name in names:
+        gate, a = model.ci_fns[name], step.clean.site_inputs[name]
+        logits = reference.gate_mlp(
+            a.reshape(-1, a.shape[-1]) @ model.components[name].V, list(gate.weights), list(gate.biases)
+        )
+        uppers.append(reference.elementwise(reference.upper, reference.upper_backward, logits))
+    return uppers
+
+
+@pytest.mark.parametrize("sites", [None, ["*2"]])
+def test_covariance_equals_the_reference(make_model, make_step, x, sites):
+    model = make_model()
+    step = make_step(model, x)
+    names = model.site_names if sites is None else ["linear2"]
+    expected = reference.importance_covariance(_uppers(model, step, names))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert_same_with_gradients(ImportanceCovariance(sites=sites)(step), expected, trained)
+
+
+def test_covariance_by_hand():
+    """Means 1/2 and 1/2: on the same examples the two orders of a pair give 1/4 each, on different ones -1/4."""
+    together, apart = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert importance_covariance([together]).item() == 0.5
+    assert importance_covariance([apart]).item() == -0.5
+    assert importance_covariance([together, apart, together]).item() == 0.5
+    assert importance_covariance([together], torch.tensor([0.25, 0.75])).item() == 2 * 0.25 * 0.75
+
+
+def test_independent_components_pay_nothing_and_one_that_answers_to_two_features_does():
+    features = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
+    assert importance_covariance([features]).item() == 0
+    second = torch.maximum(features[:, 0], features[:, 1])
+    shared = torch.stack([features[:, 0], second, features[:, 2]], dim=1)
+    assert importance_covariance([shared]) > 0
+    always = torch.cat([features, torch.ones(8, 1)], dim=1)
+    assert importance_covariance([always]).item() == 0
 
 
 def test_counts_only_the_sites_it_names(make_model, make_step, x):
@@ -62,21 +102,33 @@ def test_components_that_write_nothing_get_no_undefined_gradient():
     assert not write.grad.any()
 
 
-def test_fast_and_plain_agree_on_a_residual_stream(residual_mlp):
+@pytest.mark.parametrize("loss", [ContributionSparsity(sites=["*mlp_in"]), ImportanceCovariance(sites=["*mlp_in"])])
+def test_fast_and_plain_agree_on_a_residual_stream(residual_mlp, loss):
     model, x = residual_mlp
     plain = Step.of(model, x, Noise((0,), x.device))
     fast = Step.fast_of(model, x, Noise((0,), x.device), options=FastOptions(nodes=0, compiled=False))
-    loss = ContributionSparsity(sites=["*mlp_in"])
     assert_same_with_gradients(loss(fast), loss(plain), model.components.parameters())
 
 
+@pytest.mark.parametrize("loss", [ContributionSparsity, ImportanceCovariance])
+def test_the_coefficient_moves(loss):
+    late = loss(coefficient=0.0, coefficient_points=[(0.5, 2e-5), (1.0, 8e-5)])
+    assert [late.coefficient_at(at) for at in (0.0, 0.49, 0.5, 0.75, 1.0)] == pytest.approx([0, 0, 2e-5, 4e-5, 8e-5])
+    assert loss(coefficient=3e-4).coefficient_at(0.7) == 3e-4
+
+
+@pytest.mark.parametrize("loss", [ContributionSparsity, ImportanceCovariance])
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"coefficient": -1.0}, "coefficient must be"), ({"sites": "linear1"}, "ContributionSparsity: sites")],
+    [
+        ({"coefficient": -1.0}, "coefficient must be"),
+        ({"sites": "linear1"}, ": sites must be a list"),
+        ({"coefficient_points": [(2.0, 1.0)]}, "fractions must rise"),
+    ],
 )
-def test_refuses_by_name(options, said):
+def test_refuses_by_name(loss, options, said):
     with pytest.raises(UsageError, match=said):
-        ContributionSparsity(**options)
+        loss(**options)
 
 
 def test_refuses_patterns_that_match_nothing(make_model, make_step, x):

@@ -1,0 +1,81 @@
+"""Penalties over sites that should come apart into one component per feature."""
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from spd_lightning.errors import check_list
+from spd_lightning.functional import along_points, contribution_sparsity, full_precision, importance_covariance
+from spd_lightning.losses.base import Loss, checked_points
+from spd_lightning.losses.sharing import mean_over_processes
+from spd_lightning.losses.step import Step
+from spd_lightning.model import DecomposedModel
+
+
+class SitewisePenalty(Loss):
+    """A penalty over some of the sites, whose coefficient may move.
+
+    Args:
+        coefficient: weight of the term.
+        sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all. It suits sites that should come
+            apart into one component per feature, not those whose components act together.
+        coefficient_points: fractions of training in order, each with the coefficient there (ours). It moves
+            geometrically; next to a 0 it stays, then jumps.
+    """
+
+    needs = DecomposedModel
+
+    def __init__(
+        self,
+        coefficient: float = 3e-5,
+        sites: list[str] | None = None,
+        coefficient_points: list[tuple[float, float]] | None = None,
+    ) -> None:
+        super().__init__(coefficient)
+        check_list(f"{type(self).__name__}: sites", [] if sites is None else sites)
+        self.sites = ["*"] if sites is None else list(sites)
+        self.coefficient_points = None if coefficient_points is None else checked_points(coefficient_points)
+
+    def coefficient_at(self, progress: float) -> float:
+        """The coefficient at a fraction of training."""
+        return along_points(progress, self.coefficient, self.coefficient_points or ())
+
+    def forward(self, step: Step) -> Tensor:
+        """The unweighted term, a scalar."""
+        return self.over(self.matching(self.sites, step.model.site_names), step)
+
+    @abstractmethod
+    def over(self, names: list[str], step: Step) -> Tensor:
+        """The term over the named sites."""
+
+
+class ContributionSparsity(SitewisePenalty):
+    """Summed length of what every component writes, mean over examples (ours).
+
+    Of two components that are both important on an example nothing else says how they divide what the target's layer
+    writes there: masks leave both alone, and their sum is all that faithfulness sees. This term says that one should
+    write it. A component then no longer reads what is another's, and its gate can close on it. Weak features lose their
+    components to it unless they have them before it sets in; arguments are those of :class:`SitewisePenalty`.
+    """
+
+    def over(self, names: list[str], step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.contribution_sparsity`."""
+        read = [step.inner(name) for name in names]  # a product like any other, rounded under mixed precision
+        with full_precision(read[0]):
+            write = [step.model.components[name].U for name in names]
+            return contribution_sparsity(zip(read, write, strict=True), step.weights)
+
+
+class ImportanceCovariance(SitewisePenalty):
+    """Summed covariance of the importances of different components of a site (ours).
+
+    Where features come and go independently, so should the components that stand for them. One that answers to a
+    second feature is important together with that feature's own more often than by chance, and pays; one that answers
+    to a single feature, however weak, pays nothing on average. What makes components dearer by how often they are
+    important cannot tell these two apart. Arguments are those of :class:`SitewisePenalty`.
+    """
+
+    def over(self, names: list[str], step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.importance_covariance`."""
+        combine = None if step.noise.share is None else mean_over_processes
+        return importance_covariance([step.importance[name].upper for name in names], step.weights, combine)
