@@ -75,7 +75,7 @@ _ALIVE = {
     "residual_mlp_2": {"*.mlp_in": 100, "*.mlp_out": 25},
     "residual_mlp_3": {"*.mlp_in": 102, "*.mlp_out": 17},
 }
-_SEEDS = {"residual_mlp_1": (0, 1, 2), "residual_mlp_2": (0, 1, 2), "residual_mlp_3": (0,)}
+_SEEDS = {"residual_mlp_1": (0, 1, 2), "residual_mlp_2": (0, 1, 2), "residual_mlp_3": (0, 1, 2)}
 _STEP_MS = {
     "tms_5-2": (2.5, 2.5),
     "tms_5-2-id": (3.0, 3.5),
