@@ -228,17 +228,17 @@ def contribution_sparsity(sites):
     return total
 
 
-def importance_covariance(uppers):
+def importance_covariance(importances):
     """Sum over sites and pairs of different components of the covariance of their importances; [N, C] per site."""
     total = 0.0
-    for upper_ci in uppers:
-        examples, components = upper_ci.shape
+    for ci in importances:
+        examples, components = ci.shape
         for c in range(components):
             for d in range(components):
                 if c != d:
-                    mean_c = sum(upper_ci[:, c]) / examples
-                    mean_d = sum(upper_ci[:, d]) / examples
-                    total = total + sum((row[c] - mean_c) * (row[d] - mean_d) for row in upper_ci) / examples
+                    mean_c = sum(ci[:, c]) / examples
+                    mean_d = sum(ci[:, d]) / examples
+                    total = total + sum((row[c] - mean_c) * (row[d] - mean_d) for row in ci) / examples
     return total
 
 

@@ -98,7 +98,7 @@ def frequency_minimality(
 
 
 def importance_covariance(
-    upper: Iterable[Tensor], weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+    importances: Iterable[Tensor], weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     r"""Covariance over examples of the importances of two components, summed over all pairs of each site (ours).
 
@@ -106,14 +106,14 @@ def importance_covariance(
         = \sum_l \operatorname{Var}\Big(\sum_c g^l_c\Big) - \sum_c \operatorname{Var}(g^l_c)
 
     Args:
-        upper: upper-leaky importances ``[..., C]`` of every site.
+        importances: ``[..., C]`` in [0, 1], one tensor per site.
         weights: of the examples, see :func:`mean_over_examples`.
         combine: as in :func:`frequency_minimality`.
 
     Returns:
         A scalar; below 0 where components exclude each other.
     """
-    return torch.stack([_covariance(g, weights, combine) for g in upper]).sum()
+    return torch.stack([_covariance(g, weights, combine) for g in importances]).sum()
 
 
 def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:

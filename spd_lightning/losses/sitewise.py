@@ -72,10 +72,12 @@ class ImportanceCovariance(SitewisePenalty):
     Where features come and go independently, so should the components that stand for them. One that answers to a
     second feature is important together with that feature's own more often than by chance, and pays; one that answers
     to a single feature, however weak, pays nothing on average. What makes components dearer by how often they are
-    important cannot tell these two apart. Arguments are those of :class:`SitewisePenalty`.
+    important cannot tell these two apart. Components that two features share pay nothing either: it should set in once
+    every feature has one of its own. Arguments are those of :class:`SitewisePenalty`.
     """
 
     def over(self, names: list[str], step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.importance_covariance`."""
         combine = None if step.noise.share is None else mean_over_processes
-        return importance_covariance([step.importance[name].upper for name in names], step.weights, combine)
+        bounded = [step.importance[name].upper.clamp(max=1.0) for name in names]  # else it could fall without end
+        return importance_covariance(bounded, step.weights, combine)

@@ -47,9 +47,12 @@ def _uppers(model, step, names):
 @pytest.mark.parametrize("sites", [None, ["*2"]])
 def test_covariance_equals_the_reference(make_model, make_step, x, sites):
     model = make_model()
+    with torch.no_grad():
+        for gate in model.ci_fns.values():
+            gate.biases[-1].fill_(0.5)  # between 0 and 1, where there is a gradient
     step = make_step(model, x)
     names = model.site_names if sites is None else ["linear2"]
-    expected = reference.importance_covariance(_uppers(model, step, names))
+    expected = reference.importance_covariance([g.clamp(max=1) for g in _uppers(model, step, names)])
     trained = [p for p in model.parameters() if p.requires_grad]
     assert_same_with_gradients(ImportanceCovariance(sites=sites)(step), expected, trained)
 
@@ -61,6 +64,14 @@ def test_covariance_by_hand():
     assert importance_covariance([apart]).item() == -0.5
     assert importance_covariance([together, apart, together]).item() == 0.5
     assert importance_covariance([together], torch.tensor([0.25, 0.75])).item() == 2 * 0.25 * 0.75
+
+
+def test_an_importance_beyond_one_earns_nothing(make_model, make_step, x):
+    model = make_model(sites={"linear*": 4})
+    with torch.no_grad():
+        for gate in model.ci_fns.values():
+            gate.biases[-1].fill_(50.0)
+    assert ImportanceCovariance()(make_step(model, x)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_independent_components_pay_nothing_and_one_that_answers_to_two_features_does():
