@@ -9,10 +9,11 @@ from spd_lightning.cli import main
 from spd_lightning.verdict import shortfalls
 
 pytestmark = pytest.mark.slow
-LAYERS = {"mini/residual_mlp_1.yaml": 1, "mini/residual_mlp_2.yaml": 2}
+SIZES = {"mini/residual_mlp_1.yaml": (1, 20), "mini/residual_mlp_2.yaml": (2, 20), "mini/residual_mlp_3.yaml": (3, 40)}
+"""Layers and features."""
 
 
-@pytest.fixture(scope="module", params=LAYERS)
+@pytest.fixture(scope="module", params=SIZES)
 def system(request):
     return request.param
 
@@ -33,13 +34,13 @@ def scores(run_folder):
 
 @pytest.fixture(scope="module")
 def layers(system):
-    return [f"layers.{layer}" for layer in range(LAYERS[system])]
+    return [f"layers.{layer}" for layer in range(SIZES[system][0])]
 
 
-def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(scores, layers):
+def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(system, scores, layers):
     assert shortfalls(scores) == []
     for layer in layers:
-        assert scores[f"recovery/{layer}.mlp_in/mechanisms"] == scores[f"alive/{layer}.mlp_in"] == 20
+        assert scores[f"recovery/{layer}.mlp_in/mechanisms"] == scores[f"alive/{layer}.mlp_in"] == SIZES[system][1]
         assert scores[f"recovery/{layer}.mlp_out/dense_error_0.2"] == 0
 
 
