@@ -63,7 +63,6 @@ class DecompositionCLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         self._checkpoint: dict[str, Any] | None = None
-        self._found = ""
         self._finished: Path | None = None
         super().__init__(
             chosen_method(args),
@@ -140,7 +139,6 @@ class DecompositionCLI(LightningCLI):
     def _use_checkpoint(self, settings: Namespace) -> None:
         if settings.ckpt_path == "last":
             settings.ckpt_path = str(newest_checkpoint(logger_folder(settings)))
-            self._found = f"takes {settings.ckpt_path}"
         self._checkpoint = read_checkpoint(Path(settings.ckpt_path))
         run = run_of(Path(settings.ckpt_path))
         logger = tensorboard_settings(settings)
@@ -161,8 +159,6 @@ class DecompositionCLI(LightningCLI):
             self.model.prepare_data()
         self.model.check_checkpoint(self._checkpoint, same_target=self.subcommand == "fit")
         self._checkpoint = None
-        if self._found:
-            tell(self._found)
 
     def _start(self) -> None:
         self.model.settings = trained_settings(self._settings)

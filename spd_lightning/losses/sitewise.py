@@ -80,4 +80,5 @@ class ImportanceCovariance(SitewisePenalty):
         """See :func:`spd_lightning.functional.importance_covariance`."""
         combine = None if step.noise.share is None else mean_over_processes
         bounded = [step.importance[name].upper.clamp(max=1.0) for name in names]  # else it could fall without end
-        return importance_covariance(bounded, step.weights, combine)
+        with full_precision(bounded[0]):  # small differences of large numbers
+            return importance_covariance(bounded, step.weights, combine)

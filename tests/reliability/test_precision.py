@@ -87,8 +87,9 @@ def test_losses_are_those_of_full_precision_up_to_rounded_products(kind, speed, 
     assert torch.equal(mixed["faithfulness"], exact["faithfulness"])  # the delta is never rounded
     for name, term in mixed.items():
         assert term.dtype is torch.float32
-        # a chain of a few products, each off by one rounding to 8 bits
-        torch.testing.assert_close(term, exact[name], rtol=8 * BFLOAT_EPS, atol=1e-5, msg=lambda s, n=name: f"{n} {s}")
+        # a chain of a few products, each off by one rounding to 8 bits; a covariance is what two of them differ by
+        least = 1e-3 if name == "covariance" else 1e-5
+        torch.testing.assert_close(term, exact[name], rtol=8 * BFLOAT_EPS, atol=least, msg=lambda s, n=name: f"{n} {s}")
     assert any(not torch.equal(mixed[name], exact[name]) for name in exact), "nothing was rounded at all"
     assert gradients
     assert all(gradient.dtype is torch.float32 for gradient in gradients.values())
