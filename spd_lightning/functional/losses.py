@@ -117,9 +117,9 @@ def importance_covariance(
 
 
 def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
-    # the means may count as constants: deviations sum to 0, and so does what means would add to the gradient
-    off = g - _shares(g, weights, combine).detach()
-    return mean_over_examples(off.sum(-1).square() - off.square().sum(-1), weights)
+    together = mean_over_examples(g.sum(-1).square() - g.square().sum(-1), weights)
+    shares = _shares(g, weights, combine)
+    return together - (shares.sum().square() - shares.square().sum())
 
 
 def _shares(values: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:

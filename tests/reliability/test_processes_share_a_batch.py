@@ -136,7 +136,8 @@ def test_the_processes_compute_the_whole_batch(case, split, shares, alone):
     found = [share[case] for share in shares[split]]
 
     for their_values, _ in found:
-        torch.testing.assert_close(their_values, values, rtol=1e-5, atol=1e-7)
+        # a covariance is a small difference of numbers near 10
+        torch.testing.assert_close(their_values, values, rtol=1e-5, atol=1e-6)
     for name, gradient in gradients.items():
         mean = torch.stack([theirs[name] for _, theirs in found]).mean(0)
         torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
