@@ -1,6 +1,7 @@
 """One nn.Module per loss: a coefficient and schedule around ``functional``."""
 
-from spd_lightning.losses.attribution import AttributedStep, HiddenActivations, Minimality, Simplicity
+from spd_lightning.losses.activations import ActivationReconstruction
+from spd_lightning.losses.attribution import HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.penalties import Faithfulness, FrequencyMinimality, ImportanceMinimality
 from spd_lightning.losses.reconstruction import Reconstruction
@@ -8,7 +9,7 @@ from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovari
 from spd_lightning.losses.step import Noise, Step
 
 __all__ = [
-    "AttributedStep",
+    "ActivationReconstruction",
     "ContributionSparsity",
     "Faithfulness",
     "FrequencyMinimality",

@@ -1,55 +1,23 @@
 """Losses of the baseline: minimality, simplicity, hidden activations (APD paper, section 2 and its released code)."""
 
-from dataclasses import dataclass, field
-from typing import cast
-
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from spd_lightning.errors import check_list
 from spd_lightning.functional import distance, full_precision, hidden_error, simplicity
 from spd_lightning.losses.base import Loss, check_positive
-from spd_lightning.losses.sources import fixed_masks
 from spd_lightning.losses.step import Step
-from spd_lightning.model import AttributedModel, AttributedPass
-from spd_lightning.model.attributed import SparsePass
+from spd_lightning.model import AttributedForm, AttributedModel
+from spd_lightning.model.wrapping import site_of
 
 
-@dataclass(frozen=True)
-class AttributedStep(Step):
-    """A step whose masks are the batch's largest attributions, the same for every site.
+def _form(step: Step) -> AttributedForm:
+    assert isinstance(step.form, AttributedForm)  # the method sees to that, see Loss.needs
+    return step.form
 
-    Attributes:
-        attributed_pass: the batch's fast form; ``None`` runs the network plainly.
-        kept: the pass under these masks, once it has been made.
-    """
 
-    attributed_pass: AttributedPass | None = None
-    kept: dict[str, SparsePass] = field(default_factory=dict)
-
-    @property
-    def mask(self) -> Tensor:
-        """0 or 1, ``[..., C]``."""
-        return next(iter(self.importance.values())).lower
-
-    @property
-    def sparse(self) -> SparsePass:
-        """The network on the chosen components alone; run once for all losses."""
-        if not self.kept:
-            self.kept["sparse"] = self._run()
-        return self.kept["sparse"]
-
-    def clean_output(self, site: str) -> Tensor:
-        """What the target's own site puts out, ``[..., d_out]``."""
-        if self.attributed_pass is not None and site in self.attributed_pass.clean_outputs:
-            return self.attributed_pass.clean_outputs[site]
-        layer = self.model.components[site].site
-        return F.linear(self.clean.site_inputs[site], layer.weight, layer.bias)
-
-    def _run(self) -> SparsePass:
-        if self.attributed_pass is not None:
-            return self.attributed_pass.sparse(self.mask)
-        return cast(AttributedModel, self.model).sparse(self.x, fixed_masks(self, "ci"))
+def _mask(step: Step) -> Tensor:
+    """Which components each example keeps, 0 or 1, ``[..., C]``."""
+    return next(iter(step.importance.values())).lower
 
 
 class Minimality(Loss):
@@ -63,8 +31,7 @@ class Minimality(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """Mean over examples and outputs."""
-        assert isinstance(step, AttributedStep)
-        return distance("mse", step.sparse.output, step.clean.output, step.weights)
+        return distance("mse", _form(step).sparse.output, step.clean.output, step.weights_of(step.clean.output))
 
 
 class Simplicity(Loss):
@@ -83,10 +50,9 @@ class Simplicity(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.simplicity`."""
-        assert isinstance(step, AttributedStep)
-        factors = {name: (parts.V, parts.U) for name, parts in step.model.components.items()}
-        with full_precision(step.mask):
-            return simplicity(factors, step.mask, self.p, step.weights)
+        factors, mask = {name: (parts.V, parts.U) for name, parts in step.model.components.items()}, _mask(step)
+        with full_precision(mask):
+            return simplicity(factors, mask, self.p, step.weights_of(mask))
 
 
 class HiddenActivations(Loss):
@@ -106,6 +72,6 @@ class HiddenActivations(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.hidden_error`."""
-        assert isinstance(step, AttributedStep)
-        wanted = {name: step.clean_output(name) for name in self.matching(self.sites, step.model.site_names)}
-        return hidden_error(step.sparse.site_outputs, wanted, step.weights)
+        names, form = self.matching(self.sites, step.model.site_names), _form(step)
+        wanted = {call: form.clean_output(call) for call in step.importance if site_of(call) in names}
+        return hidden_error(form.sparse.kept, wanted, step.weights_of(next(iter(wanted.values()))))

@@ -1,18 +1,15 @@
 """Losses that do not run the network: faithfulness, importance minimality, frequency minimality."""
 
+import torch
 from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional import (
     along_points,
-    faithfulness,
     frequency_minimality,
     geometric_anneal,
-    importance_minimality,
     linear_anneal,
-    mean_over_examples,
 )
-from spd_lightning.kernels import Explained, mean_squared_rest, power_sums
 from spd_lightning.losses.base import Loss, check_positive, checked_points
 from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
@@ -39,10 +36,7 @@ class Faithfulness(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.faithfulness`."""
-        components = [parts for _, parts in step.model.components.items()]
-        if step.fast is None:
-            return faithfulness(parts.delta() for parts in components)
-        return mean_squared_rest([Explained(parts.site.weight, parts.V, parts.U) for parts in components])
+        return step.faithfulness()
 
 
 class ImportanceMinimality(Loss):
@@ -114,11 +108,7 @@ class ImportanceMinimality(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.importance_minimality`."""
-        p = self.exponent(step.progress)
-        upper = [importance.upper for importance in step.importance.values()]
-        if step.fast is not None:
-            return mean_over_examples(power_sums(upper, p, self.eps, step.compiled), step.weights)
-        return importance_minimality(upper, p, self.eps, step.weights)
+        return step.penalty(step.importance, self.exponent(step.progress), self.eps)
 
 
 class FrequencyMinimality(ImportanceMinimality):
@@ -162,8 +152,10 @@ class FrequencyMinimality(ImportanceMinimality):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.frequency_minimality`."""
-        upper = [importance.upper for importance in step.importance.values()]
-        combine = None if step.noise.share is None else mean_over_processes
-        return frequency_minimality(
-            upper, self.exponent(step.progress), self.reference, self.eps, step.weights, combine
-        )
+        p, combine = self.exponent(step.progress), None if step.noise.share is None else mean_over_processes
+        uppers = [importance.upper for importance in step.importance.values()]
+        terms = [
+            frequency_minimality([upper], p, self.reference, self.eps, step.weights_of(upper), combine)
+            for upper in uppers
+        ]
+        return torch.stack(terms).sum()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+import torch
 from torch import Generator, Tensor
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
@@ -100,25 +101,28 @@ class Reconstruction(Loss):
         frozen = {name: CausalImportance(*(part.detach() for part in ci)) for name, ci in step.importance.items()}
 
         def objective(channels: dict[str, Tensor]) -> Tensor:
-            return self._routed_distance(step, masks_from_channels(frozen, channels, step.model.use_delta), subset)
+            return self._routed_distance(step, masks_from_channels(step, frozen, channels), subset)
 
         start = adversary_start(step, self.adversary_scope, generator)
         combine = step.summed if self.adversary_scope == "shared" and step.noise.share is not None else None
         worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size, combine)
-        return masks_from_channels(step.importance, worst, step.model.use_delta)
+        return masks_from_channels(step, step.importance, worst)
 
     def _subset(self, step: Step, generator: Generator) -> Subset | None:
         if self.routing != "subset":
             return None
-        leading = next(iter(step.importance.values())).lower.shape[:-1]
         names = list(step.importance)
+        leading = {call: importance.lower.shape[:-1] for call, importance in step.importance.items()}
+        # calls with the same positions share one draw; one over other positions cannot be the same
+        draws = {shape: self._draw(names, shape, generator, step) for shape in dict.fromkeys(leading.values())}
+        return {call: draws[shape][call] for call, shape in leading.items()}
+
+    def _draw(self, names: list[str], leading: torch.Size, generator: Generator, step: Step) -> Subset:
         if self.subset_probability is None:
             return uniform_subset(names, leading, generator, step.noise.share)
         return independent_subset(names, leading, self.subset_probability, generator, step.noise.share)
 
     def _routed_distance(self, step: Step, masks: Mapping[str, Mask], subset: Subset | None) -> Tensor:
         together = [{name: mask} for name, mask in masks.items()] if self.routing == "layerwise" else [masks]
-        distances = [
-            distance(self.distance, step.masked(some, subset), step.clean.output, step.weights) for some in together
-        ]
-        return average(distances)
+        wanted, weights = step.clean.output, step.weights_of(step.clean.output)
+        return average([distance(self.distance, step.masked(some, subset), wanted, weights) for some in together])

@@ -1,11 +1,14 @@
 """One batch shared by several processes: which rows are whose, and sums over all of them."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.utils._pytree import tree_map
 
 from spd_lightning.functional import RowShare, batch_topk
+from spd_lightning.functional.weights import Weights
 
 
 def processes() -> int:
@@ -36,13 +39,19 @@ def largest_over_processes(number: int, device: torch.device) -> int:
     return int(largest)
 
 
-def rows_of_all(x: Any) -> Any:
+def rows_of_all(batch: Any) -> Any:
     """The rows of all processes, in the order of their ranks; what is no tensor stays as it is."""
-    if processes() == 1 or not isinstance(x, Tensor):
-        return x
+    if processes() == 1:
+        return batch
+    return tree_map(_gathered, batch)
+
+
+def _gathered(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
     every: list[Any] = [None] * processes()
-    distributed.all_gather_object(every, x.cpu())
-    return torch.cat(every).to(x.device)
+    distributed.all_gather_object(every, leaf.cpu())
+    return torch.cat(every).to(leaf.device)
 
 
 def shared_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tensor:
@@ -67,41 +76,26 @@ def shared_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tens
     return masks[distributed.get_rank()].to(scores).reshape(scores.shape)
 
 
-class SharedRows(NamedTuple):
-    """The rows of one process.
-
-    Attributes:
-        share: which rows of the batch they are; processes hold theirs in the order of their ranks.
-        weights: ``[...]``, so that the mean over processes of weighted sums is the mean over the batch; ``None`` where
-            the mean over processes of plain means already is.
-    """
-
-    share: RowShare
-    weights: Tensor | None
-
-
-def shared_rows(leading: torch.Size, weights: Tensor | None, device: torch.device) -> SharedRows:
+def shared_rows(
+    leadings: Sequence[torch.Size], weights: Weights, device: torch.device
+) -> tuple[RowShare, Weights]:
     """Find out, together with all other processes, which rows of a batch this one holds.
 
     Args:
-        leading: leading dimensions of its activations, rows first.
-        weights: of its examples, ``[...]``, if they have any.
+        leadings: leading dimensions of what means are taken over, rows first.
+        weights: of its positions.
         device: where processes exchange numbers.
 
     Returns:
-        The rows.
+        The rows, and weights with which the mean over processes of weighted sums is the mean over the batch.
     """
-    count = distributed.get_world_size()
-    own = torch.tensor([leading[0], leading.numel() if weights is None else 0.0], dtype=torch.float64, device=device)
-    if weights is not None:
-        own[1] = weights.sum()
-    every = [torch.empty_like(own) for _ in range(count)]
+    own = torch.tensor([leadings[0][0]], dtype=torch.float64, device=device)
+    every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(every, own)
-    table = torch.stack(every).cpu()
-    first = int(table[: distributed.get_rank(), 0].sum())
-    share = RowShare(first, int(table[:, 0].sum()))
-    if weights is not None:
-        return SharedRows(share, weights * (count / table[:, 1].sum().item()))
-    if bool((table[:, 1] == table[0, 1]).all()):
-        return SharedRows(share, None)
-    return SharedRows(share, torch.full(leading, count / table[:, 1].sum().item(), device=device))
+    counts = torch.cat(every).long().tolist()
+    share = RowShare(sum(counts[: distributed.get_rank()]), sum(counts))
+    if weights.values is None:
+        if len(set(counts)) == 1:  # the mean over processes of plain means is the mean over the batch
+            return share, weights
+        weights = Weights(torch.ones(leadings[0][0], device=device))
+    return share, weights.gathered(leadings, lambda sums: sum_over_processes(sums) / processes())

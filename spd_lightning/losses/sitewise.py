@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
 from spd_lightning.errors import check_list
@@ -10,6 +11,7 @@ from spd_lightning.losses.base import Loss, checked_points
 from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
+from spd_lightning.model.wrapping import site_of
 
 
 class SitewisePenalty(Loss):
@@ -42,11 +44,13 @@ class SitewisePenalty(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
-        return self.over(self.matching(self.sites, step.model.site_names), step)
+        names = self.matching(self.sites, step.model.site_names)
+        terms = [self.of_call(call, step) for call in step.importance if site_of(call) in names]
+        return torch.stack(terms).sum()
 
     @abstractmethod
-    def over(self, names: list[str], step: Step) -> Tensor:
-        """The term over the named sites."""
+    def of_call(self, call: str, step: Step) -> Tensor:
+        """One site call's part of the term."""
 
 
 class ContributionSparsity(SitewisePenalty):
@@ -58,12 +62,12 @@ class ContributionSparsity(SitewisePenalty):
     components to it unless they have them before it sets in; arguments are those of :class:`SitewisePenalty`.
     """
 
-    def over(self, names: list[str], step: Step) -> Tensor:
+    def of_call(self, call: str, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.contribution_sparsity`."""
-        read = [step.inner(name) for name in names]  # a product like any other, rounded under mixed precision
-        with full_precision(read[0]):
-            write = [step.model.components[name].U for name in names]
-            return contribution_sparsity(zip(read, write, strict=True), step.weights)
+        read = step.inner(call)  # a product like any other, rounded under mixed precision
+        with full_precision(read):
+            write = step.model.components[site_of(call)].U
+            return contribution_sparsity([(read, write)], step.weights_of(read))
 
 
 class ImportanceCovariance(SitewisePenalty):
@@ -76,9 +80,9 @@ class ImportanceCovariance(SitewisePenalty):
     every feature has one of its own. Arguments are those of :class:`SitewisePenalty`.
     """
 
-    def over(self, names: list[str], step: Step) -> Tensor:
+    def of_call(self, call: str, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.importance_covariance`."""
         combine = None if step.noise.share is None else mean_over_processes
-        bounded = [step.importance[name].upper.clamp(max=1.0) for name in names]  # else it could fall without end
-        with full_precision(bounded[0]):  # small differences of large numbers
-            return importance_covariance(bounded, step.weights, combine)
+        bounded = step.importance[call].upper.clamp(max=1.0)  # else it could fall without end
+        with full_precision(bounded):  # small differences of large numbers
+            return importance_covariance([bounded], step.weights_of(bounded), combine)

@@ -10,75 +10,76 @@ from spd_lightning.functional import jittered_importance, mask_from_source, rand
 from spd_lightning.functional.masks import SourceKind
 from spd_lightning.functional.seeds import keyed_seed
 from spd_lightning.losses.step import Step
-from spd_lightning.model import CausalImportance, DecomposedModel, Mask, SiteMask, UniformMask
+from spd_lightning.model import CausalImportance, DecomposedModel, Mask, SiteMask
 
 Sources = Literal["uniform", "binomial", "ci", "ones", "adversarial"]
 AdversaryScope = Literal["shared", "per_example"]
-EVERY_SITE = "every site"
-"""Name of the sources of components that span all sites."""
 
 
 def masks_from_channels(
-    importance: Mapping[str, CausalImportance], channels: Mapping[str, Tensor], use_delta: bool
+    step: Step, importance: Mapping[str, CausalImportance], channels: Mapping[str, Tensor]
 ) -> dict[str, SiteMask]:
-    """Masks from sources whose last channel, if ``use_delta``, is the delta component's mask, used as it is.
+    """Masks from sources whose last channel, if the model uses one, is the delta component's mask, used as it is.
 
     Args:
-        importance: causal importances per site, ``[..., C]``.
-        channels: sources per site, or for :data:`EVERY_SITE`, ``[..., C]`` or ``[..., C + 1]``, broadcastable.
-        use_delta: whether the last channel is the delta component's.
+        step: the batch.
+        importance: causal importances per site call, ``[..., C]``.
+        channels: sources per table, ``[..., C]`` or ``[..., C + 1]``, broadcastable.
 
     Returns:
-        Masks per site.
+        Masks per site call.
     """
     masks = {}
-    for name, importance_of_site in importance.items():
-        source, lower = channels[name if name in channels else EVERY_SITE], importance_of_site.lower
-        if not use_delta:
-            masks[name] = SiteMask(mask_from_source(lower, source))
+    for call, importance_of_call in importance.items():
+        source, lower = channels[step.table_of(call)], importance_of_call.lower
+        if not step.model.use_delta:
+            masks[call] = SiteMask(mask_from_source(lower, source))
             continue
         delta = source[..., -1].expand(lower.shape[:-1])
-        masks[name] = SiteMask(mask_from_source(lower, source[..., :-1]), delta)
+        masks[call] = SiteMask(mask_from_source(lower, source[..., :-1]), delta)
     return masks
 
 
 def random_channels(step: Step, kind: SourceKind, generator: Generator) -> dict[str, Tensor]:
-    """Sources for every site, example and position; the delta component's are uniform in either kind."""
-    channels = {}
-    importances = {EVERY_SITE: next(iter(step.importance.values()))} if step.model.spans_sites else step.importance
-    for name, importance in importances.items():
-        lower = importance.lower
-        source = random_source(kind, lower.shape, generator, lower.dtype, step.noise.share)
+    """Sources for every table of importances, example and position; the delta component's are uniform in either kind.
+
+    Components that are one mechanism across sites have one table, and so share their sources; else every site call has
+    its own.
+    """
+    channels: dict[str, Tensor] = {}
+    for call, importance in step.importance.items():
+        table, lower = step.table_of(call), importance.lower
+        if table in channels:
+            continue
+        channels[table] = random_source(kind, lower.shape, generator, lower.dtype, step.noise.share)
         if step.model.use_delta:
-            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
-            source = torch.cat([source, delta[..., None]], -1)
-        channels[name] = source
+            channels[table] = torch.cat([channels[table], _delta(step, lower, generator)[..., None]], -1)
     return channels
 
 
-def unstored_masks(step: Step, generator: Generator) -> dict[str, UniformMask]:
-    """Uniform masks for all sites whose noise is drawn where it is used, the delta component's excepted."""
+def _delta(step: Step, lower: Tensor, generator: Generator) -> Tensor:
+    return random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
+
+
+def uniform_masks(step: Step, generator: Generator) -> dict[str, Mask]:
+    """Masks of uniform sources for all site calls, each keyed by its name under the generator's seed."""
     masks, seed = {}, generator.initial_seed()
-    for name, importance in step.importance.items():
-        lower, delta = importance.lower, None
-        if step.model.use_delta:
-            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
-        masks[name] = UniformMask(lower, delta, keyed_seed(seed, name), step.compiled, step.noise.share)
+    for call, importance in step.importance.items():
+        delta = _delta(step, importance.lower, generator) if step.model.use_delta else None
+        masks[call] = step.form.uniform_mask(call, delta, keyed_seed(seed, step.table_of(call)), step.noise.share)
     return masks
 
 
 def stochastic_masks(step: Step, kind: SourceKind, generator: Generator) -> Mapping[str, Mask]:
-    """Fresh stochastic masks for all sites, the delta component included if the model uses one."""
-    if step.fast is not None and kind == "uniform":
-        return unstored_masks(step, generator)
-    importance = step.importance
-    if kind == "binomial":
-        assert isinstance(step.model, DecomposedModel)
-        importance = {
-            name: ci._replace(lower=jittered_importance(ci.logits, step.model.leak, generator, step.noise.share))
-            for name, ci in importance.items()
-        }
-    return masks_from_channels(importance, random_channels(step, kind, generator), step.model.use_delta)
+    """Fresh stochastic masks for all site calls, the delta component included if the model uses one."""
+    if kind == "uniform":
+        return uniform_masks(step, generator)
+    assert isinstance(step.model, DecomposedModel)
+    importance = {
+        call: ci._replace(lower=jittered_importance(ci.logits, step.model.leak, generator, step.noise.share))
+        for call, ci in step.importance.items()
+    }
+    return masks_from_channels(step, importance, random_channels(step, kind, generator))
 
 
 def adversary_start(step: Step, scope: AdversaryScope, generator: Generator) -> dict[str, Tensor]:
@@ -86,7 +87,7 @@ def adversary_start(step: Step, scope: AdversaryScope, generator: Generator) -> 
     if scope == "per_example":
         return random_channels(step, "uniform", generator)
     channels = random_channels(step.with_first_row_noise(), "uniform", generator)
-    return {name: c.reshape(-1, c.shape[-1])[:1].reshape(*[1] * (c.dim() - 1), -1) for name, c in channels.items()}
+    return {call: c.reshape(-1, c.shape[-1])[:1].reshape(*[1] * (c.dim() - 1), -1) for call, c in channels.items()}
 
 
 def fixed_masks(step: Step, kind: Literal["ci", "ones"]) -> dict[str, SiteMask]:

@@ -1,6 +1,6 @@
 """What every loss of one training step shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -9,16 +9,10 @@ from torch import Generator, Tensor
 
 from spd_lightning.functional import RowShare
 from spd_lightning.functional.seeds import keyed_generator
+from spd_lightning.functional.weights import Weights
 from spd_lightning.losses.sharing import processes, shared_rows, sum_over_processes
-from spd_lightning.model import (
-    CausalImportance,
-    CleanPass,
-    ComponentModel,
-    DecomposedModel,
-    FastOptions,
-    FastPass,
-    Mask,
-)
+from spd_lightning.model import CausalImportance, CleanPass, ComponentModel, DecomposedModel, Form, Mask, PlainForm
+from spd_lightning.model.wrapping import site_of
 
 
 @dataclass(frozen=True)
@@ -49,64 +43,79 @@ class Noise:
 
 @dataclass(frozen=True)
 class Step:
-    """One batch, seen once by the target and the causal-importance functions, for all losses.
+    """One batch, seen once by the target and the importance function, for all losses.
 
     Attributes:
-        model: the decomposition.
-        x: the batch, as the target takes it.
-        clean: the target's output and site inputs, without gradient.
-        importance: causal importances per site, with gradient.
+        form: the batch, and how what is asked of it is computed.
         noise: where masks and subsets are drawn from.
         progress: fraction of training done, for schedules.
-        weights: of the examples, ``[...]``, summing to 1, where one row stands for many; ``None`` weighs all alike.
-            Where processes share the batch, the mean over processes of these sums is 1.
-        fast: the batch's fast form; ``None`` runs everything plainly.
+        weights: what the batch's positions weigh in every mean.
     """
 
-    model: ComponentModel[Any]
-    x: Any
-    clean: CleanPass
-    importance: dict[str, CausalImportance]
+    form: Form
     noise: Noise
     progress: float = 0.0
-    weights: Tensor | None = None
-    fast: FastPass | None = None
+    weights: Weights = Weights()
 
     @classmethod
-    def of(
-        cls, model: DecomposedModel, x: Any, noise: Noise, progress: float = 0.0, weights: Tensor | None = None
-    ) -> "Step":
-        """Run the clean pass and predict importances, plainly."""
-        clean = model.clean(x)
-        return cls(model, x, clean, model.causal_importance(clean.site_inputs), noise, progress, weights)
+    def of(cls, model: DecomposedModel, batch: Any, noise: Noise, progress: float = 0.0) -> Self:
+        """A batch seen plainly."""
+        return cls.seen(PlainForm(model, batch), noise, progress)
 
     @classmethod
-    def fast_of(
-        cls,
-        model: DecomposedModel,
-        x: Any,
-        noise: Noise,
-        progress: float = 0.0,
-        weights: Tensor | None = None,
-        options: FastOptions = FastOptions(),  # noqa: B008 (frozen)
-    ) -> "Step":
-        """The same in its fast form."""
-        fast = FastPass(model, x, options)
-        return cls(model, x, fast.clean, fast.importance(), noise, progress, weights, fast)
+    def seen(cls, form: Form, noise: Noise, progress: float = 0.0) -> Self:
+        """A batch in some form, its positions weighed as the call says."""
+        return cls(form, noise, progress, form.clean.weights)
+
+    @property
+    def model(self) -> ComponentModel:
+        """The decomposition."""
+        return self.form.model
+
+    @property
+    def batch(self) -> Any:
+        """The batch, as the call takes it."""
+        return self.form.batch
+
+    @property
+    def clean(self) -> CleanPass:
+        """The target's output and site inputs, without gradient."""
+        return self.form.clean
+
+    @property
+    def importance(self) -> Mapping[str, CausalImportance]:
+        """Causal importances per site call, with gradient."""
+        return self.form.importance
 
     def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
         """The masked network's output on this batch, see :meth:`ComponentModel.masked`."""
-        if self.fast is None:
-            return self.model.masked(self.x, masks, routing)
-        return self.fast.masked(masks, routing)
+        return self.form.masked(masks, routing).output
 
-    def inner(self, site: str) -> Tensor:
-        """A site's inner activations on its clean input, ``[..., C]``, with gradient to its read vectors."""
-        if self.fast is not None:
-            return self.fast.inner[site]
-        parts = self.model.components[site]
-        inner: Tensor = parts.inner(self.clean.site_inputs[site])
-        return inner.to(parts.V.dtype)
+    def keeping(self, masks: Mapping[str, Mask], keep: Sequence[str]) -> Mapping[str, Tensor]:
+        """What modules of the masked network put out on this batch, by name."""
+        return self.form.masked(masks, keep=keep).kept
+
+    def inner(self, call: str) -> Tensor:
+        """A site call's inner activations on its clean input, ``[..., C]``, with gradient to its read vectors."""
+        return self.form.inner(call)
+
+    def faithfulness(self) -> Tensor:
+        """Mean squared entry of what the components leave unexplained, a scalar."""
+        return self.form.faithfulness()
+
+    def penalty(self, calls: Iterable[str], p: float, eps: float) -> Tensor:
+        """``(g + eps) ** p`` of upper-leaky importances, summed over calls and components, mean over positions."""
+        return self.form.penalty(calls, p, eps, self.weights)
+
+    def table_of(self, call: str) -> str:
+        """The site call whose importances are this one's as well, where components span sites; else this one."""
+        site = site_of(call)
+        first = self.model.mechanisms.table_of(site)
+        return call if first == site else first + call[len(site) :]
+
+    def weights_of(self, tensor: Tensor) -> Tensor | None:
+        """Weights of the leading dimensions of ``[..., k]``; ``None`` for a plain mean."""
+        return self.weights.of(tensor.shape[:-1])
 
     def among_processes(self) -> Self:
         """The same step, knowing which rows of the batch are here where several processes share it.
@@ -116,11 +125,11 @@ class Step:
         """
         if processes() == 1:
             return self
-        lower = next(iter(self.importance.values())).lower
-        rows = shared_rows(lower.shape[:-1], self.weights, lower.device)
-        return replace(self, weights=rows.weights, noise=replace(self.noise, share=rows.share))
+        leadings = [self.clean.output.shape[:-1], *(self.inner(call).shape[:-1] for call in self.importance)]
+        share, weights = shared_rows(leadings, self.weights, self.clean.output.device)
+        return replace(self, weights=weights, noise=replace(self.noise, share=share))
 
-    def with_first_row_noise(self) -> "Step":
+    def with_first_row_noise(self) -> Self:
         """The same step with the noise of the batch's first rows, the same on every process that shares the batch."""
         if self.noise.share is None:
             return self
@@ -128,14 +137,15 @@ class Step:
 
     def summed(self, gradient: Tensor) -> Tensor:
         """A gradient of a mean over the rows here, up to a positive factor that of the mean over the whole batch."""
-        rows = 1 if self.weights is not None else next(iter(self.importance.values())).lower[..., 0].numel()
+        rows = 1 if self.weights.values is not None else self.clean.output[..., 0].numel()
         return sum_over_processes(gradient * rows)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether compiled kernels may be used."""
-        return self.fast is not None and self.fast.options.compiled
+    def unweighted(self) -> Self:
+        """The same step with positions that all count alike, unless some do not count at all."""
+        values = self.weights.values
+        padded = values is not None and not self.weights.normalised and bool((values == 0).any())
+        return replace(self, weights=Weights(values if padded else None))
 
-    def named(self, purpose: str) -> "Step":
+    def named(self, purpose: str) -> Self:
         """The same step with the streams of one purpose."""
         return replace(self, noise=self.noise.named(purpose))

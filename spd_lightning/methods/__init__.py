@@ -1,7 +1,7 @@
 """LightningModules, one per method."""
 
 from spd_lightning.methods.attribution import AttributionDecomposition
-from spd_lightning.methods.base import Decomposition
+from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.repeat import RepeatedStep, repeat_step

@@ -1,11 +1,11 @@
-"""How components and causal-importance functions are optimised."""
+"""How components and importance function are optimised."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import trange
@@ -22,28 +22,29 @@ Through = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Optimization:
-    """One AdamW without weight decay over two groups, components and causal-importance functions (SPD paper).
+    """One AdamW without weight decay over two groups, components and importance function (SPD paper).
 
     Args:
         lr: learning rate at the schedule's height.
-        ci_fn_lr: learning rate of the causal-importance functions; ``None`` for the same.
+        importance_lr: learning rate of the importance function; ``None`` for the same.
         schedule: ``quarter_cosine`` (paper's code), ``half_cosine`` (later library) or ``constant``.
         warmup_fraction: fraction of the steps over which the rate first rises from 0.
         final_fraction: fraction of the rate that the cosines end at.
         clip_components: largest gradient norm of the components; ``None`` for no limit (paper).
-        clip_ci_fns: the same for the causal-importance functions.
+        clip_importance: the same for the importance function, 1 as in later work: with exponents below 1 its gradient
+            grows without bound where an importance nears 0, which ended a run there after 310 000 steps.
     """
 
     lr: float = 1e-3
-    ci_fn_lr: float | None = None
+    importance_lr: float | None = None
     schedule: LRSchedule = "quarter_cosine"
     warmup_fraction: float = 0.0
     final_fraction: float = 0.0
     clip_components: float | None = None
-    clip_ci_fns: float | None = None
+    clip_importance: float | None = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("lr", "ci_fn_lr", "clip_components", "clip_ci_fns"):
+        for name in ("lr", "importance_lr", "clip_components", "clip_importance"):
             value = getattr(self, name)
             if value is not None or name == "lr":
                 check_positive(f"optimization.{name}", value)
@@ -51,42 +52,71 @@ class Optimization:
             check_fraction(f"optimization.{name}", getattr(self, name))
         check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))
 
-    def build(self, model: ComponentModel[Any], total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
+    def build(self, model: ComponentModel, total_steps: int, fused: bool = False) -> tuple[AdamW, LambdaLR]:
         """The optimiser, with named groups, and its schedule.
 
         Args:
             model: what is optimised.
             total_steps: number of updates that the schedule spans.
-            fused: whether all parameters are updated in one call. Parameters that share storage are so on the CPU
-                alone, where one call updates them one after another; elsewhere their two updates would race.
+            fused: whether all parameters are updated in one call.
 
         Returns:
             Optimiser and scheduler, to be stepped once per update.
         """
-        components, ci_fns = list(model.components.parameters()), list(model.ci_fns.parameters())
-        together = fused and not (model.shares_storage and components[0].device.type != "cpu")
+        components = list(model.components.parameters())
+        function = list(model.importance_function.parameters())
         groups: list[dict[str, Any]] = [
-            {"name": "components", "params": components, "fused": together},
-            {"name": "ci_fns", "params": ci_fns, "lr": self.ci_fn_lr or self.lr, "fused": fused},
+            {"name": "components", "params": components},
+            {"name": "importance", "params": function, "lr": self.importance_lr or self.lr},
         ]
-        groups = [group for group in groups if group["params"]]  # not every method has gates
-        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0)
+        groups = [group for group in groups if group["params"]]  # not every method predicts importances
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0, fused=fused)
+        if model.twins:
+            _join_twins(optimizer, model)
         shape = (total_steps, self.schedule, self.warmup_fraction, self.final_fraction)
         return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, *shape))
 
-    def clip(self, model: ComponentModel[Any]) -> None:
-        """Limit the gradient norm of each group on its own."""
-        for modules, limit in ((model.components, self.clip_components), (model.ci_fns, self.clip_ci_fns)):
+    def clip(self, model: ComponentModel) -> dict[str, Tensor]:
+        """Limit the gradient norm of each group on its own.
+
+        Returns:
+            The norms before, by group, where they were looked at.
+        """
+        norms = {}
+        limits = {"components": self.clip_components, "importance": self.clip_importance}
+        for name, limit in limits.items():
             if limit is not None:
-                torch.nn.utils.clip_grad_norm_(modules.parameters(), limit)
+                norms[name] = torch.nn.utils.clip_grad_norm_(trained(model, name), limit)
+        return norms
+
+
+def trained(model: ComponentModel, group: str) -> list[nn.Parameter]:
+    """The parameters of one of the optimiser's groups, ``"components"`` or ``"importance"``."""
+    module = model.components if group == "components" else model.importance_function
+    return list(module.parameters())
+
+
+def _join_twins(optimizer: AdamW, model: ComponentModel) -> None:
+    """After every step, let components that are kept equal take both of their updates."""
+    before: list[tuple[Tensor, Tensor]] = []
+
+    def note(*_: Any) -> None:
+        before[:] = [(twin.V.detach().clone(), twin.U.detach().clone()) for twin in model.twins]
+
+    def join(*_: Any) -> None:
+        for twin, numbers in zip(model.twins, before, strict=True):
+            twin.join(numbers)
+
+    optimizer.register_step_pre_hook(note)
+    optimizer.register_step_post_hook(join)
 
 
 def _directly(compute: Callable[..., Tensor], *args: Any) -> Tensor:
     return compute(*args)
 
 
-def _unexplained(model: ComponentModel[Any]) -> Tensor:
-    return faithfulness(parts.delta() for _, parts in model.components.items())
+def _unexplained(model: ComponentModel) -> Tensor:
+    return faithfulness(parts.delta() for parts in model.explained())
 
 
 @dataclass(frozen=True)
@@ -108,7 +138,7 @@ class Warmup:
         check_positive("warmup.lr", self.lr)
         check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
 
-    def run(self, model: ComponentModel[Any], show: bool = True, through: Through = _directly) -> None:
+    def run(self, model: ComponentModel, show: bool = True, through: Through = _directly) -> None:
         """Move the components towards the target's weights, in place.
 
         Args:
@@ -119,6 +149,8 @@ class Warmup:
         if not self.steps:
             return
         optimizer = AdamW(model.components.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        if model.twins:
+            _join_twins(optimizer, model)
         with torch.enable_grad():
             for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=not show):
                 optimizer.zero_grad()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import Noise
-from spd_lightning.methods.base import CHECKPOINT_KEY, KEPT_STEP
-from spd_lightning.methods.divergence import KEPT_FORMAT
-from spd_lightning.methods.guarded import GuardedDecomposition
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, KEPT_STEP
+from spd_lightning.methods.non_finite import KEPT_FORMAT
+from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.stochastic import StochasticDecomposition
 from spd_lightning.tensor_files import read_pickled
@@ -29,7 +29,7 @@ class RepeatedStep(NamedTuple):
         told: what the run said about the step.
     """
 
-    module: GuardedDecomposition
+    module: Decomposition
     batch: Any
     loss: Tensor
     terms: dict[str, Tensor]
@@ -40,7 +40,7 @@ def repeat_step(path: str | Path, target: nn.Module | None = None) -> RepeatedSt
     """Take a kept step again, on the CPU: the same numbers where the run was on this machine's CPU.
 
     Args:
-        path: a file ``divergence/step=N.pt`` of a run directory. Reading it runs no code from it.
+        path: a file ``non_finite/step=N.pt`` of a run directory. Reading it runs no code from it.
         target: an instance of the decomposed network, where its class cannot be built from named arguments.
 
     Returns:
@@ -59,13 +59,13 @@ def repeat_step(path: str | Path, target: nn.Module | None = None) -> RepeatedSt
         module = _method(kept).load_from_checkpoint(path, map_location="cpu", weights_only=True, **given)
     if not module.save_target and module.recipe is not None:
         module.recipe.prepare(module.target)
-    batch = step["x"] if step["weights"] is None else WeightedBatch(step["x"], step["weights"])
+    batch = WeightedBatch(*step["batch"]) if step["weighted"] else step["batch"]
     loss, terms = module.objective(batch, Noise(tuple(step["key"]), torch.device("cpu")), step["progress"])
     loss.backward()  # type: ignore[no-untyped-call]
     return RepeatedStep(module, batch, loss.detach(), terms, step["told"])
 
 
-def _method(kept: dict[str, Any]) -> type[GuardedDecomposition]:
+def _method(kept: dict[str, Any]) -> type[Decomposition]:
     """The class that a file's stamp names; one without it is refused by that class."""
     stamp = kept.get(CHECKPOINT_KEY)
     name = stamp.get("method") if isinstance(stamp, dict) else None

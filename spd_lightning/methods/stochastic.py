@@ -1,26 +1,23 @@
 """Stochastic Parameter Decomposition as a LightningModule."""
 
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spd_lightning.errors import check_flag
-from spd_lightning.functional import WeightedBatch
 from spd_lightning.functional.sigmoids import Leak
-from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
+from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
-from spd_lightning.methods.base import CHECKPOINT_KEY
-from spd_lightning.methods.divergence import network_input
-from spd_lightning.methods.guarded import GuardedDecomposition
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
+from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
-from spd_lightning.model import DecomposedModel, FastPass, GateMLP
+from spd_lightning.model import DecomposedModel, FastForm, Form, PerSite, PlainForm, Site, TargetCall
 from spd_lightning.model.components import Init
-from spd_lightning.model.decomposed import CIFactory, TiedUpdates
+from spd_lightning.model.decomposed import ImportanceFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
 
 STEPS_PER_TABLE_CHECK = 500
@@ -36,27 +33,31 @@ def paper_losses() -> dict[str, Loss]:
     }
 
 
-class StochasticDecomposition(GuardedDecomposition):
+class StochasticDecomposition(Decomposition):
     """Trains components to sum to the target's weights and to survive random ablation of the unimportant ones.
 
-    Each step runs the target once, predicts causal importances, and minimises the weighted sum of ``losses``. A batch
-    is the target's input, or a tuple or list that begins with it; a :class:`WeightedBatch` weighs its examples.
+    Each step runs the target once, predicts causal importances, and minimises the weighted sum of ``losses``.
 
     Args:
         target: the network to take apart, an ``nn.Module``.
-        sites: ``fnmatch`` patterns of module paths to components per site ``C``.
+        sites: ``fnmatch`` patterns of module paths to components per site ``C``; a part of a fused matrix is named in
+            brackets, ``"*.c_attn[q]"``.
         recipe: where the target's weights come from; ``null`` if it has them.
         losses: the terms, by the name they are logged under; ``null`` for the paper's four.
-        ci_fn: causal-importance function of a site.
+        call: how a batch becomes the target's arguments; ``null`` for a tensor, the first part of a tuple, or a mapping
+            whose entries the target takes by name.
+        importance: the importance function, such as ``PerSite`` or ``SiteTransformer``.
         leak: lower-leaky sigmoid, ``one_sided`` (later library) or ``linear`` (paper).
         use_delta: whether the unexplained rest is an extra component (later library; off in the paper).
         init: start of the components, ``random`` (later library), ``overlap`` (paper) or ``examples`` of the first
             batch (ours; exact where it can be, so that it needs no warm-up).
-        ties: sites that are another site's transpose.
+        ties: sites whose weight is another site's, as it is or transposed.
         tied_updates: ``once`` (ours) or ``twice`` (paper's code) a step.
         optimization: optimiser, schedule and clipping.
         warmup: faithfulness warm-up before the first step (later library; none in the paper).
-        save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
+        kinds: kinds of sites of your own.
+        save_target: whether checkpoints hold the target's weights, whose fingerprint is always kept; ``null`` leaves
+            out those of more than ten million parameters.
         speed: how a training step is computed, ``fast`` or ``plain``.
         seed: seeds components, importance functions and masks. On the command line it follows ``seed_everything``.
 
@@ -72,7 +73,8 @@ class StochasticDecomposition(GuardedDecomposition):
         sites: dict[str, int],
         recipe: TargetRecipe | None = None,
         losses: dict[str, Loss] | None = None,
-        ci_fn: CIFactory = GateMLP,
+        call: TargetCall | None = None,
+        importance: ImportanceFactory = PerSite,
         leak: Leak = "one_sided",
         use_delta: bool = True,
         init: Init = "random",
@@ -80,12 +82,14 @@ class StochasticDecomposition(GuardedDecomposition):
         tied_updates: TiedUpdates = "once",
         optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
         warmup: Warmup = Warmup(),  # noqa: B008 (frozen)
-        save_target: bool = True,
+        kinds: list[type[Site]] | None = None,
+        save_target: bool | None = None,
         speed: Speed = Speed(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
-        check_flag("save_target", save_target)
-        model = DecomposedModel(target, sites, ci_fn, leak, use_delta, init, ties, tied_updates, seed)
+        model = DecomposedModel(
+            target, sites, call, importance, leak, use_delta, init, ties, tied_updates, kinds, seed
+        )
         super().__init__(model, recipe, optimization, save_target, seed)
         self.set_losses(paper_losses() if losses is None else losses)
         self.warmup = warmup

@@ -1,34 +1,56 @@
-"""nn.Modules: components, causal-importance functions and decomposed models. No Lightning here."""
+"""nn.Modules: sites, components, importance functions and decomposed models. No Lightning here."""
 
-from spd_lightning.model.attributed import AttributedModel
+from spd_lightning.model.attributed import AttributedForm, AttributedModel
 from spd_lightning.model.attributed_pass import AttributedPass
-from spd_lightning.model.ci_fns import CIFunction, GateMLP, SharedMLP
-from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel
-from spd_lightning.model.components import Components, TransposedComponents
+from spd_lightning.model.call import AutomaticCall, KeywordCall, PositionalCall, TargetCall
+from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel, MaskedPass
+from spd_lightning.model.components import Components, TiedComponents, TwinComponents
 from spd_lightning.model.decomposed import DecomposedModel
-from spd_lightning.model.fast import FastOptions, FastPass
-from spd_lightning.model.full_components import FullComponents, TransposedFullComponents
+from spd_lightning.model.fast import FastForm, FastOptions
+from spd_lightning.model.grouping import Grouping
+from spd_lightning.model.importance import (
+    GateMLP,
+    ImportanceFunction,
+    PerSite,
+    SharedMLP,
+    SiteFunction,
+    SiteTransformer,
+    VectorMLP,
+)
 from spd_lightning.model.masks import Mask, SiteMask, UniformMask
-from spd_lightning.model.site_components import SiteComponents
+from spd_lightning.model.plain import Form, PlainForm
+from spd_lightning.model.sites import Site
 
 __all__ = [
+    "AttributedForm",
     "AttributedModel",
     "AttributedPass",
-    "CIFunction",
+    "AutomaticCall",
     "CausalImportance",
     "CleanPass",
     "ComponentModel",
     "Components",
     "DecomposedModel",
+    "FastForm",
     "FastOptions",
-    "FastPass",
-    "FullComponents",
+    "Form",
     "GateMLP",
+    "Grouping",
+    "ImportanceFunction",
+    "KeywordCall",
     "Mask",
+    "MaskedPass",
+    "PerSite",
+    "PlainForm",
+    "PositionalCall",
     "SharedMLP",
-    "SiteComponents",
+    "Site",
+    "SiteFunction",
     "SiteMask",
-    "TransposedComponents",
-    "TransposedFullComponents",
+    "SiteTransformer",
+    "TargetCall",
+    "TiedComponents",
+    "TwinComponents",
     "UniformMask",
+    "VectorMLP",
 ]

@@ -1,25 +1,30 @@
 """A frozen target whose chosen weight matrices are sums of components that span all of them (APD paper, section 2)."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError, check_choice, check_list, check_number, check_whole
+from spd_lightning.functional import faithfulness, mask_from_source
 from spd_lightning.functional.attribution import SitePart, attributions, relative_attributions
+from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.model.ci_fns import CIFunction
-from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel
-from spd_lightning.model.full_components import FullComponents, TransposedFullComponents
-from spd_lightning.model.masks import Mask
-from spd_lightning.model.site_dict import SiteDict
-from spd_lightning.model.sites import find_sites
+from spd_lightning.functional.weights import Weights
+from spd_lightning.kernels import row_uniforms
+from spd_lightning.model.call import TargetCall
+from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel, MaskedPass
+from spd_lightning.model.components import Components, TiedComponents
+from spd_lightning.model.grouping import Grouping
+from spd_lightning.model.masks import Mask, SiteMask
+from spd_lightning.model.sites import Site, find_sites
+from spd_lightning.model.wrapping import Keeper, Original, place_name, site_of
 
 AttributionSource = Literal["target", "components"]
+Place = TypeVar("Place", bound=Hashable)
 
 
 class Attributed(NamedTuple):
@@ -29,22 +34,14 @@ class Attributed(NamedTuple):
     scores: Tensor
 
 
-class SparsePass(NamedTuple):
-    """The output of the masked network, and what its sites put out on the way, ``[..., d_out]`` each."""
-
-    output: Tensor
-    site_outputs: Mapping[str, Tensor]
-
-
-class AttributedModel(ComponentModel[FullComponents]):
+class AttributedModel(ComponentModel):
     """A frozen target that can run on parameter components, chosen by gradient attributions (APD paper).
 
     Component ``c`` has one matrix in every site; all of them are on or off together.
 
     Args:
-        target: the trained network. It is frozen and put into eval mode; its forward takes one input and
-            returns one tensor.
-        sites: ``fnmatch`` patterns of module paths.
+        target: the trained network. It is frozen and put into eval mode.
+        sites: ``fnmatch`` patterns of module paths, see :class:`spd_lightning.DecomposedModel`.
         n_components: ``C``, the number of components.
         rank: number ``m`` of rank-one terms of a component in a site, at most one above the matrix's rank (the toy
             models of the released code have that one more); ``None`` for as many as that rank.
@@ -55,12 +52,13 @@ class AttributedModel(ComponentModel[FullComponents]):
         init_scale: factor of the Glorot-normal start, taken for each component alone. The released code takes Glorot's
             rule for the whole tensor of components, whose start is narrower by far (see docs/apd.md).
         seed: seeds the start of the components.
+        call: how a batch becomes the target's arguments; ``None`` for :class:`AutomaticCall`.
+        kinds: kinds of sites that are tried before the package's own.
 
     Raises:
-        UsageError: for patterns, layers, ties, a rank or choices that cannot be used.
+        UsageError: for patterns, modules, ties, a rank or choices that cannot be used.
     """
 
-    spans_sites = True
     own_importance = "attribution over the largest"
     batch_importance = "kept (1) or not by the batch's top-k"
 
@@ -74,6 +72,8 @@ class AttributedModel(ComponentModel[FullComponents]):
         ties: dict[str, str] | None = None,
         init_scale: float = 1.0,
         seed: int = 0,
+        call: TargetCall | None = None,
+        kinds: Sequence[type[Site]] | None = None,
     ) -> None:
         check_list("sites", sites)
         check_whole("n_components", n_components, least=1)
@@ -82,24 +82,34 @@ class AttributedModel(ComponentModel[FullComponents]):
         check_whole("seed", seed, most=None)
         if not 0 < init_scale < float("inf"):
             raise UsageError(f"init_scale must be a finite number above 0, got {init_scale}")
-        found = find_sites(target, dict.fromkeys(sites, n_components))
+        self_kinds = list(kinds or [])
+        found = find_sites(target, dict.fromkeys(sites, n_components), self_kinds)
         _check_rank(rank, found)
-        super().__init__(target)
+        super().__init__(target, found, call)
+        self.kinds = self_kinds
         self.sites, self.n_components, self.rank = list(sites), n_components, rank
         self.attribution_source, self.ties = attribution_source, dict(ties or {})
         self.init_scale, self.seed = init_scale, seed
-        self.components = SiteDict(self.tied_components(found, self.ties, self._build, TransposedFullComponents))
-        self.ci_fns: SiteDict[CIFunction] = SiteDict({})
+        self.components = self.tied_components(found, self.ties, self._build, TiedComponents)
+        self.importance_function = nn.Module()
         self.reset()
 
+    @cached_property
+    def mechanisms(self) -> Grouping:
+        """Component ``c`` of all sites is one mechanism."""
+        return Grouping.across(self.site_names, self.n_components)
+
     @classmethod
-    def from_pretrained(cls, run_dir: str | Path, target: nn.Module | None = None) -> "AttributedModel":
+    def from_pretrained(
+        cls, run_dir: str | Path, target: nn.Module | None = None, call: TargetCall | None = None
+    ) -> "AttributedModel":
         """Restore components from ``components.safetensors`` and ``config.json``.
 
         Args:
             run_dir: the folder that holds both files.
-            target: needed when the decomposed network is a class of yours; its weights are filled in from
-                the file, or checked against it where the file leaves them out.
+            target: needed when the decomposed network is a class of yours that is not imported; its weights are filled
+                in from the file, or checked against it where the file leaves them out.
+            call: the same for the way the target is called.
 
         Returns:
             The components on their target, with the same numbers that were saved.
@@ -107,23 +117,23 @@ class AttributedModel(ComponentModel[FullComponents]):
         Raises:
             UsageError: if files are missing, damaged, or do not fit the target.
         """
-        # the artefact's format belongs to export, which builds on this class
-        from spd_lightning.export import load_attributed
+        # the artefact's format belongs to its room, which builds on this class
+        from spd_lightning.artefact.export import load_attributed
 
-        return load_attributed(run_dir, target)
+        return load_attributed(run_dir, target, call)
 
     def reset(self) -> None:
         """Draw the components anew from the seed."""
-        for name, parts in self.components.items():
-            parts.reset(self.init_scale, keyed_generator(self.seed, "components", name))
+        for name in self.site_names:
+            self.components[name].reset_glorot(self.init_scale, keyed_generator(self.seed, "components", name))
 
-    def attributed(self, x: Any) -> Attributed:
+    def attributed(self, batch: Any) -> Attributed:
         """Run the target as it is, and find out how much each component changes its output, to first order.
 
         Where outputs of one example or position depend on others, their gradients are added up.
 
         Args:
-            x: the target's input.
+            batch: as the call takes it.
 
         Returns:
             The clean pass and attributions ``[..., C]``, without gradient; see
@@ -133,105 +143,168 @@ class AttributedModel(ComponentModel[FullComponents]):
             UsageError: if the output does not depend on a site in a way that has a gradient.
         """
         with torch.enable_grad():
-            clean = trace = self._trace(x, self._run_target)
+            trace = self._traced(batch, self._run_original)
+            clean = CleanPass(trace.output.detach(), self.by_call(self._by_site(trace.inputs)), trace.weights)
             if self.attribution_source == "components":
-                trace = self._trace(x, self._run_components)
+                trace = self._traced(batch, self._run_components)
             gradients = gradients_of_outputs(trace.output, trace.offsets)
         leading = trace.output.shape[:-1]
         with torch.no_grad():
-            parts = [self._part(name, trace.inputs[name], gradient) for name, gradient in gradients.items()]
+            parts = [part for place in gradients for part in self._parts(place, trace, gradients[place])]
             scores = attributions(parts).reshape(*leading, -1)
-        inputs = {name: site_input.detach() for name, site_input in clean.inputs.items()}
-        return Attributed(CleanPass(clean.output.detach(), inputs), scores)
+        return Attributed(clean, scores)
 
-    def importance_of(self, x: Any) -> dict[str, CausalImportance]:
+    def importance_of(self, batch: Any) -> dict[str, CausalImportance]:
         """Attributions as shares of each example's largest, the same for every site."""
-        scores = self.attributed(x).scores
+        clean, scores = self.attributed(batch)
         shares = relative_attributions(scores)
-        return dict.fromkeys(self.site_names, CausalImportance(scores, shares, shares))
+        return dict.fromkeys(clean.site_inputs, CausalImportance(scores, shares, shares))
 
-    def sparse(self, x: Any, masks: Mapping[str, Mask]) -> SparsePass:
-        """Run the target with masked components in place of all sites, and keep what the sites put out.
+    def _build(self, site: Site, count: int) -> Components:
+        return Components(site, count, min(site.d_in, site.d_out) if self.rank is None else self.rank)
 
-        Args:
-            x: the target's input.
-            masks: per site.
+    def _traced(self, batch: Any, run: "Runner") -> "Trace":
+        return self.wrapping.until_kept(partial(self._trace, batch, run))  # type: ignore[no-any-return]
 
-        Returns:
-            Output and site outputs, with gradient.
-        """
-        seen: dict[str, Tensor] = {}
+    def _trace(self, batch: Any, run: "Runner", keeper: Keeper) -> "Trace":
+        """A pass that knows the gradient with respect to what every module of a site puts out."""
+        inputs: dict[tuple[str, int], Tensor] = {}
+        offsets: dict[tuple[str, int], Tensor] = {}
 
-        def run(name: str, site_input: Tensor) -> Tensor:
-            seen[name] = self.components[name](site_input, masks[name].components)
-            return seen[name]
+        def recorded(path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
+            inputs[path, index] = keeper.keep(place_name(path, index, "in"), site_input.detach())
+            output = run(path, index, site_input, original)
+            offsets[path, index] = torch.zeros_like(output, requires_grad=True)  # whatever is done to the sum in place
+            return output + offsets[path, index]
 
-        with self.patched({name: partial(run, name) for name in self.site_names}):
-            output = self.target(x)
-        return SparsePass(output, seen)
+        output = self.wrapping.run(batch, recorded).output
+        return Trace(output, inputs, offsets, self.call.arguments(batch).weights)
 
-    def _build(self, layer: nn.Linear, count: int) -> FullComponents:
-        full = min(layer.in_features, layer.out_features)
-        return FullComponents(layer, count, full if self.rank is None else self.rank)
+    def _by_site(self, by_module: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], Tensor]:
+        modules = self.wrapping.modules
+        return {(name, index): x for (path, index), x in by_module.items() for name in modules[path]}
 
-    def _trace(self, x: Any, run: Callable[[str, Tensor], Tensor]) -> "_Trace":
-        """A pass that knows the gradient with respect to what every site puts out."""
-        inputs: dict[str, Tensor] = {}
-        offsets: dict[str, Tensor] = {}
-
-        def recorded(name: str, site_input: Tensor) -> Tensor:
-            self.check_first(name, inputs)
-            inputs[name] = site_input
-            output = run(name, site_input)
-            offsets[name] = torch.zeros_like(output, requires_grad=True)  # whatever is done to the sum in place
-            return output + offsets[name]
-
-        with self.patched({name: partial(recorded, name) for name in self.site_names}):
-            output = self.check_output(self.target(x))
-        return _Trace(output, self.check_reached(inputs), self.check_reached(offsets))
-
-    def _run_target(self, name: str, site_input: Tensor) -> Tensor:
-        layer = self.components[name].site
-        return F.linear(site_input, layer.weight, layer.bias)
-
-    def _run_components(self, name: str, site_input: Tensor) -> Tensor:
-        parts = self.components[name]
-        output: Tensor = parts(site_input, site_input.new_ones(parts.n_components))
+    def _run_original(self, path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
+        output: Tensor = original(site_input)
         return output
 
-    def _part(self, name: str, site_input: Tensor, gradient: Tensor) -> SitePart:
-        parts = self.components[name]
-        inner = parts.inner(site_input).flatten(0, -3)
-        return SitePart(inner, parts.U, gradient.flatten(1, -2))
+    def _run_components(self, path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
+        output: Tensor = self._run_module(path, index, site_input, original, self.ones(), {})
+        return output
+
+    def _parts(self, place: tuple[str, int], trace: "Trace", gradient: Tensor) -> list[SitePart]:
+        """What the attributions of one module call are made of, a part per site of the module."""
+        parts = []
+        for name, site in self.wrapping.modules[place[0]].items():
+            components = self.components[name]
+            inner, own = components.inner(trace.inputs[place]), site.own_rows(site.taken(gradient), -1)
+            if inner.shape[:-2] != trace.output.shape[:-1]:
+                raise UsageError(
+                    f"sites: {name!r} has positions {list(inner.shape[:-2])} and the output {list(trace.output.shape[:-1])}; "
+                    "attributions need them to be the same, leave the site out or use method: spd"
+                )
+            parts.append(SitePart(inner.flatten(0, -3), components.U, own.flatten(1, -2)))
+        return parts
 
 
-class _Trace(NamedTuple):
+class Runner(Protocol):
+    """Runs a module of a site in one of two ways."""
+
+    def __call__(self, path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
+        """What the module puts out."""
+        ...
+
+
+class Trace(NamedTuple):
+    """A pass with its places: what went into every module call, and zeros that were added to what came out."""
+
     output: Tensor
-    inputs: dict[str, Tensor]
-    offsets: dict[str, Tensor]
+    inputs: dict[tuple[str, int], Tensor]
+    offsets: dict[tuple[str, int], Tensor]
+    weights: Weights
 
 
-def _check_rank(rank: int | None, found: Mapping[str, tuple[nn.Linear, int]]) -> None:
+class AttributedForm:
+    """One batch through the target and its components, plainly; see :class:`spd_lightning.model.plain.Form`.
+
+    Args:
+        model: the decomposition.
+        batch: as the call takes it.
+
+    Attributes:
+        scores: attributions ``[..., C]``, without gradient.
+        importance: by site call, once :meth:`choose` has been given the components that the batch keeps.
+    """
+
+    def __init__(self, model: AttributedModel, batch: Any) -> None:
+        self.model, self.batch = model, batch
+        self.clean, self.scores = self.attributed()
+        self.importance: Mapping[str, CausalImportance] = {}
+
+    def attributed(self) -> Attributed:
+        """See :meth:`AttributedModel.attributed`."""
+        return self.model.attributed(self.batch)
+
+    def choose(self, mask: Tensor) -> None:
+        """Say which components each example keeps, 0 or 1, ``[..., C]``."""
+        self.importance = dict.fromkeys(self.clean.site_inputs, CausalImportance(self.scores, mask, mask))
+
+    def masked(
+        self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None, keep: Sequence[str] = ()
+    ) -> MaskedPass:
+        """See :class:`spd_lightning.model.plain.Form`."""
+        return self.model.masked(self.batch, masks, routing, keep)
+
+    @cached_property
+    def sparse(self) -> MaskedPass:
+        """The network on the chosen components alone, and what the modules of its sites put out."""
+        masks = {call: SiteMask(importance.lower) for call, importance in self.importance.items()}
+        return self.masked(masks, keep=list(self.model.wrapping.modules))
+
+    def clean_output(self, call: str) -> Tensor:
+        """What the target's own site puts out, ``[..., d_out]``."""
+        site = self.model.components[site_of(call)].site
+        return site.output(site.own(self.clean.site_inputs[call]))
+
+    def inner(self, call: str) -> Tensor:
+        """What each component reads on the clean input, ``[..., C, m]``."""
+        return self.model.components[site_of(call)].inner(self.clean.site_inputs[call])
+
+    def faithfulness(self) -> Tensor:
+        """See :class:`spd_lightning.model.plain.Form`."""
+        return faithfulness(parts.delta() for parts in self.model.explained())
+
+    def penalty(self, calls: Iterable[str], p: float, eps: float, weights: Weights) -> Tensor:
+        """None: nothing here predicts an importance that could be penalised."""
+        raise UsageError("penalties on importances need predicted ones; use method: spd")
+
+    def uniform_mask(self, call: str, delta: Tensor | None, seed: int, share: RowShare | None) -> Mask:
+        """See :class:`spd_lightning.model.plain.Form`."""
+        lower = self.importance[call].lower
+        return SiteMask(mask_from_source(lower, row_uniforms(lower.shape, seed, lower, False, share)), delta)
+
+
+def _check_rank(rank: int | None, found: Mapping[str, tuple[Site, int]]) -> None:
     if rank is None:
         return
     check_whole("rank", rank, least=1)
-    for name, (layer, _) in found.items():
-        most = min(layer.in_features, layer.out_features) + 1
+    for name, (site, _) in found.items():
+        most = min(site.d_in, site.d_out) + 1
         if rank > most:
             raise UsageError(
                 f"rank must be at most {most}, one above that of the weight of {name!r}, or null, got {rank}"
             )
 
 
-def gradients_of_outputs(output: Tensor, offsets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def gradients_of_outputs(output: Tensor, offsets: Mapping[Place, Tensor]) -> dict[Place, Tensor]:
     """Gradients of every output, summed over examples.
 
     Args:
         output: ``[..., d]``.
-        offsets: by site what was added, ``[..., d_out]``.
+        offsets: by place what was added there.
 
     Returns:
-        ``[d, ..., d_out]`` by site.
+        By place, ``d`` in front of the dimensions of what was added.
 
     Raises:
         UsageError: if there is none.
@@ -242,7 +315,8 @@ def gradients_of_outputs(output: Tensor, offsets: Mapping[str, Tensor]) -> dict[
     one_each = torch.eye(width).to(output).reshape(width, *[1] * (output.dim() - 1), width)
     every = one_each.expand(width, *output.shape)
     found = torch.autograd.grad(output, list(offsets.values()), every, is_grads_batched=True, allow_unused=True)
-    for name, gradient in zip(offsets, found, strict=True):
+    for place, gradient in zip(offsets, found, strict=True):
         if gradient is None:
+            name = place[0] if isinstance(place, tuple) else place
             raise UsageError(f"sites: the target's output has no gradient with respect to {name!r}; leave it out")
     return dict(zip(offsets, found, strict=True))

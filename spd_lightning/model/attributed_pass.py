@@ -1,17 +1,18 @@
 """The fast form of one batch of the baseline, for targets whose residual stream is only read linearly."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from spd_lightning.functional.attribution import SitePart, attributions
-from spd_lightning.model.attributed import Attributed, AttributedModel, SparsePass, gradients_of_outputs
-from spd_lightning.model.component_model import CleanPass
+from spd_lightning.model.attributed import Attributed, AttributedForm, AttributedModel, gradients_of_outputs
+from spd_lightning.model.component_model import CleanPass, MaskedPass
 from spd_lightning.model.factored import Factored, Products
 from spd_lightning.model.streams import FactoredInputs, LinearStream, folds
+from spd_lightning.model.wrapping import Original
 
 
 class Offset(NamedTuple):
@@ -62,40 +63,42 @@ class TracedStream(Factored):
         return Factored([(coefficients.detach(), directions) for coefficients, directions in self.terms], self.products)
 
 
-class AttributedPass:
+class AttributedPass(AttributedForm):
     """One batch through the target and its components, kept for all losses of a step.
 
-    The same mathematics as :meth:`AttributedModel.attributed` and :meth:`AttributedModel.sparse`. The stream is never
-    written out: what a component writes is multiplied by the few matrices that read it, once per step and not per
-    example, and so are gradients. What the first site reads is not computed again.
+    The same mathematics as :class:`AttributedForm`. The stream is never written out: what a component writes is
+    multiplied by the few matrices that read it, once per step and not per example, and so are gradients. What the first
+    site reads is not computed again.
 
     Args:
         model: the decomposition, see :meth:`suits`.
-        x: the target's input.
-
-    Attributes:
-        clean_outputs: what the target's own sites put out, ``[..., d_out]``, but for those that write to the stream.
+        batch: the target's input.
     """
 
-    def __init__(self, model: AttributedModel, x: Tensor) -> None:
-        self.model, self.x = model, x
+    def __init__(self, model: AttributedModel, batch: Any) -> None:
+        (x,) = model.call.arguments(batch).args
+        self.model, self.batch, self.x = model, batch, cast(Tensor, x)
+        self._weights = model.call.arguments(batch).weights
         self._products: Products = {}
-        self._writers = _folded(model)
+        self._writers = folds(model.target, model.wrapping.sites)
         # kept, since products are known by the identity of their factors
         self._V = {name: parts.V.flatten(1) for name, parts in model.components.items()}
         self._U = {name: parts.U.flatten(0, 1) for name, parts in model.components.items()}
         self._inputs: dict[str, Tensor | Factored] = {}
         self._offsets: list[Offset] = []
         self._own: dict[str, Tensor] = {}
-        self.clean_outputs: dict[str, Tensor] = {}
+        self._clean_outputs: dict[str, Tensor] = {}
         with torch.enable_grad():
             self._output = self._trace()
             self._inner = {name: self._read(name, site_input) for name, site_input in self._inputs.items()}
+        super().__init__(model, batch)
 
     @staticmethod
-    def suits(model: AttributedModel) -> bool:
+    def suits(model: AttributedModel, batch: Any) -> bool:
         """Whether a model's target offers such a stream and its attributions are the target's."""
-        return model.attribution_source == "target" and bool(_folded(model))
+        arguments = model.call.arguments(batch)
+        plain = len(arguments.args) == 1 and not arguments.kwargs
+        return model.attribution_source == "target" and plain and bool(folds(model.target, model.wrapping.sites))
 
     def attributed(self) -> Attributed:
         """See :meth:`AttributedModel.attributed`."""
@@ -105,20 +108,26 @@ class AttributedPass:
             parts = [self._part(name, name, gradients) for name in self._own]
             parts += [self._part(o.writer, str(index), gradients, o.read) for index, o in enumerate(self._offsets)]
         scores = attributions(parts).reshape(*self._output.shape[:-1], -1)
-        return Attributed(CleanPass(self._output.detach(), FactoredInputs(self._inputs)), scores)
+        return Attributed(CleanPass(self._output.detach(), FactoredInputs(self._inputs), self._weights), scores)
 
-    def sparse(self, mask: Tensor) -> SparsePass:
-        """See :meth:`AttributedModel.sparse`; one mask ``[..., C]`` for every site."""
+    @cached_property
+    def sparse(self) -> MaskedPass:
+        """See :class:`AttributedForm`."""
         seen: dict[str, Tensor | Factored] = {}
+        mask = next(iter(self.importance.values())).lower
 
-        def run(name: str, site_input: Tensor | Factored) -> Tensor | Factored:
+        def run(name: str, index: int, site_input: Tensor | Factored, original: Original) -> Tensor | Factored:
             inner = self._inner[name] if name == self._first else self._read(name, site_input)
             masked = (inner * mask[..., None]).flatten(-2)
             seen[name] = self._written(name, masked)
             return seen[name]
 
         output = self._run(run, Factored([(self.x, self._stream.embedding)], self._products))
-        return SparsePass(output, FactoredInputs({name: seen[name] for name in self.model.site_names}))
+        return MaskedPass(output, FactoredInputs({name: seen[name] for name in self.model.site_names}))
+
+    def clean_output(self, call: str) -> Tensor:
+        """See :class:`AttributedForm`."""
+        return self._clean_outputs[call] if call in self._clean_outputs else super().clean_output(call)
 
     @property
     def _stream(self) -> LinearStream:
@@ -127,26 +136,26 @@ class AttributedPass:
     def _trace(self) -> Tensor:
         """The clean pass; every place whose gradient is wanted is kept."""
         stream = TracedStream([(self.x, self._stream.embedding)], self._products, [], self._offsets)
-        output = self.model.check_output(self._run(self._record, stream))
+        output = self._run(self._record, stream)
         self._first = next(iter(self._inputs), "")  # in the order of calls, which need not be that of modules
-        self._inputs = self.model.check_reached(self._inputs)
+        self._inputs = self.model.by_call({(name, 0): site_input for name, site_input in self._inputs.items()})
         return output
 
-    def _record(self, name: str, site_input: Tensor | TracedStream) -> Tensor | TracedStream:
-        self.model.check_first(name, self._inputs)
+    def _record(
+        self, name: str, index: int, site_input: Tensor | TracedStream, original: Original
+    ) -> Tensor | TracedStream:
         self._inputs[name] = site_input.detach()
-        layer = self.model.components[name].site
+        matrix = self.model.components[name].site.matrix().T
         if name in self._writers:
             assert isinstance(site_input, Tensor)
-            return TracedStream([(site_input, layer.weight.T)], self._products, [name], self._offsets)
-        output = self._with_bias(name, site_input @ layer.weight.T)
-        self.clean_outputs[name] = output.detach()
+            return TracedStream([(site_input, matrix)], self._products, [name], self._offsets)
+        output = self._with_bias(name, site_input @ matrix)
+        self._clean_outputs[name] = output.detach()
         self._own[name] = torch.zeros_like(output, requires_grad=True)
         return output + self._own[name]
 
-    def _run(self, run: Callable[[str, Any], Any], stream: Factored) -> Tensor:
-        with self.model.patched({name: partial(run, name) for name in self.model.site_names}):
-            return self._stream.through(stream)
+    def _run(self, run: Callable[..., Any], stream: Factored) -> Tensor:
+        return self.model.wrapping.run(self.batch, run, enter=lambda _: self._stream.through(stream)).output
 
     def _read(self, name: str, site_input: Tensor | Factored) -> Tensor:
         inner = site_input @ self._V[name]
@@ -158,7 +167,7 @@ class AttributedPass:
         return self._with_bias(name, masked @ self._U[name])
 
     def _with_bias(self, name: str, output: Tensor) -> Tensor:
-        bias = self.model.components[name].site.bias
+        bias = self.model.components[name].site.bias()
         return output if bias is None else output + bias
 
     def _part(self, name: str, place: str, gradients: Mapping[str, Tensor], read: Tensor | None = None) -> SitePart:
@@ -167,6 +176,3 @@ class AttributedPass:
         inner = self._inner[name].detach().flatten(0, -3)
         return SitePart(inner, write.detach().reshape(*parts.U.shape[:2], -1), gradients[place].flatten(1, -2))
 
-
-def _folded(model: AttributedModel) -> frozenset[str]:
-    return folds(model.target, {name: parts.site for name, parts in model.components.items()})

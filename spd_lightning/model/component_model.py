@@ -1,85 +1,107 @@
-"""A frozen target some of whose linear layers can run on components, whatever decides which of them."""
+"""A frozen target some of whose weight matrices can run on components, whatever decides which of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.model.ci_fns import CIFunction
-from spd_lightning.model.components import StorageTiedComponents
-from spd_lightning.model.masks import Mask, SiteMask
-from spd_lightning.model.site_components import SiteComponents
+from spd_lightning.functional.weights import Weights
+from spd_lightning.model.call import AutomaticCall, TargetCall
+from spd_lightning.model.components import Components, TiedComponents, TwinComponents
+from spd_lightning.model.grouping import Grouping
+from spd_lightning.model.masks import Mask, SiteMask, as_mask
 from spd_lightning.model.site_dict import SiteDict
-
-Seen = TypeVar("Seen")
-Parts = TypeVar("Parts", bound=SiteComponents)
+from spd_lightning.model.sites import Site
+from spd_lightning.model.wrapping import Keeper, Original, Wrapping, call_name, calls_in_order, place_name, site_of
 
 
 class CleanPass(NamedTuple):
-    """The target's own output ``[..., d]`` and the input ``[..., d_in]`` that every site received."""
+    """The target's own output, and what reached the sites.
+
+    Attributes:
+        output: ``[..., d]``.
+        site_inputs: what each site call's module was called with, by call: the site's name where it is called once,
+            ``site@0``, ``site@1``, ... where it is called several times.
+        weights: what the batch's positions weigh.
+    """
 
     output: Tensor
     site_inputs: Mapping[str, Tensor]
+    weights: Weights = Weights()
+
+
+class MaskedPass(NamedTuple):
+    """The masked network's output ``[..., d]``, and what was kept on the way, by name."""
+
+    output: Tensor
+    kept: Mapping[str, Tensor]
 
 
 class CausalImportance(NamedTuple):
-    """Logits of one site and their two sigmoids, ``[..., C]`` each: ``lower`` for masks, ``upper`` for the penalty."""
+    """Logits of one site call and their two sigmoids, ``[..., C]`` each: ``lower`` for masks, ``upper`` for penalties."""
 
     logits: Tensor
     lower: Tensor
     upper: Tensor
 
 
-class ComponentModel(nn.Module, ABC, Generic[Parts]):
-    """Base of decomposed networks: a frozen target whose chosen linear layers can run on masked components.
+class ComponentModel(nn.Module, ABC):
+    """Base of decomposed networks: a frozen target whose sites can run on masked components.
 
-    Masks and routing travel as arguments; nothing is left behind in the target between calls. Inputs have any
-    leading dimensions, ``[..., d]``.
+    Masks and routing travel as arguments; nothing is left behind in the target between calls. Inputs have any leading
+    dimensions, and sites may differ in theirs.
 
     Args:
-        target: the trained network. It is frozen and put into eval mode; its forward takes one input and
-            returns one tensor.
+        target: the trained network. It is frozen and put into eval mode.
+        found: sites and ``C`` by name.
+        call: how a batch becomes the target's arguments; ``None`` for :class:`AutomaticCall`.
 
     Attributes:
         components: of every site, by name.
+        wrapping: what runs the target.
+        importance_function: predicts importances; empty where nothing is predicted.
     """
 
-    components: SiteDict[Parts]
-    ci_fns: SiteDict[CIFunction]
-    """Gates that predict importances, by site; empty where nothing is predicted."""
+    components: SiteDict[Components]
+    importance_function: nn.Module
     use_delta = False
     """Whether what the components leave unexplained takes part in masking as a component of its own."""
     own_importance: ClassVar[str] = "causal importance"
     """What :meth:`importance_of` says, in words."""
     batch_importance: ClassVar[str] = "lower-leaky causal importance"
     """What importances on a batch of data are, in words."""
-    spans_sites: ClassVar[bool] = False
-    """Whether component ``c`` is one mechanism over all sites, so that one mask serves all of them."""
 
-    def __init__(self, target: nn.Module) -> None:
+    def __init__(
+        self, target: nn.Module, found: Mapping[str, tuple[Site, int]], call: TargetCall | None = None
+    ) -> None:
         super().__init__()
         self.target = target.requires_grad_(False).eval()
+        self.call = AutomaticCall() if call is None else call
+        self.wrapping = Wrapping(target, self.call, {name: site for name, (site, _) in found.items()})
 
     @abstractmethod
-    def importance_of(self, x: Any) -> dict[str, "CausalImportance"]:
+    def importance_of(self, batch: Any) -> dict[str, CausalImportance]:
         """How important every component is on each example by itself, whatever else is in the batch.
 
         Args:
-            x: the target's input.
+            batch: as the call takes it.
 
         Returns:
-            Importances ``[..., C]`` per site.
+            Importances ``[..., C]`` per site call.
         """
 
     @abstractmethod
     def reset(self) -> None:
         """Draw what is trained anew from the seed, for the target's present weights."""
+
+    @cached_property
+    def mechanisms(self) -> Grouping:
+        """Which components belong together: each by itself, unless the method says otherwise."""
+        return Grouping.singletons({name: parts.n_components for name, parts in self.components.items()})
 
     @property
     def site_names(self) -> list[str]:
@@ -87,9 +109,17 @@ class ComponentModel(nn.Module, ABC, Generic[Parts]):
         return list(self.components)
 
     @property
-    def shares_storage(self) -> bool:
-        """Whether parameters of two sites are views of the same numbers (``tied_updates: twice``)."""
-        return any(isinstance(parts, StorageTiedComponents) for parts in self.components.values())
+    def twins(self) -> list[TwinComponents]:
+        """Components that are kept equal to another site's (``tied_updates: twice``)."""
+        return [parts for parts in self.components.values() if isinstance(parts, TwinComponents)]
+
+    def explained(self) -> list[Components]:
+        """Components of every site, those of one matrix once."""
+        seen: dict[int, Components] = {}
+        for parts in self.components.values():
+            shared = isinstance(parts, TiedComponents) and _parameter(parts.site) is _parameter(parts.source.site)
+            seen.setdefault(id(parts.source if shared else parts), parts)  # type: ignore[attr-defined]
+        return list(seen.values())
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode of everything but the target, which stays in eval mode."""
@@ -97,92 +127,138 @@ class ComponentModel(nn.Module, ABC, Generic[Parts]):
         self.target.eval()
         return self
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for parts in self.components.values():
-            if isinstance(parts, StorageTiedComponents):
-                parts.share()
-        return self
-
-    def clean(self, x: Any) -> CleanPass:
+    @torch.no_grad()
+    def clean(self, batch: Any) -> CleanPass:
         """Run the target as it is and record what reaches every site, without gradient.
 
         Args:
-            x: the target's input.
+            batch: as the call takes it.
 
         Returns:
-            Output and site inputs.
+            Output, site inputs, weights.
 
         Raises:
-            UsageError: if a site is reached twice or not at all, or the output is no tensor.
+            UsageError: if a site is not reached, or the output is no tensor.
         """
-        seen: dict[str, Tensor] = {}
-        recorders = {name: partial(self._record, seen, name) for name in self.site_names}
-        with torch.no_grad(), self.patched(recorders):
-            output = self.target(x)
-        return CleanPass(self.check_output(output), self.check_reached(seen))
+        return self.wrapping.until_kept(lambda keeper: self._recorded(batch, keeper))  # type: ignore[no-any-return]
 
-    @staticmethod
-    def check_output(output: Any) -> Tensor:
-        """The target's output, or a :class:`UsageError` if it is no tensor."""
-        if not isinstance(output, Tensor):
-            raise UsageError(f"target: forward must return one tensor, got {type(output).__name__}; wrap the network")
-        return output
+    def _recorded(self, batch: Any, keeper: Keeper) -> CleanPass:
+        inputs: dict[tuple[str, int], Tensor] = {}
 
-    @staticmethod
-    def check_first(name: str, seen: Container[str]) -> None:
-        """Refuse a site that a pass reaches again, with a :class:`UsageError`."""
-        if name in seen:
-            raise UsageError(f"sites: the target calls {name!r} more than once in a forward; leave it out")
+        def record(path: str, index: int, site_input: Tensor, original: Original) -> Any:
+            kept = keeper.keep(place_name(path, index, "in"), site_input)
+            inputs.update({(name, index): kept for name in self.wrapping.modules[path]})
+            return original(site_input)
 
-    def check_reached(self, seen: Mapping[str, Seen]) -> dict[str, Seen]:
-        """What a pass recorded per site, in the order of the sites.
+        output = self.wrapping.run(batch, record).output
+        weights = self.call.arguments(batch).weights
+        return CleanPass(output, self.by_call(inputs), weights)
+
+    def by_call(self, recorded: Mapping[tuple[str, int], Any]) -> dict[str, Any]:
+        """What a pass recorded, by site call, in the order of the sites.
 
         Raises:
             UsageError: if the pass did not reach a site.
         """
-        missing = [name for name in self.site_names if name not in seen]
+        reached = {name for name, _ in recorded}
+        missing = [name for name in self.site_names if name not in reached]
         if missing:
-            raise UsageError(f"sites: the target's forward never calls {missing[0]!r}; leave it out")
-        return {name: seen[name] for name in self.site_names}
+            raise UsageError(
+                f"sites: the target's forward never calls {missing[0]!r}; leave it out, or give the target a form that "
+                "calls its modules (see docs/networks.md for fused ones)"
+            )
+        return {name: recorded[key] for key, name in calls_in_order(recorded, self.site_names).items()}
 
-    def masked(self, x: Any, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Run the target with masked components in place of some layers.
+    def masked(
+        self,
+        batch: Any,
+        masks: Mapping[str, Mask | Tensor],
+        routing: Mapping[str, Tensor] | None = None,
+        keep: Sequence[str] = (),
+    ) -> MaskedPass:
+        """Run the target with masked components in place of some matrices.
 
         Args:
-            x: the target's input.
-            masks: masks per site; sites without an entry run the target's own weight.
-            routing: per site a boolean tensor ``[...]``, true where the components run and false where the
+            batch: as the call takes it.
+            masks: per site call, or per site for all its calls; a tensor ``[..., C]`` is a mask without the delta
+                component. Sites without an entry run the target's own weight.
+            routing: per site call a boolean tensor ``[...]``, true where the components run and false where the
                 target's own weight does; ``None`` or a missing entry means everywhere.
+            keep: names of modules of the target whose outputs are wanted.
 
         Returns:
-            The output, ``[..., d]``.
-        """
-        routing = routing or {}
-        replaced = {name: partial(self._run_site, name, mask, routing.get(name)) for name, mask in masks.items()}
-        with self.patched(replaced):
-            output: Tensor = self.target(x)
-        return output
+            The output and what was kept.
 
-    def forward(self, x: Any) -> Tensor:
+        Raises:
+            UsageError: for a site that does not exist, or a mask that does not fit its site.
+        """
+        given = self.checked_masks(masks)
+        modules = {site_of(call).partition("[")[0] for call in given}
+
+        def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:
+            if place_name(path, index, "in") in self.wrapping.copied:
+                site_input = site_input.clone()  # the network overwrites it, and gradients need it
+            return self._run_module(path, index, site_input, original, given, routing or {})
+
+        returned = self.wrapping.run(batch, run, keep, modules)
+        return MaskedPass(returned.output, returned.kept)
+
+    def checked_masks(self, masks: Mapping[str, Mask | Tensor]) -> dict[str, Mask]:
+        """Masks by site call or site, tensors made masks; a :class:`UsageError` for one that cannot be used."""
+        given = {}
+        for call, mask in masks.items():
+            site = site_of(call)
+            if site not in self.components:
+                raise UsageError(f"masks: there is no site {site!r}; the sites are {', '.join(self.site_names)}")
+            given[call] = as_mask(call, mask, self.components[site].n_components)
+        return given
+
+    def forward(self, batch: Any) -> Tensor:
         """Output with every component fully on and no delta: the unmasked decomposition, ``[..., d]``."""
-        ones = {name: SiteMask(parts.V.new_ones(parts.n_components)) for name, parts in self.components.items()}
-        return self.masked(x, ones)
+        return self.masked(batch, self.ones()).output
+
+    def ones(self) -> dict[str, SiteMask]:
+        """Every component of every site on."""
+        return {name: SiteMask(parts.V.new_ones(parts.n_components)) for name, parts in self.components.items()}
+
+    def _run_module(
+        self,
+        path: str,
+        index: int,
+        site_input: Tensor,
+        original: Original,
+        masks: Mapping[str, Mask],
+        routing: Mapping[str, Tensor],
+    ) -> Any:
+        """What a module puts out with masked components in place of the sites that have masks."""
+        sites = self.wrapping.modules[path]
+        parts = {}
+        for name, site in sites.items():
+            mask = of_call(masks, name, index)
+            if mask is None:
+                continue
+            output = self.components[name](site_input, mask)
+            routed = of_call(routing, name, index)
+            if routed is not None:
+                own = site.own_rows(site.taken(original(site_input)), -1)
+                output = torch.where(routed[..., None], output, own)
+            parts[name] = output
+        return assembled(sites, parts, lambda: original(site_input)) if parts else original(site_input)
 
     @staticmethod
     def tied_components(
-        found: Mapping[str, tuple[nn.Linear, int]],
+        found: Mapping[str, tuple[Site, int]],
         ties: Mapping[str, str],
-        own: Callable[[nn.Linear, int], Parts],
-        tied: Callable[[nn.Linear, Any], Parts],
-    ) -> dict[str, Parts]:
+        own: Callable[[Site, int], Components],
+        tied: Callable[[Site, Components], Components],
+    ) -> SiteDict[Components]:
         """Components of every site; those of a tied site belong to another one.
 
         Args:
-            found: layers and ``C`` by site.
-            ties: sites whose weight is the transpose of another site's.
-            own: makes components of a layer.
-            tied: makes components of a layer from those of the other site.
+            found: sites and ``C`` by name.
+            ties: sites whose weight is another site's, transposed or not; sites of one parameter are tied anyway.
+            own: makes components of a site.
+            tied: makes components of a site from those of the other one.
 
         Returns:
             Components by site, in the order of ``found``.
@@ -190,41 +266,73 @@ class ComponentModel(nn.Module, ABC, Generic[Parts]):
         Raises:
             UsageError: if a tie does not fit.
         """
-        parts = {name: own(layer, count) for name, (layer, count) in found.items() if name not in ties}
-        for name, source in ties.items():
+        every = {**shared_parameters(found), **ties}
+        parts = {name: own(site, count) for name, (site, count) in found.items() if name not in every}
+        for name, source in every.items():
             if name not in found or source not in parts:
                 raise UsageError(f"ties: {name!r} and {source!r} must be two different sites, got {list(found)}")
-            layer, owner = found[name][0], parts[source]
-            if layer.weight.shape != owner.site.weight.T.shape or found[name][1] != owner.n_components:
+            (site, count), owner = found[name], parts[source]
+            shapes = {(site.d_out, site.d_in), (site.d_in, site.d_out)}
+            if (owner.site.d_out, owner.site.d_in) not in shapes or count != owner.n_components:
                 raise UsageError(f"ties: {name!r} must be the transpose of {source!r} and have the same C")
-            parts[name] = tied(layer, owner)
-        return {name: parts[name] for name in found}
+            parts[name] = tied(site, owner)
+        return SiteDict({name: parts[name] for name in found})
 
-    def _record(self, seen: dict[str, Tensor], name: str, site_input: Tensor) -> Tensor:
-        self.check_first(name, seen)
-        seen[name] = site_input
-        layer = self.components[name].site
-        return F.linear(site_input, layer.weight, layer.bias)
 
-    def _run_site(self, name: str, mask: Mask, routed: Tensor | None, site_input: Tensor) -> Tensor:
-        parts = self.components[name]
-        output: Tensor = parts(site_input, mask.components, mask.delta)
-        if routed is None:
-            return output
-        own = F.linear(site_input, parts.site.weight, parts.site.bias)
-        return torch.where(routed[..., None], output, own)
+def of_call(by_call: Mapping[str, Any], site: str, index: int) -> Any:
+    """The entry of one call of a site, or the one for all its calls; ``None`` without either."""
+    found = by_call.get(call_name(site, index, 2))
+    return by_call.get(site) if found is None else found
 
-    @contextmanager
-    def patched(self, replacements: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-        """Replace the forwards of some sites for the length of a ``with`` block."""
-        layers = {name: self.components[name].site for name in replacements}
-        before = {name: vars(layer).get("forward") for name, layer in layers.items()}
-        try:
-            for name, layer in layers.items():
-                layer.forward = replacements[name]  # type: ignore[method-assign, assignment]
-            yield
-        finally:
-            for name, layer in layers.items():
-                del layer.forward
-                if before[name] is not None:
-                    layer.forward = before[name]  # type: ignore[method-assign, assignment]
+
+def assembled(sites: Mapping[str, Site], parts: Mapping[str, Tensor], original: Callable[[], Any]) -> Tensor:
+    """A module's output from those of its sites.
+
+    Args:
+        sites: the module's, by name.
+        parts: what some of them put out, ``[..., d_out]``.
+        original: what the module itself puts out, for rows that belong to none of these.
+
+    Returns:
+        In the layout of the module's output.
+    """
+    first = sites[next(iter(parts))]
+    if first.rows is None:
+        return first.place(parts[next(iter(parts))])
+    covered = sum(sites[name].d_out for name in parts) == first.matrix().shape[0]
+    own = None if covered else first.taken(original())
+    pieces: list[tuple[int, Tensor]] = []
+    for name, output in parts.items():
+        ranges = sites[name].rows or ()
+        pieces += list(zip((r.start for r in ranges), output.split([len(r) for r in ranges], -1), strict=True))
+    return first.place(_joined(sorted(pieces, key=lambda piece: piece[0]), own))
+
+
+def _joined(pieces: Sequence[tuple[int, Tensor]], own: Tensor | None) -> Tensor:
+    """Pieces of rows in order, each with its first row; gaps are filled from ``own``."""
+    joined, at = [], 0
+    for start, piece in pieces:
+        if own is not None and at < start:
+            joined.append(own[..., at:start].to(piece.dtype))
+        joined.append(piece)
+        at = start + piece.shape[-1]
+    if own is not None and at < own.shape[-1]:
+        joined.append(own[..., at:].to(joined[-1].dtype))
+    return torch.cat(joined, -1)
+
+
+def _parameter(site: Site) -> object:
+    return getattr(site.module, "weight", site.module)
+
+
+def shared_parameters(found: Mapping[str, tuple[Site, int]]) -> dict[str, str]:
+    """Sites whose weight is the very parameter of a site before them, as language models tie their embeddings."""
+    first: dict[int, str] = {}
+    ties = {}
+    for name, (site, _) in found.items():
+        parameter = _parameter(site)
+        if site.rows is None and isinstance(parameter, nn.Parameter):
+            owner = first.setdefault(id(parameter), name)
+            if owner != name:
+                ties[name] = owner
+    return ties

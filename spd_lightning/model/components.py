@@ -1,37 +1,126 @@
-"""Rank-one components of one site."""
+"""Components of one site: matrices in factors, whose sum stands in for the site's weight."""
 
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
+from spd_lightning.errors import UsageError
 from spd_lightning.functional import examples_start, full_precision
-from spd_lightning.model.site_components import SiteComponents
+from spd_lightning.functional.precision import single
+from spd_lightning.model.masks import Mask
+from spd_lightning.model.sites import Site
 
 Init = Literal["overlap", "random", "examples"]
 
 
-class Components(SiteComponents):
-    """``C`` rank-one matrices ``U[c] ⊗ V[:, c]`` whose sum stands in for a linear layer's weight.
+class Components(nn.Module):
+    """``C`` matrices whose sum stands in for a site's weight: ``U[c] ⊗ V[:, c]``, or sums of ``m`` such products.
+
+    Their numbers are in single precision where the target's are in less, see :class:`Site`.
 
     Attributes:
-        V: read vectors ``[d_in, C]``.
-        U: write vectors ``[C, d_out]``.
+        V: read vectors ``[d_in, C]``, or ``[d_in, C, m]`` for components of rank up to ``m``.
+        U: write vectors ``[C, d_out]``, or ``[C, m, d_out]``.
+        n_components: ``C``.
 
     Args:
-        site: the frozen layer, weight ``[d_out, d_in]``.
+        site: what they explain. It is referred to, not owned, and stays out of this module's state.
         n_components: ``C``.
+        rank: ``m``, the largest rank of a component (APD paper); ``None`` for rank one without a dimension for it.
     """
 
-    def __init__(self, site: nn.Linear, n_components: int) -> None:
-        super().__init__(site, n_components)
-        # new_empty: the dtype and device of the layer
-        self.V = nn.Parameter(site.weight.new_empty(site.in_features, n_components))
-        self.U = nn.Parameter(site.weight.new_empty(n_components, site.out_features))
+    V: Tensor
+    U: Tensor
+
+    def __init__(self, site: Site, n_components: int, rank: int | None = None) -> None:
+        super().__init__()
+        self._site = (site,)  # a tuple hides the target's module from nn.Module's registration
+        self.n_components, self.rank = n_components, rank
+        self._own_factors()
+
+    def _own_factors(self) -> None:
+        terms = [] if self.rank is None else [self.rank]
+        like = self.site.matrix().new_empty(0, dtype=self.site.kind_of_components)
+        self.V = nn.Parameter(like.new_empty(self.site.d_in, self.n_components, *terms))
+        self.U = nn.Parameter(like.new_empty(self.n_components, *terms, self.site.d_out))
+
+    @property
+    def site(self) -> Site:
+        """The matrix that these components explain."""
+        return self._site[0]
+
+    @property
+    def owns_factors(self) -> bool:
+        """Whether ``V`` and ``U`` are this module's own, and not another site's."""
+        return True
+
+    def inner(self, site_input: Tensor) -> Tensor:
+        """What each component reads, ``a V``, in the type of the parameters, under mixed precision too.
+
+        Args:
+            site_input: ``a``, as the site's module takes it.
+
+        Returns:
+            ``[..., C]`` or ``[..., C, m]``.
+        """
+        return self.read(site_input).to(self.V.dtype)
+
+    def read(self, site_input: Tensor) -> Tensor:
+        """:meth:`inner` as mixed precision leaves it."""
+        inner = self.site.read(site_input, self.V.flatten(1))
+        return inner if self.V.dim() == 2 else inner.unflatten(-1, self.V.shape[1:])
+
+    def masked(self, inner: Tensor, mask: Tensor) -> Tensor:
+        """What components read, times their masks.
+
+        Args:
+            inner: ``[..., C]`` or ``[..., C, m]``.
+            mask: ``[..., C]``, broadcastable over the leading dimensions.
+
+        Returns:
+            As ``inner``.
+        """
+        return inner * (mask if self.rank is None else mask[..., None])
+
+    def write(self, inner: Tensor) -> Tensor:
+        """What components put out together.
+
+        Args:
+            inner: what they read, already masked, ``[..., C]`` or ``[..., C, m]``.
+
+        Returns:
+            ``[..., d_out]``.
+        """
+        return inner @ self.U if self.U.dim() == 2 else inner.flatten(-2) @ self.U.flatten(0, 1)
+
+    def weight(self) -> Tensor:
+        """Sum of the components, ``[d_out, d_in]``, in full precision, so that the delta is no rounding."""
+        with full_precision(self.V):
+            return (self.V.flatten(1) @ self.U.flatten(0, -2)).T
+
+    def delta(self) -> Tensor:
+        """What the components do not explain, ``W`` minus their sum, ``[d_out, d_in]``, with gradient."""
+        return self.site.weight().to(self.V.dtype) - self.weight()
+
+    def forward(self, site_input: Tensor, mask: Mask) -> Tensor:
+        """Run the site on masked components.
+
+        Args:
+            site_input: what arrives in the masked network.
+            mask: of the components and, if it has one, of the delta component.
+
+        Returns:
+            ``[..., d_out]``, the frozen bias added once, in the target's type.
+        """
+        written = self.write(self.masked(self.read(site_input), mask.components))
+        if mask.delta is not None:
+            written = written + mask.delta[..., None] * self.site.read(site_input, self.delta().T)
+        return self.site.output(written)
 
     @torch.no_grad()
     def reset(self, init: Init, generator: Generator) -> None:
-        """Draw new components.
+        """Draw new components of rank one.
 
         Args:
             init: ``"overlap"`` (SPD paper's code): random unit vectors, the write vector scaled by its
@@ -40,81 +129,71 @@ class Components(SiteComponents):
                 ``"examples"`` (ours): as ``"random"``, until :meth:`start_from` sees examples.
             generator: where the randomness comes from (a CPU generator gives the same start everywhere).
         """
+        if init not in get_args(Init):
+            raise ValueError(f"init must be 'overlap', 'random' or 'examples', got {init!r}")
         V = torch.randn(self.V.shape, generator=generator, device=generator.device).to(self.V)
         U = torch.randn(self.U.shape, generator=generator, device=generator.device).to(self.U)
         if init == "overlap":
             V, U = nn.functional.normalize(V, dim=0), nn.functional.normalize(U, dim=1)
-            U = U * torch.einsum("co,oi,ic->c", U, self.site.weight, V)[:, None]
-        elif init in ("random", "examples"):
-            V, U = V / self.V.shape[0] ** 0.5, U / self.n_components**0.5
+            U = U * torch.einsum("co,oi,ic->c", U, self.site.weight().to(U), V)[:, None]
         else:
-            raise ValueError(f"init must be 'overlap', 'random' or 'examples', got {init!r}")
+            V, U = V / self.V.shape[0] ** 0.5, U / self.n_components**0.5
         self.V.copy_(V)
         self.U.copy_(U)
+
+    @torch.no_grad()
+    def reset_glorot(self, scale: float, generator: Generator) -> None:
+        """Draw normal factors of components of rank ``m``, as the released code of the APD paper does.
+
+        Args:
+            scale: factor of the standard deviation ``sqrt(2 / (fan_in + fan_out))`` of Glorot's rule for each.
+            generator: where the randomness comes from (a CPU generator gives the same start everywhere).
+        """
+        terms = self.rank or 1
+        for factor, fans in ((self.V, self.V.shape[0] + terms), (self.U, terms + self.U.shape[-1])):
+            drawn = torch.randn(factor.shape, generator=generator, device=generator.device).to(factor)
+            factor.copy_(scale * (2 / fans) ** 0.5 * drawn)
 
     @torch.no_grad()
     def start_from(self, site_input: Tensor, generator: Generator) -> None:
         """Start anew from examples: see :func:`spd_lightning.functional.examples_start`.
 
         Args:
-            site_input: what reaches the site, ``[..., d_in]``.
+            site_input: what reaches the site.
             generator: where the randomness comes from, on the CPU.
 
         Raises:
             ValueError: if every example is zero.
         """
-        V, U = examples_start(self.site.weight, site_input.to(self.site.weight), self.n_components, generator)
+        weight = single(self.site.weight())
+        V, U = examples_start(weight, self.site.examples(site_input).to(weight), self.n_components, generator)
         self.V.copy_(V)
         self.U.copy_(U)
 
-    def inner(self, site_input: Tensor) -> Tensor:
-        """Inner activations ``h = a V``.
-
-        Args:
-            site_input: ``a``, ``[..., d_in]``.
-
-        Returns:
-            ``[..., C]``.
-        """
-        return site_input @ self.V
-
-    def weight(self) -> Tensor:
-        """Sum of the components, ``(V U)ᵀ``, ``[d_out, d_in]``, in full precision, so that the delta is no rounding."""
-        with full_precision(self.V):
-            return (self.V @ self.U).T
-
-    def write(self, inner: Tensor, mask: Tensor) -> Tensor:
-        """What masked components put out together, ``(h m) U``.
-
-        Args:
-            inner: ``[..., C]``.
-            mask: ``[..., C]``, broadcastable over the leading dimensions.
-
-        Returns:
-            ``[..., d_out]``.
-        """
-        return (inner * mask) @ self.U
-
     def extra_repr(self) -> str:
         """Shapes, for ``print(model)``."""
-        d_in, n_components = self.V.shape
-        return f"C={n_components}, d_in={d_in}, d_out={self.U.shape[1]}"
+        terms = "" if self.rank is None else f", m={self.rank}"
+        return f"C={self.n_components}{terms}, d_in={self.V.shape[0]}, d_out={self.U.shape[-1]}"
 
 
-class TransposedComponents(Components):
-    """Components of a site whose weight is the transpose of another site's.
+class TiedComponents(Components):
+    """Components of a site whose weight is another site's, transposed or not: the same numbers.
 
-    Both sites share the same numbers: ``V`` here is the other's ``Uᵀ`` and ``U`` its ``Vᵀ``. One parameter
-    receives the sum of both sites' gradients and one update a step (ours).
+    One parameter receives the sum of both sites' gradients and one update a step (ours; also the released code of the
+    APD paper).
 
     Args:
-        site: the frozen layer.
+        site: what they explain.
         source: components of the other site.
     """
 
-    def __init__(self, site: nn.Linear, source: Components) -> None:
-        SiteComponents.__init__(self, site, source.n_components)
+    def __init__(self, site: Site, source: Components) -> None:
+        super().__init__(site, source.n_components, source.rank)
         self._source = (source,)
+        self.transposed = _is_transposed(site, source.site)
+
+    def _own_factors(self) -> None:
+        """None: they are the source's."""
 
     @property
     def source(self) -> Components:
@@ -122,51 +201,87 @@ class TransposedComponents(Components):
         return self._source[0]
 
     @property
+    def owns_factors(self) -> bool:
+        """False."""
+        return False
+
+    @property
     def V(self) -> Tensor:  # type: ignore[override]  # noqa: N802
-        """Read vectors ``[d_in, C]``: the source's write vectors."""
-        return self.source.U.T
+        """Read vectors: the source's write vectors, if transposed."""
+        return self.source.U.movedim(-1, 0) if self.transposed else self.source.V
 
     @property
     def U(self) -> Tensor:  # type: ignore[override]  # noqa: N802
-        """Write vectors ``[C, d_out]``: the source's read vectors."""
-        return self.source.V.T
+        """Write vectors: the source's read vectors, if transposed."""
+        return self.source.V.movedim(0, -1) if self.transposed else self.source.U
 
     def reset(self, init: Init, generator: Generator) -> None:
+        """Nothing to draw: the numbers belong to the source."""
+
+    def reset_glorot(self, scale: float, generator: Generator) -> None:
         """Nothing to draw: the numbers belong to the source."""
 
     def start_from(self, site_input: Tensor, generator: Generator) -> None:
         """Nothing to compute: the numbers belong to the source."""
 
 
-class StorageTiedComponents(Components):
-    """Like :class:`TransposedComponents`, but with parameters of its own that share the source's storage.
+class TwinComponents(Components):
+    """Like :class:`TiedComponents`, but with parameters of its own, kept equal to the source's.
 
-    An optimiser keeps separate moments for both and so updates the shared numbers twice a step, as in the
-    code shipped with the SPD paper. On devices where the optimiser updates tensors at the same time the two
-    updates race.
+    An optimiser keeps separate moments for both. After each of its steps :meth:`join` applies both updates to both, as
+    the code shipped with the SPD paper does, whose two parameters are views of the same numbers.
 
     Args:
-        site: the frozen layer.
+        site: what they explain.
         source: components of the other site.
     """
 
-    def __init__(self, site: nn.Linear, source: Components) -> None:
+    def __init__(self, site: Site, source: Components) -> None:
         super().__init__(site, source.n_components)
         self._source = (source,)
-        self.share()
+        self.transposed = _is_transposed(site, source.site)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.share()  # copying and unpickling give every parameter a storage of its own
+    @property
+    def source(self) -> Components:
+        """The components that these are equal to."""
+        return self._source[0]
 
-    def share(self) -> None:
-        """Point the parameters at the source's storage (again, after anything was moved or cast)."""
-        source = self._source[0]
-        self.V.data, self.U.data = source.U.data.T, source.V.data.T
+    @torch.no_grad()
+    def mirror(self) -> None:
+        """Take over the source's numbers."""
+        V, U = self._mirrored(self.source.V, self.source.U)
+        self.V.copy_(V)
+        self.U.copy_(U)
+
+    @torch.no_grad()
+    def join(self, before: tuple[Tensor, Tensor]) -> None:
+        """Apply both updates to both.
+
+        Args:
+            before: ``V`` and ``U`` of this module before the optimiser's step, the same numbers as the source's.
+        """
+        V, U = self._mirrored(self.V - before[0], self.U - before[1])
+        self.source.V.add_(V)
+        self.source.U.add_(U)
+        self.mirror()
+
+    def _mirrored(self, V: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of one site as they are at the other."""
+        return (U.movedim(-1, 0), V.movedim(0, -1)) if self.transposed else (V, U)
 
     def reset(self, init: Init, generator: Generator) -> None:
-        """Nothing to draw: the numbers are the source's."""
-        self.share()
+        """The source's numbers."""
+        self.mirror()
 
     def start_from(self, site_input: Tensor, generator: Generator) -> None:
-        """Nothing to compute: the numbers are the source's."""
+        """The source's numbers."""
+        self.mirror()
+
+
+def _is_transposed(site: Site, source: Site) -> bool:
+    """Whether one site's weight is the other's transpose; of square ones the numbers decide."""
+    one, other = site.weight(), source.weight()
+    if one.shape != other.shape:
+        return True
+    return bool(torch.equal(one, other.T)) or not torch.equal(one, other)
+

@@ -1,66 +1,71 @@
 """A frozen target whose chosen weight matrices are sums of rank-one components, and what predicts their importance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from spd_lightning.describe import describe
 from spd_lightning.errors import UsageError, check_choice, check_flag, check_whole
 from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
-from spd_lightning.model.ci_fns import CIFunction, GateMLP
-from spd_lightning.model.component_model import CausalImportance, ComponentModel
-from spd_lightning.model.components import Components, Init, StorageTiedComponents, TransposedComponents
-from spd_lightning.model.site_dict import SiteDict
-from spd_lightning.model.sites import find_sites
+from spd_lightning.model.call import TargetCall
+from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel
+from spd_lightning.model.components import Components, Init, TiedComponents, TwinComponents
+from spd_lightning.model.importance import Features, ImportanceFunction, PerSite, SiteShape
+from spd_lightning.model.sites import Site, find_sites
+from spd_lightning.model.wrapping import site_of
 
-CIFactory = Callable[[int, int], CIFunction]
-"""Builds the causal-importance function of a site from ``C`` and the width of its input."""
-
-
+ImportanceFactory = Callable[[Mapping[str, SiteShape]], ImportanceFunction]
+"""Builds the importance function from the sites' shapes."""
 TiedUpdates = Literal["once", "twice"]
 
 
-class DecomposedModel(ComponentModel[Components]):
-    """A frozen target that can run on rank-one components, each with a causal importance that a gate predicts.
+class DecomposedModel(ComponentModel):
+    """A frozen target that can run on rank-one components, each with a causal importance that is predicted.
 
-    Masks and routing travel as arguments; nothing is left behind in the target between calls. Inputs have any
-    leading dimensions, ``[..., d]``.
+    Masks and routing travel as arguments; nothing is left behind in the target between calls.
 
     Args:
-        target: the trained network. It is frozen and put into eval mode; its forward takes one input and
-            returns one tensor.
-        sites: ``fnmatch`` patterns of module paths to the number of components ``C`` of each match.
-        ci_fn: builds a causal-importance function from ``(C, d_in)``, for example ``GateMLP`` or
-            ``functools.partial(GateMLP, hidden=[8, 8])``.
+        target: the trained network. It is frozen and put into eval mode.
+        sites: ``fnmatch`` patterns of module paths to the number of components ``C`` of each match. A part of a fused
+            matrix is named in brackets, ``"*.c_attn[q]"`` or ``"*.in_proj[0:64]"``.
+        call: how a batch becomes the target's arguments; ``None`` for :class:`AutomaticCall`.
+        importance: builds the importance function from the sites' shapes, for example ``PerSite`` or
+            ``functools.partial(PerSite, function=SharedMLP)``.
         leak: version of the lower-leaky sigmoid: ``"one_sided"`` (later SPD library) or ``"linear"`` (paper).
         use_delta: whether ``W - (V U)ᵀ`` takes part in stochastic and adversarial masking as an extra component
             of causal importance 0 (later SPD library; the paper has none).
         init: how components start: ``"random"`` (later SPD library), ``"overlap"`` (paper) or ``"examples"`` (ours):
             at random until :meth:`start_from_examples` sees some.
-        ties: sites whose weight is the transpose of another site's, e.g. ``{"linear2": "linear1"}``: they
-            share the other's components, transposed, and keep a causal-importance function of their own.
+        ties: sites whose weight is another site's, as it is or transposed, e.g. ``{"linear2": "linear1"}``: they
+            share the other's components and have importances of their own. Sites that are one parameter of the
+            target, such as tied embeddings, are tied without being named.
         tied_updates: ``"once"``, the shared numbers get the summed gradient and one update a step (ours), or
             ``"twice"``, each site keeps optimiser moments of its own and updates them in turn (paper's code).
-        seed: seeds the start of components and causal-importance functions.
+        kinds: kinds of sites that are tried before the package's own.
+        seed: seeds the start of components and importance function.
 
     Raises:
-        UsageError: for patterns, layers, ties or choices that cannot be used.
+        UsageError: for patterns, modules, ties or choices that cannot be used.
     """
+
+    importance_function: ImportanceFunction
 
     def __init__(
         self,
         target: nn.Module,
         sites: dict[str, int],
-        ci_fn: CIFactory = GateMLP,
+        call: TargetCall | None = None,
+        importance: ImportanceFactory = PerSite,
         leak: Leak = "one_sided",
         use_delta: bool = True,
         init: Init = "random",
         ties: dict[str, str] | None = None,
         tied_updates: TiedUpdates = "once",
+        kinds: Sequence[type[Site]] | None = None,
         seed: int = 0,
     ) -> None:
         check_choice("leak", leak, get_args(Leak))
@@ -68,29 +73,33 @@ class DecomposedModel(ComponentModel[Components]):
         check_choice("tied_updates", tied_updates, get_args(TiedUpdates))
         check_flag("use_delta", use_delta)
         check_whole("seed", seed, most=None)
-        super().__init__(target)
+        self_kinds = list(kinds or [])
+        found = find_sites(target, sites, self_kinds)
+        super().__init__(target, found, call)
         self.leak, self.use_delta, self.init, self.seed = leak, use_delta, init, seed
-        self.ties, self.tied_updates = dict(ties or {}), tied_updates
+        self.ties, self.tied_updates, self.kinds = dict(ties or {}), tied_updates, self_kinds
         self.sites = dict(sites)
-        found = find_sites(target, sites)
-        tied = TransposedComponents if tied_updates == "once" else StorageTiedComponents
-        self.components = SiteDict(self.tied_components(found, self.ties, Components, tied))
-        self.ci_fns: SiteDict[CIFunction] = SiteDict(
-            {name: self._build_ci_fn(ci_fn, layer, count) for name, (layer, count) in found.items()}
-        )
+        tied = TiedComponents if tied_updates == "once" else TwinComponents
+        self.components = self.tied_components(found, self.ties, Components, tied)
+        self.importance_function = self._build_importance(importance, found)
         self.reset()
 
     @classmethod
     def from_pretrained(
-        cls, run_dir: str | Path, target: nn.Module | None = None, ci_fn: CIFactory | None = None
+        cls,
+        run_dir: str | Path,
+        target: nn.Module | None = None,
+        importance: ImportanceFactory | None = None,
+        call: TargetCall | None = None,
     ) -> "DecomposedModel":
         """Restore a decomposition from ``components.safetensors`` and ``config.json``.
 
         Args:
             run_dir: the folder that holds both files.
-            target: needed when the decomposed network is a class of yours; its weights are filled in from
-                the file, or checked against it where the file leaves them out.
-            ci_fn: needed when the causal-importance functions are a class of yours.
+            target: needed when the decomposed network is a class of yours that is not imported; its weights are filled
+                in from the file, or checked against it where the file leaves them out.
+            importance: needed when the importance function is a class of yours that is not imported.
+            call: the same for the way the target is called.
 
         Returns:
             The decomposition, with the same numbers that were saved.
@@ -98,59 +107,89 @@ class DecomposedModel(ComponentModel[Components]):
         Raises:
             UsageError: if files are missing, damaged, or do not fit the target.
         """
-        # the artefact's format belongs to export, which builds on this class
-        from spd_lightning.export import load_decomposition
+        # the artefact's format belongs to its room, which builds on this class
+        from spd_lightning.artefact.export import load_decomposition
 
-        return load_decomposition(run_dir, target, ci_fn)
-
-    def describe_ci_fn(self) -> dict[str, Any]:
-        """Class and hyper-parameters of the causal-importance functions, as plain data."""
-        _, ci_fn = next(iter(self.ci_fns.items()))
-        return describe(ci_fn, {"n_components", "d_in"})
+        return load_decomposition(run_dir, target, importance, call)
 
     def reset(self) -> None:
-        """Draw components and causal-importance functions anew from the seed, for the target's present weights."""
+        """Draw components and importance function anew from the seed, for the target's present weights."""
         for name in self.site_names:
             self.components[name].reset(self.init, keyed_generator(self.seed, "components", name))
-            self.ci_fns[name].reset(keyed_generator(self.seed, "ci_fn", name))
+        self.importance_function.reset(partial(keyed_generator, self.seed, "ci_fn"))
 
-    def start_from_examples(self, x: Any) -> None:
-        """Start the components anew from what reaches their sites; causal-importance functions stay.
+    def start_from_examples(self, batch: Any) -> None:
+        """Start the components anew from what reaches their sites; the importance function stays.
 
         Args:
-            x: the target's input.
+            batch: as the call takes it.
 
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
         with full_precision(next(iter(self.components.values())).V):
-            for name, site_input in self.clean(x).site_inputs.items():
+            started = set()
+            for call, site_input in self.clean(batch).site_inputs.items():
+                name = site_of(call)
+                if name in started:  # of several calls the first
+                    continue
+                started.add(name)
                 try:
                     self.components[name].start_from(site_input, keyed_generator(self.seed, "examples", name))
                 except ValueError as error:
                     raise UsageError(f"init: 'examples' cannot start {name!r}: {error}; use 'random'") from None
 
-    def importance_of(self, x: Any) -> dict[str, CausalImportance]:
-        """Causal importances of every example, see :meth:`causal_importance`."""
-        return self.causal_importance(self.clean(x).site_inputs)
+    def importance_of(self, batch: Any) -> dict[str, CausalImportance]:
+        """Causal importances of every example, see :meth:`importance`."""
+        return self.importance(self.clean(batch))
 
-    def causal_importance(self, site_inputs: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
-        """Predict how far each component may be ablated, under mixed precision too by gates in full precision.
+    def importance(self, clean: CleanPass) -> dict[str, CausalImportance]:
+        """Predict how far each component may be ablated, in full precision under mixed precision too.
 
         Args:
-            site_inputs: clean inputs of the sites, as recorded by :meth:`clean`.
+            clean: a clean pass.
 
         Returns:
-            Logits and both leaky sigmoids per site.
-        """
-        importances = {}
-        for name, site_input in site_inputs.items():
-            inner = self.components[name].inner(site_input).to(self.components[name].V.dtype)
-            with full_precision(inner):
-                logits = self.ci_fns[name](inner, site_input.to(inner.dtype))
-            importances[name] = CausalImportance(logits, lower_leaky(logits, self.leak), upper_leaky(logits))
-        return importances
+            Logits and both leaky sigmoids per site call.
 
-    @staticmethod
-    def _build_ci_fn(ci_fn: CIFactory, layer: nn.Linear, count: int) -> CIFunction:
-        return ci_fn(count, layer.in_features).to(layer.weight)  # the type and device of what it reads
+        Raises:
+            UsageError: if the importance function gives other logits than one per component and position.
+        """
+        inner = {call: self.components[site_of(call)].inner(x) for call, x in clean.site_inputs.items()}
+        return self.with_sigmoids(self.logits(inner, self.features(clean)))
+
+    def features(self, clean: CleanPass) -> Features:
+        """What the importance function may read of a clean pass beside inner activations."""
+        make = {call: partial(self._features, call, clean.site_inputs) for call in clean.site_inputs}
+        return Features(make, clean.weights.counted)
+
+    def logits(self, inner: Mapping[str, Tensor], features: Features) -> dict[str, Tensor]:
+        """The importance function's logits, checked."""
+        with full_precision(next(iter(inner.values()))):
+            logits = self.importance_function(inner, features)
+        for call, activations in inner.items():
+            found = logits.get(call)
+            if found is None or found.shape != activations.shape:
+                shape = "none" if found is None else f"shape {list(found.shape)}"
+                raise UsageError(
+                    f"importance: {type(self.importance_function).__name__} must give logits of shape "
+                    f"{list(activations.shape)} for {call!r}, got {shape}"
+                )
+        return {call: logits[call] for call in inner}
+
+    def with_sigmoids(self, logits: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
+        """Logits with both leaky sigmoids."""
+        return {
+            call: CausalImportance(z, lower_leaky(z, self.leak), upper_leaky(z)) for call, z in logits.items()
+        }
+
+    def _features(self, call: str, site_inputs: Mapping[str, Tensor]) -> Tensor:
+        parts = self.components[site_of(call)]
+        return parts.site.gate_features(site_inputs[call]).to(parts.V.dtype)
+
+    def _build_importance(
+        self, importance: ImportanceFactory, found: Mapping[str, tuple[Site, int]]
+    ) -> ImportanceFunction:
+        shapes = {name: SiteShape(count, site.d_features) for name, (site, count) in found.items()}
+        some = next(iter(self.components.values())).V
+        return importance(shapes).to(some)  # the type and device of what it reads

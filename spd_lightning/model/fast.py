@@ -1,24 +1,30 @@
 """The fast form of one batch: what the clean pass knows is not computed again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from spd_lightning.errors import UsageError
 from spd_lightning.functional.precision import full_precision
-from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
-from spd_lightning.kernels import Gate, tabulated_importance
-from spd_lightning.model.ci_fns import GateMLP
-from spd_lightning.model.component_model import CausalImportance, CleanPass
+from spd_lightning.functional.sampling import RowShare
+from spd_lightning.functional.weights import Weights
+from spd_lightning.kernels import Explained, Gate, mean_squared_rest, power_sums, tabulated_importance
+from spd_lightning.model.call import Arguments
+from spd_lightning.model.component_model import CausalImportance, CleanPass, MaskedPass, assembled, of_call
 from spd_lightning.model.decomposed import DecomposedModel
 from spd_lightning.model.factored import Factored, Products
-from spd_lightning.model.masks import Mask
+from spd_lightning.model.importance import PerSite
+from spd_lightning.model.masks import Mask, UniformMask
+from spd_lightning.model.sites import Site
 from spd_lightning.model.streams import FactoredInputs, folds
+from spd_lightning.model.wrapping import Keeper, Original, Overwritten, calls_in_order, place_name, site_of
 
 Activation = Tensor | Factored
+ModuleCall = tuple[str, int]
 
 ROWS_PER_NODE = 2
 """Below this many examples per node a table that is not compiled costs more than it saves."""
@@ -37,121 +43,283 @@ class FastOptions:
     compiled: bool = True
 
 
-class FastPass:
-    """One batch through the target and the gates, kept for all losses of a step.
+class Recorded(NamedTuple):
+    """One call of a module in the clean pass.
 
-    The same mathematics as :meth:`DecomposedModel.clean`, ``causal_importance`` and ``masked``, with these savings.
-    Sites before the first replaced one return what the clean pass recorded, and that one reads its recorded inner
-    activations. The delta component's share is ``s (a Wᵀ)`` with the components at ``m - s``. A target whose layers
-    write to a residual stream that it only reads linearly (see :mod:`spd_lightning.model.streams`) never writes the
-    stream out.
+    Attributes:
+        site_input: what it was called with.
+        product: that times the module's matrix, ``[..., rows]``; ``None`` where the module itself was run.
+        output: what it put out.
+    """
+
+    site_input: Activation
+    product: Activation | None
+    output: Activation
+
+
+class FastForm:
+    """One batch through the target and the importance function, kept for all losses of a step.
+
+    The same mathematics as :class:`PlainForm`, with these savings. Modules before the first replaced site return what
+    the clean pass recorded, and that site reads its recorded inner activations. The delta component's share is
+    ``s (a Wᵀ)`` with the components at ``m - s``. Per-component gates are read from tables, noise is drawn where it is
+    used, and the gradient of faithfulness is written down. A target whose layers write to a residual stream that it
+    only reads linearly (see :mod:`spd_lightning.model.streams`) never writes the stream out.
 
     Args:
         model: the decomposition.
-        x: the target's input.
+        batch: as the call takes it.
         options: how to compute.
     """
 
-    def __init__(self, model: DecomposedModel, x: Any, options: FastOptions) -> None:
-        self.model, self.x, self.options = model, x, options
+    def __init__(self, model: DecomposedModel, batch: Any, options: FastOptions = FastOptions()) -> None:  # noqa: B008
+        self.model, self.batch, self.options = model, batch, options
+        self._wrapping = model.wrapping
         self._products: Products = {}
-        self._folded = folds(model.target, {name: parts.site for name, parts in model.components.items()})
+        # kept, since products are known by the identity of their factors
         self._V = {name: parts.V for name, parts in model.components.items()}
         self._U = {name: parts.U for name, parts in model.components.items()}
-        self._W = {name: parts.site.weight.T for name, parts in model.components.items()}
-        self._inputs: dict[str, Activation] = {}
-        self._own: dict[str, Activation] = {}
+        self._W: dict[str, Tensor] = {path: self._a_site(path).matrix().T for path in self._wrapping.modules}
+        arguments = model.call.arguments(batch)
+        self._folded = folds(model.target, self._wrapping.sites) if _is_plain(arguments) else frozenset()
+        self._calls: dict[ModuleCall, Recorded] = {}
         with torch.no_grad():
-            output = self._run({name: partial(self._record, name) for name in model.site_names})
-        self.clean = CleanPass(model.check_output(output), FactoredInputs(model.check_reached(self._inputs)))
-        self.inner = {name: self._read(name, self._inputs[name]) for name in model.site_names}
+            output: Tensor = self._wrapping.until_kept(self._record_all)
+        reached = {
+            (name, index): recorded
+            for (path, index), recorded in self._calls.items()
+            for name in self._wrapping.modules[path]
+        }
+        inputs = {call: recorded.site_input for call, recorded in model.by_call(reached).items()}
+        self._names = calls_in_order(reached, model.site_names)
+        self.clean = CleanPass(output, FactoredInputs(inputs), arguments.weights)
+        self._inner = {call: self._read(site_of(call), x) for call, x in inputs.items()}
 
-    def importance(self) -> dict[str, CausalImportance]:
-        """Causal importances per site, with gradient; in full precision, whatever products are computed in."""
-        with full_precision(next(iter(self.inner.values()))):
-            return {name: self._importance(name) for name in self.model.site_names}
+    @cached_property
+    def importance(self) -> Mapping[str, CausalImportance]:
+        """Causal importances per site call, with gradient; in full precision, whatever products are computed in."""
+        function, features = self.model.importance_function, self.model.features(self.clean)
+        with full_precision(next(iter(self._inner.values()))):
+            if not isinstance(function, PerSite) or not function.is_separable:
+                return self.model.with_sigmoids(self.model.logits(self._inner, features))
+            tables = {call: self.tabulated_gate(call) for call in self._inner}
+            exact = {call: inner for call, inner in self._inner.items() if tables[call] is None}
+            found = self.model.with_sigmoids(self.model.logits(exact, features)) if exact else {}
+            for call, gate in tables.items():
+                if gate is not None:
+                    found[call] = self._tabulated(self._inner[call], gate)
+        return {call: found[call] for call in self._inner}
 
-    def _read(self, name: str, site_input: Activation) -> Tensor:
-        """Inner activations, in the type of the parameters also under mixed precision."""
-        inner: Tensor = site_input @ self._V[name]
-        return inner.to(self._V[name].dtype)
+    def inner(self, call: str) -> Tensor:
+        """See :class:`Form`."""
+        return self._inner[call]
 
-    def tabulated_gate(self, name: str) -> Gate | None:
-        """The gate of a site, if it is read from a table here."""
-        ci_fn, nodes, inner = self.model.ci_fns[name], self.options.nodes, self.inner[name]
-        if type(ci_fn) is not GateMLP or not ci_fn.hidden or not nodes:
+    @property
+    def calls(self) -> list[str]:
+        """Site calls, in the order of the sites."""
+        return list(self._inner)
+
+    def tabulated_gate(self, call: str) -> Gate | None:
+        """The gate of a site call, if it is read from a table here."""
+        function, nodes, inner = self.model.importance_function, self.options.nodes, self._inner[call]
+        gate = function.gate_of(call) if isinstance(function, PerSite) else None
+        if gate is None or not nodes:
             return None
         if not self.options.compiled and inner[..., 0].numel() < ROWS_PER_NODE * nodes:
             return None
-        return Gate(*ci_fn.layers())
+        return Gate(*gate.layers())
 
-    def masked(self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None) -> Tensor:
-        """See :meth:`DecomposedModel.masked`; the input is this batch."""
-        first = next((name for name in self._inputs if name in masks), "")
-        return self._run(self._replacements(masks, routing or {}, first))
+    def faithfulness(self) -> Tensor:
+        """See :class:`Form`."""
+        parts = self.model.explained()
+        return mean_squared_rest([Explained(one.site.weight().to(one.V.dtype), one.V, one.U) for one in parts])
 
-    def _replacements(
-        self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor], first: str
-    ) -> dict[str, Callable[[Any], Any]]:
-        replacements: dict[str, Callable[[Any], Any]] = {}
+    def penalty(self, calls: Iterable[str], p: float, eps: float, weights: Weights) -> Tensor:
+        """See :class:`Form`."""
+        alike: dict[torch.Size, list[Tensor]] = {}
+        for call in calls:
+            upper = self.importance[call].upper
+            alike.setdefault(upper.shape[:-1], []).append(upper)
+        means = [weights.mean(power_sums(uppers, p, eps, self.options.compiled)) for uppers in alike.values()]
+        return sum(means[1:], means[0])
+
+    def uniform_mask(self, call: str, delta: Tensor | None, seed: int, share: RowShare | None) -> Mask:
+        """See :class:`Form`."""
+        return UniformMask(self.importance[call].lower, delta, seed, self.options.compiled, share)
+
+    def masked(
+        self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None, keep: Sequence[str] = ()
+    ) -> MaskedPass:
+        """See :class:`Form`."""
+        first = next(self._replaced(masks), None)
         clean = True
-        for name in self._inputs:  # in the order in which the target calls its sites
-            if name in masks:
-                replacements[name] = partial(self._run_site, name, masks[name], routing.get(name), name == first)
-                clean = False
-            else:
-                replacements[name] = partial(self._run_own, name, clean)
-        return replacements
 
-    def _run(self, replacements: Mapping[str, Callable[[Any], Any]]) -> Tensor:
+        def run(path: str, index: int, site_input: Activation, original: Original) -> Any:
+            nonlocal clean
+            was_clean = clean
+            clean = clean and (path, index) != first
+            return self._run_module((path, index), site_input, original, was_clean, masks, routing or {})
+
+        returned = self._wrapping.run(self.batch, run, keep, enter=self._enter)
+        self._check_kept()
+        return MaskedPass(returned.output, returned.kept)
+
+    def _replaced(self, masks: Mapping[str, Mask]) -> Iterator[ModuleCall]:
+        """Calls of modules that have a masked site, in the order in which the target makes them."""
+        for path, index in self._calls:
+            if any(of_call(masks, name, index) is not None for name in self._wrapping.modules[path]):
+                yield path, index
+
+    def _record_all(self, keeper: Keeper) -> Tensor:
+        self._calls.clear()
+        self._keeper = keeper
+        return self._wrapping.run(self.batch, self._record, enter=self._enter).output
+
+    def _record(self, path: str, index: int, site_input: Activation, original: Original) -> Any:
+        product = self._through(path, site_input)
+        output = original(site_input) if product is None else self._finished(path, product)
+        if isinstance(site_input, Tensor):
+            site_input = self._keeper.keep(place_name(path, index, "in"), site_input)
+        self._calls[path, index] = Recorded(site_input, product, output)
+        # a copy, if there is one, goes to the network: what is kept here may share its numbers with the product
+        return self._keeper.keep(place_name(path, index, "out"), output) if isinstance(output, Tensor) else output
+
+    def _check_kept(self) -> None:
+        try:
+            self._keeper.check()
+        except Overwritten as overwritten:
+            raise UsageError(
+                f"target: with masks it overwrites {sorted(overwritten.places)[0]!r}, without them it does not; let it "
+                "write to a copy"
+            ) from None
+
+    def _enter(self, arguments: Arguments) -> Any:
         target: Any = self.model.target
-        with self.model.patched(replacements):
-            if not self._folded:
-                return target(self.x)  # type: ignore[no-any-return]
-            return target.through(Factored([(self.x, target.embedding)], self._products))  # type: ignore[no-any-return]
+        if not self._folded:
+            return target(*arguments.args, **arguments.kwargs)
+        return target.through(Factored([(arguments.args[0], target.embedding)], self._products))
 
-    def _importance(self, name: str) -> CausalImportance:
-        inner, ci_fn, leak = self.inner[name], self.model.ci_fns[name], self.model.leak
-        gate = self.tabulated_gate(name)
-        if gate is not None:
-            return CausalImportance(*tabulated_importance(inner, gate, self.options.nodes, leak, self.options.compiled))
-        # a gate reads inner activations alone: no reason to write out a stream for it
-        logits = ci_fn(inner, inner if type(ci_fn) is GateMLP else self.clean.site_inputs[name].to(inner.dtype))
-        return CausalImportance(logits, lower_leaky(logits, leak), upper_leaky(logits))
-
-    def _record(self, name: str, site_input: Activation) -> Activation:
-        self.model.check_first(name, self._inputs)
-        self._inputs[name] = site_input
-        self._own[name] = self._through(name, site_input, self._W[name])
-        return self._with_bias(name, self._own[name])
-
-    def _run_own(self, name: str, clean: bool, site_input: Activation) -> Activation:
-        return self._with_bias(name, self._own[name] if clean else self._through(name, site_input, self._W[name]))
+    def _run_module(
+        self,
+        call: ModuleCall,
+        site_input: Activation,
+        original: Original,
+        clean: bool,
+        masks: Mapping[str, Mask],
+        routing: Mapping[str, Tensor],
+    ) -> Any:
+        path, index = call
+        sites = self._wrapping.modules[path]
+        masked = {name: mask for name in sites if (mask := of_call(masks, name, index)) is not None}
+        if not masked:
+            return self._own_output(call, site_input, original, clean)
+        if isinstance(site_input, Tensor) and place_name(path, index, "in") in self._wrapping.copied:
+            site_input = site_input.clone()  # the network overwrites it, and gradients need it
+        product = _Lazy(lambda: self._own_product(call, site_input, clean))
+        outputs = {
+            name: self._run_site(name, index, mask, of_call(routing, name, index), site_input, product, clean)
+            for name, mask in masked.items()
+        }
+        if isinstance(site_input, Factored) or path in self._folded:
+            (output,) = outputs.values()
+            return output
+        return assembled(sites, outputs, lambda: self._own_output(call, site_input, original, clean))
 
     def _run_site(
-        self, name: str, mask: Mask, routed: Tensor | None, clean: bool, site_input: Activation
-    ) -> Activation:
-        inner = self.inner[name] if clean else self._read(name, site_input)
-        output = self._through(name, mask.apply(inner), self._U[name])
-        if mask.delta is None and routed is None:
-            return self._with_bias(name, output)
-        own = self._own[name] if clean else self._through(name, site_input, self._W[name])
+        self,
+        name: str,
+        index: int,
+        mask: Mask,
+        routed: Tensor | None,
+        site_input: Activation,
+        product: "_Lazy",
+        clean: bool,
+    ) -> Any:
+        """What a masked site puts out, ``[..., d_out]``, with its bias."""
+        site = self._wrapping.sites[name]
+        inner = self._inner[self._names[name, index]] if clean else self._read(name, site_input)
+        output = self._written(name, mask.apply(inner))
         if mask.delta is not None:
-            output = output + _scaled(own, mask.delta)  # type: ignore[operator]
+            output = output + _scaled(_rows(site, product()), mask.delta)
         if routed is not None:
-            output = _scaled(output, routed) + _scaled(own, ~routed)  # type: ignore[operator]
-        return self._with_bias(name, output)
+            output = _scaled(output, routed) + _scaled(_rows(site, product()), ~routed)
+        return output if isinstance(output, Factored) else site.output(output)
 
-    def _through(self, name: str, activation: Activation, matrix: Tensor) -> Activation:
-        """An activation times a matrix, not multiplied out where the result is written to the stream."""
-        if name in self._folded and isinstance(activation, Tensor):
-            return Factored([(activation, matrix)], self._products)
-        return activation @ matrix
+    def _own_output(self, call: ModuleCall, site_input: Activation, original: Original, clean: bool) -> Any:
+        """What the module itself puts out."""
+        if not clean:
+            product = self._through(call[0], site_input)
+            return original(site_input) if product is None else self._finished(call[0], product)
+        output = self._calls[call].output
+        overwritten = place_name(*call, "out") in self._wrapping.copied
+        return output.clone() if overwritten and isinstance(output, Tensor) else output
 
-    def _with_bias(self, name: str, output: Activation) -> Activation:
-        bias = self.model.components[name].site.bias
-        return output if bias is None else cast(Tensor, output) + bias  # the writer of a stream has none
+    def _own_product(self, call: ModuleCall, site_input: Activation, clean: bool) -> Activation:
+        """The input times the module's matrix, in at least single precision."""
+        recorded = self._calls[call].product if clean else self._through(call[0], site_input)
+        if recorded is not None:
+            return recorded
+        site = self._a_site(call[0])
+        return site.read(site_input, self._W[call[0]].to(site.kind_of_components))  # type: ignore[arg-type]
+
+    def _through(self, path: str, site_input: Activation) -> Activation | None:
+        """The input times the module's matrix; ``None`` in half precision, where the module rounds in its own way."""
+        matrix, site = self._W[path], self._a_site(path)
+        if path in self._folded and isinstance(site_input, Tensor):
+            return Factored([(site_input, matrix)], self._products)
+        if isinstance(site_input, Factored):
+            return site_input @ matrix
+        return site.read(site_input, matrix) if matrix.dtype == site.kind_of_components else None
+
+    def _written(self, name: str, inner: Tensor) -> Activation:
+        """Masked inner activations times the write vectors, not multiplied out where the result joins a stream."""
+        if name in self._folded:
+            return Factored([(inner, self._U[name])], self._products)
+        return inner @ self._U[name]
+
+    def _read(self, name: str, site_input: Activation) -> Tensor:
+        """Inner activations, in the type of the parameters also under mixed precision."""
+        if isinstance(site_input, Factored):
+            inner: Tensor = site_input @ self._V[name]
+        else:
+            inner = self._wrapping.sites[name].read(site_input, self._V[name])
+        return inner.to(self._V[name].dtype)
+
+    def _finished(self, path: str, product: Activation) -> Activation:
+        """A module's output from its matrix's product; a writer of a stream has no bias."""
+        if isinstance(product, Factored):
+            return product
+        site, bias = self._a_site(path), self._a_site(path).vector()
+        return site.place(product if bias is None else product + bias)
+
+    def _tabulated(self, inner: Tensor, gate: Gate) -> CausalImportance:
+        options = self.options
+        return CausalImportance(*tabulated_importance(inner, gate, options.nodes, self.model.leak, options.compiled))
+
+    def _a_site(self, path: str) -> Site:
+        return next(iter(self._wrapping.modules[path].values()))
 
 
-def _scaled(activation: Activation, factor: Tensor) -> Activation:
+class _Lazy:
+    """Something that is computed once, if at all."""
+
+    def __init__(self, make: Any) -> None:
+        self._make, self._made = make, None
+
+    def __call__(self) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+def _is_plain(arguments: Arguments) -> bool:
+    """Whether the target takes one tensor and nothing else."""
+    return len(arguments.args) == 1 and not arguments.kwargs and isinstance(arguments.args[0], Tensor)
+
+
+def _rows(site: Site, product: Activation) -> Any:
+    return product if isinstance(product, Factored) else site.own_rows(product, -1)
+
+
+def _scaled(activation: Any, factor: Tensor) -> Any:
     return activation.scaled(factor) if isinstance(activation, Factored) else factor[..., None] * activation

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from spd_lightning.errors import UsageError
 from spd_lightning.functional.masks import mask_from_source
 from spd_lightning.functional.sampling import RowShare
 from spd_lightning.kernels import masked_inner, row_uniforms
@@ -49,3 +50,24 @@ class UniformMask(NamedTuple):
 
 
 Mask = SiteMask | UniformMask
+
+
+def as_mask(call: str, given: Mask | Tensor, n_components: int) -> Mask:
+    """What a caller gave as a mask, made one.
+
+    Args:
+        call: the site call that it is for, for messages.
+        given: a mask, or a tensor ``[..., C]``.
+        n_components: ``C``.
+
+    Raises:
+        UsageError: if it is neither, or of another width.
+    """
+    if isinstance(given, Tensor):
+        given = SiteMask(given)
+    if not isinstance(given, SiteMask | UniformMask):
+        raise UsageError(f"masks: {call!r} must be a tensor or a SiteMask, got a {type(given).__name__}")
+    shape = given.importance.shape if isinstance(given, UniformMask) else given.components.shape
+    if shape[-1:] != (n_components,):
+        raise UsageError(f"masks: {call!r} has {n_components} components, got a mask of shape {list(shape)}")
+    return given

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from spd_lightning.model.factored import Factored
+from spd_lightning.model.sites import LinearSite, Site
 
 PAIR = ("forward", "through")
 
@@ -29,14 +30,14 @@ class LinearStream(Protocol):
         ...
 
 
-def folds(target: nn.Module, sites: Mapping[str, nn.Linear]) -> frozenset[str]:
+def folds(target: nn.Module, sites: Mapping[str, Site]) -> frozenset[str]:
     """Sites that write to a stream which need not be written out; none where the target offers no such stream.
 
     Every reader and writer must be a site: an undecomposed layer would be handed a stream it cannot take.
 
     Args:
         target: the network.
-        sites: its decomposed layers, by name.
+        sites: its sites, by name.
 
     Returns:
         Names of the writing sites.
@@ -45,7 +46,10 @@ def folds(target: nn.Module, sites: Mapping[str, nn.Linear]) -> frozenset[str]:
         return frozenset()
     if not {*target.stream_readers, *target.stream_writers} <= set(sites):
         return frozenset()
-    if any(sites[name].bias is not None for name in target.stream_writers):
+    layers = [sites[name] for name in (*target.stream_readers, *target.stream_writers)]
+    if not all(isinstance(site, LinearSite) and site.kind_of_components == site.kind_of_output for site in layers):
+        return frozenset()
+    if any(sites[name].vector() is not None for name in target.stream_writers):
         return frozenset()  # a bias is no product of coefficients and directions
     return frozenset(target.stream_writers)
 

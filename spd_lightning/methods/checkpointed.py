@@ -1,4 +1,4 @@
-"""What every decomposition method shares: the target, its optimiser, its checkpoints."""
+"""The target, the optimiser and the checkpoints of a decomposition."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spd_lightning.describe import init_args
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_flag
 from spd_lightning.fingerprint import fingerprint
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.shardable import Shardable
@@ -17,17 +17,19 @@ from spd_lightning.model import ComponentModel
 from spd_lightning.targets import TargetRecipe
 from spd_lightning.tensor_files import read_pickled
 
+LARGEST_KEPT_TARGET = 10_000_000
+"""Parameters up to which a target's weights go into every checkpoint, unless ``save_target`` says otherwise."""
 CHECKPOINT_KEY = "spd_lightning"
-CHECKPOINT_FORMAT = 1
-KEPT_STEP = "divergence"
+CHECKPOINT_FORMAT = 2
+KEPT_STEP = "non_finite"
 """Part of a file that keeps a step whose numbers are not finite; its weights may be so as well."""
 MODEL_PREFIX = "model."
 TARGET_PREFIX = f"{MODEL_PREFIX}target."
-_TRAINED = ("components.", "ci_fns.")
+_TRAINED = ("components.", "importance_function.")
 
 
-class Decomposition(Shardable):
-    """Base of decomposition methods.
+class CheckpointedModule(Shardable):
+    """The part of a decomposition that has to do with its target, its optimiser and its checkpoints.
 
     A subclass calls ``__init__`` and then :meth:`remember`, and implements ``training_step``.
 
@@ -35,24 +37,28 @@ class Decomposition(Shardable):
         model: the decomposition to be trained.
         recipe: where the target's weights come from; ``None`` if it has them.
         optimization: optimiser, schedule, clipping.
-        save_target: whether checkpoints hold the target's weights.
+        save_target: whether checkpoints hold the target's weights; ``None`` decides by their number.
         seed: seeds everything random in training.
     """
 
     def __init__(
         self,
-        model: ComponentModel[Any],
+        model: ComponentModel,
         recipe: TargetRecipe | None,
         optimization: Optimization,
-        save_target: bool,
+        save_target: bool | None,
         seed: int,
     ) -> None:
         super().__init__(model)
+        if save_target is None:
+            save_target = sum(p.numel() for p in model.target.parameters()) <= LARGEST_KEPT_TARGET
+        check_flag("save_target", save_target)
         self.recipe, self.optimization = recipe, optimization
         self.save_target, self.seed = save_target, seed
         self.strict_loading = save_target
         self._prepared = False
         self._started = False
+        self._fingerprint: str | None = None
         self.settings: dict[str, Any] = {}
 
     predicted = "Causal importances"
@@ -66,6 +72,13 @@ class Decomposition(Shardable):
     def target(self) -> nn.Module:
         """The frozen network."""
         return self.model.target
+
+    @property
+    def target_fingerprint(self) -> str:
+        """Hash of the target's weights, which are frozen: taken once they are there."""
+        if self._fingerprint is None or not self._prepared:
+            self._fingerprint = fingerprint(self.target)
+        return self._fingerprint
 
     def remember(self) -> None:
         """Keep the constructor's arguments as plain data, so that ``load_from_checkpoint`` can repeat the call."""
@@ -109,7 +122,7 @@ class Decomposition(Shardable):
         if self._trainer is not None and self.trainer.gradient_clip_val is not None:
             raise UsageError(
                 "trainer.gradient_clip_val would clip both groups together; use model.optimization.clip_components "
-                "and clip_ci_fns"
+                "and clip_importance"
             )
         self._prepare_target()
 
@@ -141,7 +154,7 @@ class Decomposition(Shardable):
             self.recipe.prepare(self.target)
             self.target.requires_grad_(False).eval()
         self.model.reset()
-        self._prepared = True
+        self._prepared, self._fingerprint = True, None
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with two groups; its schedule spans ``trainer.max_steps``."""
@@ -192,7 +205,7 @@ class Decomposition(Shardable):
 
     def stamp(self) -> dict[str, Any]:
         """What a checkpoint says about itself: format, target and the settings that the numbers depend on."""
-        described = {"target_fingerprint": fingerprint(self.target), "settings": dict(self.settings)}
+        described = {"target_fingerprint": self.target_fingerprint, "settings": dict(self.settings)}
         return {"format": CHECKPOINT_FORMAT, "method": self.method, **described}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -210,8 +223,13 @@ class Decomposition(Shardable):
             UsageError: if it does not fit.
         """
         stamp = checkpoint.get(CHECKPOINT_KEY)
-        if not isinstance(stamp, dict) or stamp.get("format") != CHECKPOINT_FORMAT:
+        if not isinstance(stamp, dict) or not isinstance(stamp.get("format"), int):
             raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
+        if stamp["format"] != CHECKPOINT_FORMAT:
+            raise UsageError(
+                f"the checkpoint is of format {stamp['format']}, this version reads format {CHECKPOINT_FORMAT}; train "
+                "again, or use the version of spd_lightning that wrote it"
+            )
         self._check_method(stamp, "the checkpoint")
         if not isinstance(stamp.get("target_fingerprint"), str):
             raise UsageError("the checkpoint is damaged: it does not say which target it belongs to")
@@ -219,10 +237,10 @@ class Decomposition(Shardable):
         state = checkpoint["state_dict"]
         kept = {name: state[name] for name in state if self.save_target or not name.startswith(TARGET_PREFIX)}
         check_state(kept, self.state_dict(), "the checkpoint")
-        if same_target and stamp["target_fingerprint"] != fingerprint(self.target):
+        if same_target and stamp["target_fingerprint"] != self.target_fingerprint:
             raise UsageError(
                 f"the checkpoint belongs to another target (fingerprint {stamp['target_fingerprint'][:8]}, "
-                f"configured {fingerprint(self.target)[:8]}); use its config, or start anew without --ckpt_path"
+                f"configured {self.target_fingerprint[:8]}); use its config, or start anew without --ckpt_path"
             )
 
     @classmethod

@@ -1,0 +1,90 @@
+"""What the examples and positions of a batch weigh in means, for tensors of any leading dimensions."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from spd_lightning.functional.losses import mean_over_examples
+
+
+class Weights:
+    """Weights of a batch's positions, handed out to fit what a mean is taken over.
+
+    Sites of one network may have different leading dimensions: a pooled head has ``[batch]``, token layers
+    ``[batch, position]``, convolutions ``[batch, height, width]``. Where a tensor has more of them than the weights, a
+    weight is divided evenly among them; where it has fewer, a row counts if any of its positions does.
+
+    Args:
+        values: ``[...]``, at least 0; ``None`` where all positions count alike.
+        scales: by number of leading dimensions, what the weights are multiplied by; ``None`` makes them sum to 1.
+        normalised: whether the values sum to 1 as they are.
+    """
+
+    def __init__(
+        self, values: Tensor | None = None, scales: dict[int, float] | None = None, normalised: bool = False
+    ) -> None:
+        self.values, self.scales, self.normalised = values, scales, normalised
+        self._made: dict[torch.Size, Tensor] = {}
+
+    def of(self, leading: torch.Size) -> Tensor | None:
+        """Weights for leading dimensions.
+
+        Args:
+            leading: all dimensions but the last.
+
+        Returns:
+            Weights of that shape, with sum 1 (over processes that share a batch: a mean of 1 over their sums), or
+            ``None`` where a plain mean is meant.
+
+        Raises:
+            ValueError: if they do not fit.
+        """
+        if self.values is None:
+            return None
+        if leading not in self._made:
+            self._made[leading] = self._scaled(self.raw(leading))
+        return self._made[leading]
+
+    def _scaled(self, raw: Tensor) -> Tensor:
+        if self.scales is not None:
+            return raw * self.scales[raw.dim()]
+        return raw if self.normalised else raw / raw.sum()
+
+    def raw(self, leading: torch.Size) -> Tensor:
+        """The weights for leading dimensions, before they are scaled."""
+        assert self.values is not None
+        values = self.values if self.values.is_floating_point() else self.values.float()
+        shared = min(len(leading), values.dim())
+        if leading[:shared] != values.shape[:shared]:
+            if leading.numel() != values.numel():
+                raise ValueError(f"weights of shape {list(values.shape)} do not fit positions of shape {list(leading)}")
+            return values.reshape(leading)
+        if len(leading) < values.dim():
+            return values.flatten(len(leading)).amax(-1)
+        rest = leading[shared:]
+        return values.reshape(*values.shape, *[1] * len(rest)).expand(leading) / max(rest.numel(), 1)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of ``[...]``, a scalar."""
+        return mean_over_examples(values, self.of(values.shape))
+
+    def gathered(self, leadings: Sequence[torch.Size], total: Callable[[Tensor], Tensor]) -> "Weights":
+        """The same weights where several processes share a batch.
+
+        Args:
+            leadings: those that weights will be asked for.
+            total: the mean over processes of a tensor that each of them has.
+
+        Returns:
+            Weights whose sums have a mean of 1 over processes.
+        """
+        assert self.values is not None
+        depths = {len(leading): leading for leading in leadings}
+        sums = total(torch.stack([self.raw(leading).sum().double() for leading in depths.values()]))
+        return Weights(self.values, dict(zip(depths, (1 / sums).tolist(), strict=True)))
+
+    @property
+    def counted(self) -> Tensor | None:
+        """Which positions count at all, boolean; ``None`` for all."""
+        return None if self.values is None else self.values > 0

@@ -1,0 +1,155 @@
+"""The base of decomposition methods: the objective, and what a step is."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spd_lightning.errors import UsageError
+from spd_lightning.losses import Loss, Noise, Step
+from spd_lightning.losses.sharing import mean_over_processes, processes
+from spd_lightning.methods.checkpointed import CheckpointedModule
+from spd_lightning.methods.non_finite import NonFiniteGuard, Running
+from spd_lightning.methods.optimization import Optimization
+from spd_lightning.model import ComponentModel, Form
+from spd_lightning.model.call import rows_of
+from spd_lightning.targets import TargetRecipe
+
+
+class Decomposition(CheckpointedModule):
+    """Base of decomposition methods: the objective, and what a step is.
+
+    A subclass calls ``__init__``, :meth:`set_losses` and then :meth:`remember`, and implements :meth:`form_of`. Training
+    stops before a step whose loss or gradient is not finite, see :class:`NonFiniteGuard`.
+
+    Args:
+        model: the decomposition to be trained.
+        recipe: where the target's weights come from; ``None`` if it has them.
+        optimization: optimiser, schedule, clipping.
+        save_target: whether checkpoints hold the target's weights; ``None`` decides by their number.
+        seed: seeds everything random in training.
+    """
+
+    def __init__(
+        self,
+        model: ComponentModel,
+        recipe: TargetRecipe | None,
+        optimization: Optimization,
+        save_target: bool | None,
+        seed: int,
+    ) -> None:
+        super().__init__(model, recipe, optimization, save_target, seed)
+        self._guard = (NonFiniteGuard(self),)  # a tuple hides it from nn.Module's registration
+
+    @property
+    def guard(self) -> "NonFiniteGuard":
+        """What stops training before a step whose numbers are not finite."""
+        return self._guard[0]
+
+    def set_losses(self, losses: dict[str, Loss]) -> None:
+        """Keep the terms of the objective.
+
+        Args:
+            losses: by the name they are logged under.
+
+        Raises:
+            UsageError: if none of them is trained on, or one is not made for this method.
+        """
+        self.losses = nn.ModuleDict(losses)
+        if not any(loss.coefficient for loss in losses.values()):
+            raise UsageError("losses: at least one term must have a coefficient above 0")
+        for name, loss in losses.items():
+            if not isinstance(self.model, loss.needs):
+                raise UsageError(
+                    f"losses: {name!r} is a {type(loss).__name__}, no part of {type(self).__name__}; remove it"
+                )
+
+    def terms(self) -> dict[str, Loss]:
+        """The terms of the objective by name."""
+        return dict(self.losses.items())  # type: ignore[arg-type]
+
+    @abstractmethod
+    def form_of(self, batch: Any) -> Form:
+        """A batch, seen once for all losses of a training step."""
+
+    @abstractmethod
+    def readable_form_of(self, batch: Any) -> Form:
+        """A batch, seen once for evaluation."""
+
+    def chosen(self, step: Step) -> Step:
+        """A step whose importances depend on the whole batch may choose them here; others leave it as it is."""
+        return step
+
+    def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
+        """Each term on a batch, with gradient, by name; of several processes, each its own part."""
+        step = self.chosen(Step.seen(self.form_of(batch), noise, progress).among_processes())
+        return {name: loss(step.named(name)) for name, loss in self.terms().items()}
+
+    def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
+        """See a batch once, for all callbacks."""
+        self.check_rows(batch)
+        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
+            step = Step.seen(self.readable_form_of(batch), noise, progress).among_processes()
+            return self.chosen(step).unweighted()  # callbacks count what they see, and sum over processes
+
+    @staticmethod
+    def check_rows(batch: Any) -> None:
+        """Refuse a batch without examples, of which there is no mean."""
+        if rows_of(batch) == 0 and processes() == 1:
+            raise UsageError("data: a batch holds no examples; leave it out in the data module, or set drop_last")
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """One step.
+
+        Returns:
+            ``loss``, the weighted sum, and ``terms``, each term unweighted and detached, by name.
+
+        Raises:
+            UsageError: if a term is not finite; the step is not taken, but kept in a file to repeat it from. (Where
+                looking would make the host wait for the device, only every 50th step is looked at, and no checkpoint
+                of such a state is written.)
+        """
+        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
+        # the last number was the process's; processes now share one stream, see Noise
+        noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
+        progress = self.global_step / max(self.trainer.max_steps - 1, 1)
+        self.check_rows(batch)
+        self.guard.begin(Running(batch, noise.key, progress))
+        total, terms = self.with_whole_parameters(self.objective, batch, noise, progress)
+        self.guard.check_loss(total, terms)
+        return {"loss": total, "terms": terms}
+
+    def on_after_backward(self) -> None:
+        """Check the gradients before they reach the parameters."""
+        self.guard.check_gradients()
+
+    def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.
+
+        Where several processes train, each is given some rows of the batch: values are those over the whole batch, and
+        the mean over processes of the gradients is the whole batch's.
+
+        Args:
+            batch: as :meth:`training_step` takes it.
+            noise: where masks and subsets are drawn from.
+            progress: fraction of training done, for schedules.
+
+        Returns:
+            The sum, with gradient, and each term unweighted and detached, by name.
+        """
+        terms = self.evaluated(batch, noise, progress)
+        stacked = torch.stack(list(terms.values()))
+        if processes() > 1:
+            stacked = mean_over_processes(stacked)
+        coefficients = [self.terms()[name].coefficient_at(progress) for name in terms]
+        total = torch.dot(stacked, stacked.new_tensor(coefficients))
+        return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """Clean pass and importances of one batch, for the callbacks that look on."""
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """The same as :meth:`validation_step`."""
+        return self.validation_step(batch, batch_idx)
