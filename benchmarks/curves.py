@@ -26,7 +26,8 @@ def with_batch(config: systems.Config, size: int) -> None:
 
 def with_hidden(config: systems.Config, width: int) -> None:
     """Hidden width of the gates."""
-    config["model"]["ci_fn"] = {"class_path": "GateMLP", "init_args": {"hidden": [width]}}
+    gate = {"class_path": "GateMLP", "init_args": {"hidden": [width]}}
+    config["model"]["importance"] = {"class_path": "PerSite", "init_args": {"function": gate}}
 
 
 def with_sites(config: systems.Config, count: int) -> None:

@@ -14,7 +14,7 @@ from benchmarks.same_noise import noise_of
 from spd_lightning import StochasticDecomposition
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import Noise, Step
-from spd_lightning.model import FastPass
+from spd_lightning.model import FastForm, PlainForm
 
 Batch = Tensor | WeightedBatch
 EXAMPLES, STEPS, SLOW_STEPS = 150, 20, 4
@@ -30,7 +30,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
 
 def _compare(name: str, kind: Kind) -> dict[str, Any]:
     config = systems.read(name)
-    width = config["model"]["ci_fn"]["init_args"]["hidden"][0]
+    width = config["model"]["importance"]["init_args"]["function"]["init_args"]["hidden"][0]
     loop = Loop(config, kind, merged=True)
     for _ in range(SLOW_STEPS if width >= LARGE_GATES else STEPS):
         loop.step()
@@ -68,11 +68,10 @@ def relative_errors(module: StochasticDecomposition, batch: Batch, seed: int) ->
 
 def _seen(module: StochasticDecomposition, batch: Batch, noise: Noise) -> Step:
     """What the module sees of a batch, with tables as fine as training would make them."""
-    x, weights = split(batch)
     if not module.fused:
-        return Step.of(module.model, x, noise, weights=weights)
-    module.tables.check(FastPass(module.model, x, module.tables.options), at_start=False)
-    return Step.fast_of(module.model, x, noise, weights=weights, options=module.tables.options)
+        return Step.seen(PlainForm(module.model, batch), noise)
+    module.tables.check(FastForm(module.model, batch, module.tables.options), at_start=False)
+    return Step.seen(module.form_of(batch), noise)
 
 
 def _relative(found: Tensor, wanted: Tensor) -> float:

@@ -13,7 +13,7 @@ from benchmarks.reference_step import ReferenceStep
 from spd_lightning import StochasticDecomposition
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import Noise
-from spd_lightning.model import FastPass
+from spd_lightning.model import FastForm
 
 Kind = Literal["reference", "plain", "uncompiled", "fast"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -82,7 +82,7 @@ class Loop:
     def check_tables(self) -> None:
         """Choose as many table nodes as the gates need now, as training does at its start and every 500 steps."""
         tables = self.module.tables
-        tables.check(FastPass(self.module.model, self.batch(0)[0], tables.options), at_start=False)
+        tables.check(FastForm(self.module.model, self.batch(0)[0], tables.options), at_start=False)
 
     def _reference(self) -> Callable[[Tensor, Tensor | None], Tensor]:
         reference = ReferenceStep(self.module.model, systems.formula(self.module))

@@ -10,7 +10,7 @@ from benchmarks import systems
 from benchmarks.loops import KINDS, Kind, Loop
 from benchmarks.options import Options
 from benchmarks.processes import run
-from spd_lightning.memory import peak_memory
+from spd_lightning.runs.memory import peak_memory
 
 Row = dict[str, Any]
 STEPS = 3

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from spd_lightning import DecomposedModel, GateMLP, ResidualMLP, ToyModelOfSuperposition
+from spd_lightning import DecomposedModel, GateMLP, PerSite, ResidualMLP, ToyModelOfSuperposition
 
 SLOPE = 0.01
 Apply = Callable[[str, Tensor], Tensor]
@@ -57,15 +57,17 @@ class Site(NamedTuple):
 def read_sites(model: DecomposedModel, dtype: torch.dtype) -> dict[str, Site]:
     """A decomposition's numbers in a floating type, with gradient to its parameters."""
     sites = {}
+    function = model.importance_function
     for name, parts in model.components.items():
-        ci_fn = model.ci_fns[name]
+        ci_fn = function.of_call(name) if isinstance(function, PerSite) else None
         if not isinstance(ci_fn, GateMLP) or len(ci_fn.hidden) != 1:
             raise ValueError(f"the reference step knows gates with one hidden layer, not the one of {name!r}")
         w, o = (weight.to(dtype) for weight in ci_fn.weights)
         b, z0 = (bias.to(dtype) for bias in ci_fn.biases)
-        bias = None if parts.site.bias is None else parts.site.bias.to(dtype)
+        vector = parts.site.bias()
+        bias = None if vector is None else vector.to(dtype)
         gate = (w[:, 0], b, o[..., 0], z0[:, 0])
-        sites[name] = Site(parts.site.weight.to(dtype), bias, parts.V.to(dtype), parts.U.to(dtype), gate)
+        sites[name] = Site(parts.site.weight().to(dtype), bias, parts.V.to(dtype), parts.U.to(dtype), gate)
     return sites
 
 

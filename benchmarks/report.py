@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.curves import BASE
 from benchmarks.pictures import draw_curves, draw_step_time
 from benchmarks.tables import SECTIONS
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 
 Results = dict[str, Any]
 """Per part: ``machine`` (see :func:`benchmarks.machine.describe`), ``took_s``, ``quick`` and ``found``."""

@@ -3,29 +3,24 @@
 from benchmarks.reference_step import SiteNoise
 from spd_lightning.kernels import row_uniforms
 from spd_lightning.losses import Step
-from spd_lightning.losses.sources import random_channels, unstored_masks
+from spd_lightning.losses.sources import uniform_masks
+from spd_lightning.model import UniformMask
 
 TERMS = ("stochastic", "layerwise")
 
 
 def noise_of(step: Step) -> dict[str, dict[str, SiteNoise]]:
-    """Per term and site, in float64; the fast step's noise for a fast step, the plain one's otherwise."""
-    draw = _plain if step.fast is None else _fast
-    return {term: draw(step.named(term)) for term in TERMS}
+    """Per term and site, in float64."""
+    return {term: _drawn(step.named(term)) for term in TERMS}
 
 
-def _fast(step: Step) -> dict[str, SiteNoise]:
+def _drawn(step: Step) -> dict[str, SiteNoise]:
     drawn = {}
-    for name, mask in unstored_masks(step, step.noise.generator(0)).items():
-        source = row_uniforms(mask.importance.shape, mask.seed, mask.importance, mask.compiled)
-        drawn[name] = SiteNoise(source.double(), None if mask.delta is None else mask.delta.double())
+    for call, mask in uniform_masks(step, step.noise.generator(0)).items():
+        lower = step.importance[call].lower
+        if isinstance(mask, UniformMask):
+            source = row_uniforms(lower.shape, mask.seed, lower, mask.compiled)
+        else:
+            source = (mask.components - lower) / (1 - lower)  # where the mask was written out at once
+        drawn[call] = SiteNoise(source.detach().double(), None if mask.delta is None else mask.delta.double())
     return drawn
-
-
-def _plain(step: Step) -> dict[str, SiteNoise]:
-    channels = random_channels(step, "uniform", step.noise.generator(0))
-    if not step.model.use_delta:
-        return {name: SiteNoise(channel.double()) for name, channel in channels.items()}
-    return {
-        name: SiteNoise(channel[..., :-1].double(), channel[..., -1].double()) for name, channel in channels.items()
-    }

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from benchmarks.reference_step import Formula
 from spd_lightning import Faithfulness, ImportanceMinimality, Reconstruction, SparseFeatures, StochasticDecomposition
-from spd_lightning.arguments import shipped_configs
+from spd_lightning.cli.arguments import shipped_configs
 
 Config = dict[str, Any]
 PAPER_ORDER = ("tms_5-2", "tms_5-2-id", "tms_40-10", "tms_40-10-id")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from benchmarks import systems
 from benchmarks.options import Options
 from benchmarks.processes import run
-from spd_lightning.files import CACHE_VARIABLE, cache_folder
+from spd_lightning.files.whole import CACHE_VARIABLE, cache_folder
 
 SYSTEM = "tms"
 SITES = ("linear1", "linear2")

@@ -3,28 +3,28 @@
 Put a file of your own anywhere on the Python path and name its class by ``class_path`` in a config.
 """
 
-from callbacks.ablation_check import AblationCheck
-from callbacks.artefact import ExportDecomposition
-from callbacks.checkpoints import Checkpoints
-from callbacks.component_activity import ComponentActivity
-from callbacks.component_vectors import ComponentVectors
-from callbacks.dashboard import TensorBoardLayout
-from callbacks.evaluation import EvaluationCallback
-from callbacks.final_report import FinalReport
-from callbacks.html_report import HtmlReport
-from callbacks.importance_distribution import ImportanceDistribution
-from callbacks.importance_heatmaps import ImportanceHeatmaps
-from callbacks.interrupt_guard import InterruptGuard
-from callbacks.mechanism_recovery import MechanismRecovery
-from callbacks.network_diagram import NetworkDiagram
-from callbacks.neuron_contributions import NeuronContributions
-from callbacks.predictions import PredictionWriter
-from callbacks.progress_bar import DecompositionProgressBar
-from callbacks.scrubbing import ScrubbingTest
-from callbacks.swept_values import SweptValues
-from callbacks.training_health import TrainingHealth
-from callbacks.training_log import TrainingLog
-from callbacks.whole_files import WholeFiles
+from spd_lightning.callbacks.ablation_check import AblationCheck
+from spd_lightning.callbacks.artefact import ExportDecomposition
+from spd_lightning.callbacks.checkpoints import Checkpoints
+from spd_lightning.callbacks.component_activity import ComponentActivity
+from spd_lightning.callbacks.component_vectors import ComponentVectors
+from spd_lightning.callbacks.dashboard import TensorBoardLayout
+from spd_lightning.callbacks.evaluation import EvaluationCallback
+from spd_lightning.callbacks.final_report import FinalReport
+from spd_lightning.callbacks.html_report import HtmlReport
+from spd_lightning.callbacks.importance_distribution import ImportanceDistribution
+from spd_lightning.callbacks.importance_heatmaps import ImportanceHeatmaps
+from spd_lightning.callbacks.interrupt_guard import InterruptGuard
+from spd_lightning.callbacks.mechanism_recovery import MechanismRecovery
+from spd_lightning.callbacks.network_diagram import NetworkDiagram
+from spd_lightning.callbacks.neuron_contributions import NeuronContributions
+from spd_lightning.callbacks.predictions import PredictionWriter
+from spd_lightning.callbacks.progress_bar import DecompositionProgressBar
+from spd_lightning.callbacks.scrubbing import ScrubbingTest
+from spd_lightning.callbacks.swept_values import SweptValues
+from spd_lightning.callbacks.training_health import TrainingHealth
+from spd_lightning.callbacks.training_log import TrainingLog
+from spd_lightning.callbacks.whole_files import WholeFiles
 
 __all__ = [
     "AblationCheck",

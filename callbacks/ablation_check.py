@@ -1,14 +1,12 @@
 """Does the network survive what the importances allow to be ablated?"""
 
-from typing import Any
-
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from callbacks.evaluation import EvaluationCallback, log_scores, probe_importances
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores, probe_importances
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import ablation_bars, ablation_matrix
 from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance
@@ -29,7 +27,7 @@ class AblationCheck(EvaluationCallback):
     random masks rarely meet the worst combination.
 
     Args:
-        distance: ``"mse"`` or ``"kl"``.
+        distance: ``"mse"`` or ``"kl"``; ``null`` for the one that is trained.
         adversary_steps: signed gradient steps of the worst case.
         adversary_step_size: length of one of them; steps times size around 2 crosses the whole range.
         rounding_threshold: importance above which ``rounded`` keeps a component.
@@ -39,7 +37,7 @@ class AblationCheck(EvaluationCallback):
 
     def __init__(
         self,
-        distance: DistanceKind = "mse",
+        distance: DistanceKind | None = None,
         adversary_steps: int = 20,
         adversary_step_size: float = 0.1,
         rounding_threshold: float = ALIVE_THRESHOLD,
@@ -51,16 +49,16 @@ class AblationCheck(EvaluationCallback):
         check_positive("probe", probe)
         self.distance, self.rounding_threshold, self.probe = distance, rounding_threshold, probe
         self.adversary_steps, self.adversary_step_size = adversary_steps, adversary_step_size
+        self._compared_by("mse" if distance is None else distance)  # so that wrong values are refused at once
+
+    def _compared_by(self, distance: DistanceKind) -> None:
+        self._distance = distance
+        ascent = {"adversary_steps": self.adversary_steps, "adversary_step_size": self.adversary_step_size}
         self._reconstructions = {
             "unmasked": Reconstruction(sources="ones", distance=distance),
             "ci_masked": Reconstruction(sources="ci", distance=distance),
             "stochastic": Reconstruction(distance=distance),
-            "worst_case": Reconstruction(
-                sources="adversarial",
-                distance=distance,
-                adversary_steps=adversary_steps,
-                adversary_step_size=adversary_step_size,
-            ),
+            "worst_case": Reconstruction(sources="adversarial", distance=distance, **ascent),  # type: ignore[arg-type]
         }
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
@@ -71,27 +69,32 @@ class AblationCheck(EvaluationCallback):
 
     def start(self, trainer: Trainer, module: Decomposition) -> None:
         """Fresh means per regime."""
+        self._compared_by(module.distance if self.distance is None else self.distance)
         regimes = [*self._reconstructions, "rounded", "zero"]
         self._means = {name: MeanMetric().to(module.device) for name in regimes}
-        self._l0 = MeanMetric().to(module.device)
+        self._l0: dict[str, MeanMetric] = {}
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Compare one batch under every regime."""
         scores = {name: loss(step.named(name)) for name, loss in self._reconstructions.items()}
         for name, masks in (("rounded", self._rounded(step)), ("zero", _zero(step))):
-            scores[name] = distance(self.distance, module.model.masked(step.x, masks), step.clean.output)
+            weights = step.weights_of(step.clean.output)
+            scores[name] = distance(self._distance, step.masked(masks), step.clean.output, weights)
+        rows = step.counted(step.clean.output)[..., 0].numel()
         for name, score in scores.items():
-            self._means[name].update(score, weight=step.clean.output.numel())
-        counts = [active_counts(ci.lower, self.rounding_threshold) for ci in step.importance.values()]
-        counts = counts[:1] if module.model.spans_sites else counts
-        self._l0.update(torch.stack(counts).sum(0).float())
+            self._means[name].update(score, weight=rows)
+        for call in step.tables:
+            counts = active_counts(step.counted(step.importance[call].lower), self.rounding_threshold)
+            self._l0[call] = self._l0.get(call, MeanMetric().to(module.device))
+            self._l0[call].update(counts.float())
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Log and draw the distances; draw single ablations where there are probes."""
         scores = {name: mean.compute().item() for name, mean in self._means.items()}
         log_scores(module, f"{stage}/ablation", scores)
         # either number alone is easy to make small
-        metric = f"{self.distance}, at L0 {self._l0.compute().item():.2f} over all sites"
+        l0 = sum(mean.compute().item() for mean in self._l0.values())
+        metric = f"{self._distance}, at L0 {l0:.2f} over all sites"
         if trainer.is_global_zero:
             publish_figure(trainer, f"{stage}/ablation_distances", ablation_bars(scores, metric=metric))
         if hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
@@ -104,8 +107,7 @@ class AblationCheck(EvaluationCallback):
     def _draw_single_ablations(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         tables = probe_importances(trainer, module, self.probe)
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
-        if module.model.spans_sites:  # a component goes from all sites at once
-            tables = dict(list(tables.items())[:1])
+        tables = {call: tables[call] for call in module.model.mechanisms.tables.values() if call in tables}
         live = {name: _most_important(table, self.rounding_threshold) for name, table in tables.items()}
         effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
         if trainer.is_global_zero:
@@ -131,18 +133,17 @@ def _single_ablations(module: Decomposition, probes: Tensor, site: str, live: li
     widest = max(parts.n_components for parts in module.model.components.values())
     at_once = max(NUMBERS_AT_ONCE // (len(probes) * widest), 1)
     parts = [live[first : first + at_once] for first in range(0, len(live), at_once)]
-    changes = [module.model.masked(*_without(module.model, probes, site, part)) - unmasked for part in parts]
+    changes = [module.model.masked(*_without(module.model, probes, site, part)).output - unmasked for part in parts]
     return torch.cat([change.square().mean(-1) for change in changes]).T
 
 
-def _without(
-    model: ComponentModel[Any], probes: Tensor, site: str, ablated: list[int]
-) -> tuple[Tensor, dict[str, SiteMask]]:
+def _without(model: ComponentModel, probes: Tensor, site: str, ablated: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
     """Probes, once for each ablated component, and the masks that turn it off."""
-    mask = probes.new_ones(len(ablated), 1, model.components[site].n_components)
-    mask[torch.arange(len(ablated)), 0, ablated] = 0
     masks = {
-        name: SiteMask(mask if name == site or model.spans_sites else mask.new_ones(parts.n_components))
+        name: probes.new_ones(len(ablated), *[1] * (probes.dim() - 1), parts.n_components)
         for name, parts in model.components.items()
     }
+    for row, component in enumerate(ablated):  # with what belongs to it at other sites
+        for name, members in model.mechanisms.members(site, component).items():
+            masks[name][row, ..., members] = 0
     return probes.expand(len(ablated), *probes.shape), masks

@@ -2,10 +2,10 @@
 
 from lightning.pytorch import Callback, Trainer
 
-from callbacks.publishing import run_folder
-from spd_lightning.export import save_decomposition
+from spd_lightning.artefact.export import save_decomposition
+from spd_lightning.callbacks.publishing import run_folder
 from spd_lightning.methods import Decomposition
-from spd_lightning.methods.sharding import gathered
+from spd_lightning.parallel.sharding import gathered
 
 
 class ExportDecomposition(Callback):

@@ -2,7 +2,7 @@
 
 from lightning.pytorch import Trainer
 
-from callbacks.evaluation import EvaluationCallback, log_scores
+from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
@@ -11,7 +11,7 @@ from spd_lightning.metrics import ActiveComponents, AliveComponents
 
 
 class ComponentActivity(EvaluationCallback):
-    """Logs per site L0, the mean number of active components per example, and the number of alive components.
+    """Logs per site call L0, the mean number of active components per example, and the number of alive components.
 
     A component is active where its lower-leaky importance exceeds the threshold, and alive if it is active on any
     example of the epoch.
@@ -25,21 +25,23 @@ class ComponentActivity(EvaluationCallback):
         self.threshold = check_positive("threshold", threshold, allow_zero=True)
 
     def start(self, trainer: Trainer, module: Decomposition) -> None:
-        """Fresh counters per site."""
-        sites = module.model.components.items()
-        self._l0 = {name: ActiveComponents(self.threshold).to(module.device) for name, _ in sites}
-        self._alive = {
-            name: AliveComponents(parts.n_components, self.threshold).to(module.device) for name, parts in sites
-        }
+        """Fresh counters per site call."""
+        self._l0: dict[str, ActiveComponents] = {}
+        self._alive: dict[str, AliveComponents] = {}
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Count one batch."""
         for name, importance in step.importance.items():
-            self._l0[name].update(importance.lower)
-            self._alive[name].update(importance.lower)
+            if name not in self._l0:
+                self._l0[name] = ActiveComponents(self.threshold).to(module.device)
+                count = importance.lower.shape[-1]
+                self._alive[name] = AliveComponents(count, self.threshold).to(module.device)
+            counted = step.counted(importance.lower)
+            self._l0[name].update(counted)
+            self._alive[name].update(counted)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
-        """Log both numbers per site."""
+        """Log both numbers per site call."""
         for name in self._l0:
             log_scores(module, f"{stage}/l0", {name: self._l0[name].compute().item()})
             log_scores(module, f"{stage}/alive", {name: self._alive[name].compute().item()})

@@ -4,9 +4,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
-from callbacks.mechanism_recovery import columns_of_features
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+from spd_lightning.callbacks.mechanism_recovery import columns_of_features
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.figures import component_vectors
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
 from spd_lightning.losses import check_positive
@@ -56,4 +56,4 @@ class ComponentVectors(EvaluationCallback):
 def _columns(parts: Components, known: Mechanisms | None) -> tuple[Tensor, Tensor, Tensor]:
     if known is not None and known.axis is not None:
         return columns_of_features(parts, known)
-    return parts.V.detach(), parts.U.detach(), parts.site.weight.detach()
+    return parts.V.detach(), parts.U.detach(), parts.site.weight()

@@ -2,7 +2,7 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.publishing import tensorboard
+from spd_lightning.callbacks.publishing import tensorboard
 
 _PENALTIES = "importance|frequency|contributions|simplicity"  # by the names that the shipped configs give them
 _LAYOUT = {

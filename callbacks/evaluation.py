@@ -1,7 +1,7 @@
 """The base of callbacks that look at a decomposition during validation and test."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -10,6 +10,8 @@ from torch import Tensor
 from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.losses import Step
 from spd_lightning.methods import Decomposition
+from spd_lightning.model import ComponentModel
+from spd_lightning.model.wrapping import site_of
 
 
 class EvaluationCallback(Callback):
@@ -96,6 +98,22 @@ def check_probes(callback: Callback, trainer: Trainer) -> None:
             f"{type(callback).__name__} needs a data module with a method probes(magnitude); add one, or remove it "
             "from trainer.callbacks"
         )
+
+
+def tables_of(model: ComponentModel, calls: Iterable[str]) -> dict[str, str]:
+    """The different tables of importances: a title, and a site call whose table it is.
+
+    Args:
+        model: the decomposition.
+        calls: all site calls.
+    """
+    titles = {first: title for title, first in model.mechanisms.tables.items()}
+    tables = {}
+    for call in calls:
+        site = site_of(call)
+        if site in titles:
+            tables[titles[site] if call == site else titles[site] + call[len(site) :]] = call
+    return tables
 
 
 def probe_importances(trainer: Trainer, module: Decomposition, magnitude: float) -> dict[str, Tensor]:

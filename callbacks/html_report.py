@@ -4,8 +4,8 @@ import sys
 
 from lightning.pytorch import Callback, Trainer
 
-from callbacks.final_report import FinalReport
-from callbacks.publishing import run_folder
+from spd_lightning.callbacks.final_report import FinalReport
+from spd_lightning.callbacks.publishing import run_folder
 from spd_lightning.errors import UsageError
 from spd_lightning.methods import Decomposition
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
@@ -25,8 +25,7 @@ class HtmlReport(Callback):
         self._scored = False
         if stage != "predict" and not any(isinstance(c, FinalReport) for c in trainer.callbacks):  # type: ignore[attr-defined]
             raise UsageError(
-                "HtmlReport needs the scores that callbacks.FinalReport writes; add it to trainer.callbacks, or remove "
-                "HtmlReport"
+                "HtmlReport needs the scores that FinalReport writes; add it to trainer.callbacks, or remove HtmlReport"
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]

@@ -2,9 +2,10 @@
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
-from callbacks.evaluation import EvaluationCallback
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import check_whole
 from spd_lightning.figures import importance_histograms, importance_spectrum
 from spd_lightning.losses import Step
@@ -29,17 +30,19 @@ class ImportanceDistribution(EvaluationCallback):
 
     def start(self, trainer: Trainer, module: Decomposition) -> None:
         """Fresh counts per site."""
-        sites = module.model.components.items()
-        self._counts = {name: torch.zeros(self.bins, device=module.device) for name, _ in sites}
-        self._means = {name: MeanCausalImportance(parts.n_components).to(module.device) for name, parts in sites}
+        self._counts: dict[str, Tensor] = {}
+        self._means: dict[str, MeanCausalImportance] = {}
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Count one batch."""
         for name, importance in step.importance.items():
             # histc is not differentiable and not available for every device's half types
-            values = importance.lower.detach().float().clamp(0, 1).cpu()
-            self._counts[name] += torch.histc(values, self.bins, 0, 1).to(module.device)
-            self._means[name].update(importance.lower)
+            counted = step.counted(importance.lower.detach())
+            if name not in self._counts:
+                self._counts[name] = torch.zeros(self.bins, device=module.device)
+                self._means[name] = MeanCausalImportance(counted.shape[-1]).to(module.device)
+            self._counts[name] += torch.histc(counted.float().clamp(0, 1).cpu(), self.bins, 0, 1).to(module.device)
+            self._means[name].update(counted)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Sum over processes, then draw on rank zero."""

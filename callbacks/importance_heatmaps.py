@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from callbacks.evaluation import EvaluationCallback, check_probes
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, tables_of
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import check_choice, check_whole
 from spd_lightning.figures import importance_heatmap
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, pattern_order
@@ -62,8 +62,7 @@ class ImportanceHeatmaps(EvaluationCallback):
         """Draw the picture on rank zero."""
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
         importances = module.model.importance_of(probes)
-        if module.model.spans_sites:  # they are the same everywhere
-            importances = {"all sites": next(iter(importances.values()))}
+        importances = {title: importances[call] for title, call in tables_of(module.model, importances).items()}
         if not trainer.is_global_zero:
             return
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}

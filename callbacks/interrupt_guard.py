@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from callbacks.checkpoints import Checkpoints, validation_follows
+from spd_lightning.callbacks.checkpoints import Checkpoints, validation_follows
 
 
 class InterruptGuard(Callback):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from callbacks.evaluation import EvaluationCallback, check_probes, log_scores, probe_importances
+from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, log_scores, probe_importances
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.functional import (
     ALIVE_THRESHOLD,
@@ -118,7 +118,7 @@ def columns_of_features(parts: Components, known: Mechanisms) -> tuple[Tensor, T
     Returns:
         ``V [n, C]`` or ``[n, C, m]``, ``U [C, d]`` or ``[C, m, d]``, and ``W [d, n]``, with ``n`` represented features.
     """
-    read, write, weight = parts.V.detach(), parts.U.detach(), parts.site.weight.detach()
+    read, write, weight = parts.V.detach(), parts.U.detach(), parts.site.weight()
     if known.axis == "output":
         weight = weight.T
         full = read.dim() == 3

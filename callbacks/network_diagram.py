@@ -1,15 +1,13 @@
 """The whole network, and what each live component does in it (SPD paper, Figures 2 to 4)."""
 
 from itertools import pairwise
-from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import network_diagram
 from spd_lightning.figures.network import EVERY_SITE
@@ -17,6 +15,8 @@ from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity
 from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
+from spd_lightning.model.grouping import ALL_SITES
+from spd_lightning.model.wrapping import Original
 
 
 class NetworkDiagram(EvaluationCallback):
@@ -55,9 +55,9 @@ class NetworkDiagram(EvaluationCallback):
         tables = probe_importances(trainer, module, self.probe)
         if trainer.is_global_zero:
             parts = module.model.components.items()
-            sites = {name: (site.site.weight, site.V, site.U) for name, site in parts}
+            sites = {name: (site.site.weight(), site.V, site.U) for name, site in parts}
             shown = {name: _live(table, self.threshold) for name, table in tables.items()}
-            if module.model.spans_sites:
+            if list(module.model.mechanisms.tables) == [ALL_SITES]:
                 shown = {EVERY_SITE: next(iter(shown.values()))}
             title = f"Network, and components of importance above {self.threshold:g} on single-feature probes"
             publish_figure(trainer, f"{stage}/network_diagram", network_diagram(sites, shown, title))
@@ -70,10 +70,10 @@ def _live(table: Tensor, threshold: float) -> list[int]:
 
 
 @torch.no_grad()
-def _follows(model: ComponentModel[Any], probes: Tensor, first: str, second: str) -> bool:
+def _follows(model: ComponentModel, probes: Tensor, first: str, second: str) -> bool:
     """Whether each input of one site depends on the same output of another one and on nothing else."""
-    width = model.components[first].site.out_features
-    if width != model.components[second].site.in_features:
+    width = model.components[first].site.d_out
+    if width != model.components[second].site.d_in:
         return False
     rows = torch.arange(max(len(probes), width), device=probes.device)
     x, units = probes[rows % len(probes)], torch.eye(width).to(probes)[rows % width]
@@ -85,14 +85,16 @@ def _follows(model: ComponentModel[Any], probes: Tensor, first: str, second: str
     )
 
 
-def _input(model: ComponentModel[Any], x: Tensor, first: str, output: Tensor, second: str) -> Tensor | None:
+def _input(model: ComponentModel, x: Tensor, first: str, output: Tensor, second: str) -> Tensor | None:
     """What reaches ``second`` when ``first`` puts out ``output``."""
-    layer, seen = model.components[second].site, []
+    seen: list[Tensor] = []
 
-    def look(site_input: Tensor) -> Tensor:
+    def run(path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
+        if path == first:
+            return output
         seen.append(site_input)
-        return F.linear(site_input, layer.weight, layer.bias)
+        result: Tensor = original(site_input)
+        return result
 
-    with model.patched({first: lambda _: output, second: look}):
-        model.target(x)
+    model.wrapping.run(x, run, modules=[first, second])
     return seen[0] if seen else None

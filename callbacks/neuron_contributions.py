@@ -1,14 +1,11 @@
 """Does every neuron serve in the components which features it serves in the target? (SPD paper, section 3.2)."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from callbacks.evaluation import EvaluationCallback, log_scores
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.figures import contribution_agreement, feature_contributions
 from spd_lightning.figures.contributions import MAX_FEATURES
@@ -16,6 +13,7 @@ from spd_lightning.functional import component_contributions, neuron_contributio
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
 from spd_lightning.model.streams import LinearStream
+from spd_lightning.model.wrapping import Original
 
 REMEDY = "or remove NeuronContributions from trainer.callbacks"
 
@@ -54,7 +52,7 @@ class NeuronContributions(EvaluationCallback):
         readout, components = _readout(module.model), module.model.components
         for reader, writer in zip(stream.stream_readers, stream.stream_writers, strict=True):
             reading, writing = components[reader], components[writer]
-            weights = reading.site.weight, writing.site.weight
+            weights = reading.site.weight(), writing.site.weight()
             target[reader] = neuron_contributions(readout, stream.embedding, *weights)
             parts = reading.V, reading.U, writing.weight()
             found[reader], chosen[reader] = component_contributions(readout, stream.embedding, *parts)
@@ -75,7 +73,7 @@ def _stream(target: nn.Module) -> LinearStream:
     return target
 
 
-def _check(model: ComponentModel[Any]) -> None:
+def _check(model: ComponentModel) -> None:
     """Refuse a target whose layers cannot be paired, are not all decomposed, or whose outputs are no features."""
     stream = _stream(model.target)
     layers = [*stream.stream_readers, *stream.stream_writers]
@@ -83,8 +81,8 @@ def _check(model: ComponentModel[Any]) -> None:
     if missing:
         raise UsageError(f"NeuronContributions: {missing[0]!r} must be one of the sites; add it, {REMEDY}")
     widths = [
-        [model.components[name].site.out_features for name in stream.stream_readers],
-        [model.components[name].site.in_features for name in stream.stream_writers],
+        [model.components[name].site.d_out for name in stream.stream_readers],
+        [model.components[name].site.d_in for name in stream.stream_writers],
     ]
     if widths[0] != widths[1]:
         raise UsageError(
@@ -100,16 +98,15 @@ def _check(model: ComponentModel[Any]) -> None:
 
 
 @torch.no_grad()
-def _readout(model: ComponentModel[Any]) -> Tensor:
+def _readout(model: ComponentModel) -> Tensor:
     """How the stream is read off, ``[n_outputs, d_stream]``: the target's response when no layer writes to it."""
     stream = _stream(model.target)
-    silent = {name: _silence(model.components[name].site.out_features) for name in stream.stream_writers}
     width = stream.embedding.shape[1]
     units = torch.cat([stream.embedding.new_zeros(1, width), torch.eye(width).to(stream.embedding)])
-    with model.patched(silent):
+
+    def silence(path: str, index: int, hidden: Tensor, original: Original) -> Tensor:
+        return hidden.new_zeros(*hidden.shape[:-1], model.components[path].site.d_out)
+
+    with model.wrapping.patched(silence, stream.stream_writers):
         outputs = stream.through(units)
     return (outputs[1:] - outputs[:1]).T
-
-
-def _silence(width: int) -> Callable[[Tensor], Tensor]:
-    return lambda hidden: hidden.new_zeros(*hidden.shape[:-1], width)

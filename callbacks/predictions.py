@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import write_torch, written_whole
+from spd_lightning.files.whole import write_torch, written_whole
 from spd_lightning.methods import Decomposition
 
 

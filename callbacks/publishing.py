@@ -11,7 +11,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 
 DPI = 120
 

@@ -1,22 +1,21 @@
 """May what is not important be ablated? (scrubbing test of the APD paper, arXiv 2501.14926)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from callbacks.evaluation import EvaluationCallback, check_probes, log_scores
-from callbacks.publishing import publish_figure
+from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, log_scores
+from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ScrubbedErrors, scrubbing_histograms
 from spd_lightning.functional import ALIVE_THRESHOLD, random_source
 from spd_lightning.losses import Noise, Step, check_positive
-from spd_lightning.losses.sources import EVERY_SITE
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import ComponentModel, SiteMask
+from spd_lightning.model import CausalImportance, CleanPass, ComponentModel, SiteMask
 
 NUMBERS_AT_ONCE = 2**22
 EDGES = torch.logspace(-12, 4, 81, dtype=torch.float64)
@@ -104,7 +103,7 @@ class ScrubbingTest(EvaluationCallback):
 
 
 def scrubbing_errors(
-    model: ComponentModel[Any], x: Tensor, seed: int = 0, threshold: float = ALIVE_THRESHOLD, draws: int = 100
+    model: ComponentModel, x: Tensor, seed: int = 0, threshold: float = ALIVE_THRESHOLD, draws: int = 100
 ) -> dict[str, float]:
     """The test on given examples, without a trainer.
 
@@ -122,10 +121,19 @@ def scrubbing_errors(
         return _scrubbed(model, x, seed, threshold, draws).scores()
 
 
-def _scrubbed(model: ComponentModel[Any], x: Tensor, seed: int, threshold: float, draws: int) -> "_Tally":
+def _scrubbed(model: ComponentModel, x: Tensor, seed: int, threshold: float, draws: int) -> "_Tally":
     noise, tally = Noise((seed, "scrubbing", "probes"), x.device), _Tally(x.device)
-    tally.scrub(Step(model, x, model.clean(x), model.importance_of(x), noise), threshold, draws)
+    tally.scrub(Step(_Seen(model, x, model.clean(x), model.importance_of(x)), noise), threshold, draws)  # type: ignore[arg-type]
     return tally
+
+
+class _Seen(NamedTuple):
+    """Examples with the importances that they have by themselves; as much of a form as this test asks for."""
+
+    model: ComponentModel
+    batch: Any
+    clean: CleanPass
+    importance: Mapping[str, CausalImportance]
 
 
 def _check_features(features: list[int]) -> None:
@@ -146,7 +154,7 @@ class _Tally:
     def scrub(self, step: Step, threshold: float, draws: int) -> None:
         """Add the errors of so many draws per example, as many of them at once as memory allows."""
         important = {name: ci.lower > threshold for name, ci in step.importance.items()}
-        self._means["idle"].update((~torch.stack([table.any(-1) for table in important.values()]).any(0)).float())
+        self._means["idle"].update(_idle(step, important))
         for name, like in (("unmasked", torch.ones_like), ("zero", torch.zeros_like)):
             self._means[name].update(_errors(step, {site: like(table)[None] for site, table in important.items()}))
         at_once = _draws_at_once(step)
@@ -189,10 +197,14 @@ def _random_halves(step: Step, draws: range) -> dict[str, Tensor]:
     Returns:
         Booleans ``[draws, ..., C]`` per site, one tensor for all sites where components span them.
     """
-    lowers = {name: importance.lower for name, importance in step.importance.items()}
-    if step.model.spans_sites:
-        return dict.fromkeys(lowers, _halves(step.noise, EVERY_SITE, next(iter(lowers.values())), draws))
-    return {name: _halves(step.noise, name, lower, draws) for name, lower in lowers.items()}
+    halves = {call: _halves(step.noise, call, step.importance[call].lower, draws) for call in step.tables}
+    return {call: halves[step.table_of(call)] for call in step.importance}
+
+
+def _idle(step: Step, important: Mapping[str, Tensor]) -> Tensor:
+    """Share of examples without any important component, one number per example."""
+    rows = [table.reshape(len(step.clean.output), -1).any(-1) for table in important.values()]
+    return (~torch.stack(rows).any(0)).float()
 
 
 def _halves(noise: Noise, name: str, lower: Tensor, draws: range) -> Tensor:
@@ -202,7 +214,7 @@ def _halves(noise: Noise, name: str, lower: Tensor, draws: range) -> Tensor:
 
 def _draws_at_once(step: Step) -> int:
     """So many that masks and inner activations stay within :data:`NUMBERS_AT_ONCE`; one if the input is no tensor."""
-    if not isinstance(step.x, Tensor):
+    if not isinstance(step.batch, Tensor):
         return 1
     examples = step.clean.output[..., 0].numel()
     numbers: int = examples * sum(parts.V[0].numel() for parts in step.model.components.values())
@@ -220,7 +232,9 @@ def _errors(step: Step, on: Mapping[str, Tensor]) -> Tensor:
         A vector.
     """
     draws, clean = len(next(iter(on.values()))), step.clean.output
-    x = step.x if draws == 1 else step.x.expand(draws, *step.x.shape).flatten(0, 1)
+    x = step.batch if draws == 1 else step.batch.expand(draws, *step.batch.shape).flatten(0, 1)
     masks = {name: SiteMask(table.flatten(0, 1).to(clean.dtype)) for name, table in on.items()}
-    output = step.model.masked(x, masks).reshape(draws, *clean.shape)
-    return (output - clean).square().mean(-1).flatten().float()
+    output = step.model.masked(x, masks).output.reshape(draws, *clean.shape)
+    errors = (output - clean).square().mean(-1).float()
+    weights = step.weights_of(clean)
+    return errors.flatten() if weights is None else errors[:, weights > 0].flatten()

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from tqdm import tqdm
 
-from callbacks.evaluation import EvaluationCallback
+from spd_lightning.callbacks.evaluation import EvaluationCallback
 from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
 from spd_lightning.functional.losses import DistanceKind
@@ -25,8 +25,8 @@ _TOLD = {
 }
 _ADVICE = {
     "spd": {
-        "dead": "a lower coefficient of the importance term or a higher model.optimization.ci_fn_lr lets components "
-        "come alive",
+        "dead": "a lower coefficient of the importance term or a higher model.optimization.importance_lr lets "
+        "components come alive",
         "saturated": "a higher coefficient of the importance term makes them costlier",
         "worse": "a lower model.optimization.lr, a lower coefficient of the importance term or more model.warmup.steps "
         "helps",
@@ -51,7 +51,7 @@ class TrainingHealth(EvaluationCallback):
         saturation: importance from which on it counts as 1.
         saturated_share: fraction of a site's importances at 1 from which on the site counts as saturated.
         patience: validations in a row after which a warning is due.
-        distance: of outputs, ``"mse"`` or ``"kl"``.
+        distance: of outputs, ``"mse"`` or ``"kl"``; ``null`` for the one that is trained.
 
     Raises:
         UsageError: for a value outside its range.
@@ -63,14 +63,14 @@ class TrainingHealth(EvaluationCallback):
         saturation: float = 0.99,
         saturated_share: float = 0.9,
         patience: int = 3,
-        distance: DistanceKind = "mse",
+        distance: DistanceKind | None = None,
     ) -> None:
         super().__init__()
         self.alive_threshold = check_positive("alive_threshold", alive_threshold, allow_zero=True)
         for name, value in (("saturation", saturation), ("saturated_share", saturated_share)):
             check_fraction(f"TrainingHealth: {name}", value, zero=False)
         check_whole("TrainingHealth: patience", patience, least=1)
-        check_choice("TrainingHealth: distance", distance, get_args(DistanceKind))
+        check_choice("TrainingHealth: distance", distance, (None, *get_args(DistanceKind)))
         self.saturation, self.saturated_share = saturation, saturated_share
         self.patience, self.distance = patience, distance
         self._streaks: dict[str, int] = {}
@@ -94,15 +94,17 @@ class TrainingHealth(EvaluationCallback):
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Look at one batch."""
         for name, ci in step.importance.items():
-            alive = alive_components(ci.lower, self.alive_threshold)
-            at_one = torch.stack([(ci.lower >= self.saturation).sum(), ci.lower.new_tensor(ci.lower.numel())])
+            lower = step.counted(ci.lower)
+            alive = alive_components(lower, self.alive_threshold)
+            at_one = torch.stack([(lower >= self.saturation).sum(), lower.new_tensor(lower.numel())])
             seen = torch.cat([alive, at_one]).double()
             self._seen[name] = seen + self._seen.get(name, 0.0)
         kept = {name: SiteMask(ci.lower) for name, ci in step.importance.items()}
         nothing = {name: SiteMask(torch.zeros_like(ci.lower)) for name, ci in step.importance.items()}
-        outputs = [module.model.masked(step.x, masks) for masks in (kept, nothing)]
-        found = [*(distance(self.distance, output, step.clean.output).double() for output in outputs)]
-        rows = len(step.clean.output)
+        kind, clean = self.distance or module.distance, step.clean.output
+        outputs = [step.masked(masks) for masks in (kept, nothing)]
+        found = [distance(kind, output, clean, step.weights_of(clean)).double() for output in outputs]
+        rows = len(step.counted(clean))
         sums = torch.stack([*(rows * one for one in found), found[0].new_tensor(rows)])
         self._distances = sums if self._distances is None else self._distances + sums
 

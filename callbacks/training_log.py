@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
-from callbacks.publishing import forget_events
+from spd_lightning.callbacks.publishing import forget_events
 from spd_lightning.errors import check_whole
 from spd_lightning.methods import Decomposition
 

@@ -9,9 +9,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from callbacks.publishing import run_folder
+from spd_lightning.callbacks.publishing import run_folder
 from spd_lightning.errors import UsageError
-from spd_lightning.files import WriteError, disk_error, write_torch
+from spd_lightning.files.whole import WriteError, disk_error, write_torch
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

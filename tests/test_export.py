@@ -18,8 +18,8 @@ from spd_lightning import (
     ToyModelOfSuperposition,
     UsageError,
 )
-from spd_lightning.export import load_decomposition, save_decomposition
-from spd_lightning.fingerprint import fingerprint
+from spd_lightning.artefact.export import load_decomposition, save_decomposition
+from spd_lightning.files.fingerprint import fingerprint
 
 
 class OwnTarget(nn.Module):

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from spd_lightning import UsageError
-from spd_lightning.files import written_whole
-from spd_lightning.tensor_files import read_pickled, read_safetensors, read_state
+from spd_lightning.files.tensors import read_pickled, read_safetensors, read_state
+from spd_lightning.files.whole import written_whole
 
 STATE = {"layer.weight": torch.ones(2, 3), "layer.bias": torch.zeros(2)}
 

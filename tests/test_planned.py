@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spd_lightning import UsageError
-from spd_lightning.cli import main
-from spd_lightning.planned import PlannedRun
+from spd_lightning.cli.command import main
+from spd_lightning.runs.planned import PlannedRun
 from tests.sweep.conftest import LEAN
 
 STOPPER = {"trainer.callbacks+": "tests.cli.stopper.StopAfter", "trainer.callbacks.steps": "4"}
@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_anew():
 def test_a_run_that_was_stopped_while_its_config_was_written_has_not_begun(monkeypatch):
     run = planned()
     with monkeypatch.context() as patch:
-        patch.setattr("spd_lightning.run_config.written_whole", _interrupted)
+        patch.setattr("spd_lightning.cli.run_config.written_whole", _interrupted)
         with pytest.raises(SystemExit) as ended:
             main(run.arguments())
     assert ended.value.code == 130

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spd_lightning.record import read_record
+from spd_lightning.runs.record import read_record
 
 METRICS = {"scores": {"alive/a": 3.0}, "seed": 4, "versions": {"spd_lightning": "0.0.1"}}
 

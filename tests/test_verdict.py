@@ -2,7 +2,7 @@
 
 import pytest
 
-from spd_lightning.verdict import known_sites, pattern_errors, shortfalls
+from spd_lightning.runs.verdict import known_sites, pattern_errors, shortfalls
 
 
 def _site(site="layers.0.mlp_in", kind="identity", **changes):

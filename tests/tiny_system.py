@@ -9,7 +9,7 @@ model:
   sites: {linear*: 4}
   ties: {linear2: linear1}
   warmup: {steps: 5}
-  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
+  importance: {class_path: PerSite, init_args: {function: {class_path: GateMLP, init_args: {hidden: [3]}}}}
 """
 ATTRIBUTION_MODEL = """\
 method: apd

@@ -11,7 +11,7 @@ from benchmarks.compare.pairs import KNOBS, PAIRS
 from benchmarks.reproduce.__main__ import INTERRUPTED, make_missing
 from benchmarks.reproduce.options import DOCS, RUNS, Options
 from benchmarks.reproduce.plan import runs_of
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 from spd_lightning.sweep.command import main as sweep
 
 COST = "cost.json"

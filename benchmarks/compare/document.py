@@ -15,9 +15,9 @@ from benchmarks.reproduce.pictures import keep_small
 from benchmarks.reproduce.plan import make_run, read_config
 from benchmarks.reproduce.results import Result, finished, results_of, sites, spread, values
 from benchmarks.reproduce.systems import Published, System
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 from spd_lightning.report import rows as report_rows
-from spd_lightning.verdict import pattern_errors
+from spd_lightning.runs.verdict import pattern_errors
 
 DOCUMENT, PICTURES = "comparison.md", "images/comparison"
 COST = "Cost against the number of components"

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.compare.measures import Found
 from benchmarks.compare.pairs import KNOBS, Knob
 from spd_lightning.figures.style import CATEGORIES, TICK_SIZE, describe, new_figure
-from spd_lightning.record import read_record
+from spd_lightning.runs.record import read_record
 
 Row = dict[str, Any]
 MARKS = "o-", "s--", "^:"

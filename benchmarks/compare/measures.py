@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from callbacks.scrubbing import scrubbing_errors
-from spd_lightning.export import load_model
+from spd_lightning.artefact.export import load_model
+from spd_lightning.callbacks.scrubbing import scrubbing_errors
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, with_rank
 from spd_lightning.targets import KnownMechanisms
 
@@ -69,7 +69,7 @@ class Found:
         features = self._known("identity")["linear1"].features
         table, parts = self._tables["linear1"][features], self._model.components["linear1"]
         columns = _chosen_columns(parts.V.detach()[features], parts.U.detach(), table.argmax(1))
-        aligned = torch.cosine_similarity(columns, parts.site.weight[:, features].T) >= MIN_COSINE
+        aligned = torch.cosine_similarity(columns, parts.site.weight()[:, features].T) >= MIN_COSINE
         return int((features_of_their_own(table) & aligned).sum()), len(features)
 
     def writing(self) -> str:
@@ -91,7 +91,9 @@ class Found:
     def parameters(self) -> int:
         """Numbers that were trained."""
         model = self._model
-        return sum(part.numel() for group in (model.components, model.ci_fns) for part in group.parameters())
+        return sum(
+            part.numel() for group in (model.components, model.importance_function) for part in group.parameters()
+        )
 
     def _known(self, kind: str, pattern: str = "*") -> dict[str, Any]:
         target = self._model.target

@@ -12,8 +12,8 @@ from benchmarks.reproduce.clock import ProcessClock
 from benchmarks.reproduce.logs import current_step, last_line
 from benchmarks.reproduce.plan import Run, shown
 from spd_lightning.errors import UsageError
-from spd_lightning.files import CACHE_VARIABLE
-from spd_lightning.record import CONFIG_NAME
+from spd_lightning.files.whole import CACHE_VARIABLE
+from spd_lightning.runs.record import CONFIG_NAME
 
 SECONDS_BETWEEN_NOTES = 10.0
 CACHE_NAME = "cache"

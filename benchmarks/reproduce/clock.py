@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spd_lightning.files import written_whole
-from spd_lightning.record import CONFIG_NAME
+from spd_lightning.files.whole import written_whole
+from spd_lightning.runs.record import CONFIG_NAME
 
 PROCESS_NAME = "process.json"
 

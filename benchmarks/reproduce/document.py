@@ -14,10 +14,10 @@ from benchmarks.reproduce.sensitivity import sensitivity
 from benchmarks.reproduce.sheet import write_sheet
 from benchmarks.reproduce.summary import Results, measured_steps, summary
 from benchmarks.reproduce.systems import PAPER_PREFIX, System
-from spd_lightning.files import written_whole
-from spd_lightning.record import RunRecord
+from spd_lightning.files.whole import written_whole
 from spd_lightning.report import REPORT_NAME, TableRow, table_page, write_page
-from spd_lightning.verdict import RULE
+from spd_lightning.runs.record import RunRecord
+from spd_lightning.runs.verdict import RULE
 
 DOCUMENT, SHEET, SWEEPS = "results.md", "results.csv", "sweeps"
 

@@ -8,7 +8,7 @@ from benchmarks.reproduce.plan import make_run
 from benchmarks.reproduce.results import Result
 from benchmarks.reproduce.sheet import METRICS
 from benchmarks.reproduce.systems import System
-from spd_lightning.record import RunRecord
+from spd_lightning.runs.record import RunRecord
 
 KNOWN = ("system", "seed", "config", "state", "recovered", "verdict", "wall_s", "jobs", "threads")
 

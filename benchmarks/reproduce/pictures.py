@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image  # matplotlib needs it, too
 
 from benchmarks.reproduce.results import Result, finished
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 
 PICTURES = "images/results"
 WANTED = ("importance_heatmap", "contribution_agreement")

@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.reproduce.clock import read_process
 from benchmarks.reproduce.logs import last_line
 from benchmarks.reproduce.plan import Run, obstacle
-from spd_lightning.record import RunRecord
 from spd_lightning.report import rows
 from spd_lightning.report.reading import mapping, with_floats
+from spd_lightning.runs.record import RunRecord
 
 LEFT_ALONE = "left alone: "
 

@@ -8,7 +8,7 @@ from benchmarks.reproduce.results import Result, finished, sites, spread, values
 from benchmarks.reproduce.systems import System
 from spd_lightning.report import rows
 from spd_lightning.report.reading import component_count
-from spd_lightning.verdict import pattern_errors
+from spd_lightning.runs.verdict import pattern_errors
 
 SITE_HEADER = (
     "C",

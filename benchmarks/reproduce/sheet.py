@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.reproduce.results import Result
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 
 METRICS = ("steps", "peak_memory_mb", "device", "machine")
 

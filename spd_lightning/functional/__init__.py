@@ -11,6 +11,7 @@ from spd_lightning.functional.attribution import (
     simplicity,
 )
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
+from spd_lightning.functional.initialisation import examples_start, spread_directions
 from spd_lightning.functional.losses import (
     average,
     contribution_sparsity,
@@ -46,7 +47,6 @@ from spd_lightning.functional.sampling import (
 from spd_lightning.functional.schedules import along_points, geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
-from spd_lightning.functional.starts import examples_start, spread_directions
 
 __all__ = [
     "ALIVE_THRESHOLD",

@@ -177,7 +177,8 @@ def kl(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Ten
         A scalar, in nats.
     """
     log_q, log_p = F.log_softmax(prediction, -1), F.log_softmax(target, -1)
-    return mean_over_examples((log_p.exp() * (log_p - log_q)).sum(-1), weights)
+    gaps = (log_p - log_q).masked_fill(log_p == -torch.inf, 0)  # what the target rules out, such as padded vocabulary
+    return mean_over_examples((log_p.exp() * gaps).sum(-1), weights)
 
 
 def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

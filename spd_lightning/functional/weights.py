@@ -88,3 +88,7 @@ class Weights:
     def counted(self) -> Tensor | None:
         """Which positions count at all, boolean; ``None`` for all."""
         return None if self.values is None else self.values > 0
+
+
+EVEN = Weights()
+"""All positions count alike."""

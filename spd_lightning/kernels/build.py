@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spd_lightning.files import CACHE_VARIABLE, cache_folder, written_whole
+from spd_lightning.files.whole import CACHE_VARIABLE, cache_folder, written_whole
 
 SOURCE = Path(__file__).with_name("step.c")
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math")

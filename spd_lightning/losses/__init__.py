@@ -1,7 +1,7 @@
 """One nn.Module per loss: a coefficient and schedule around ``functional``."""
 
 from spd_lightning.losses.activations import ActivationReconstruction
-from spd_lightning.losses.attribution import HiddenActivations, Minimality, Simplicity
+from spd_lightning.losses.apd import HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.penalties import Faithfulness, FrequencyMinimality, ImportanceMinimality
 from spd_lightning.losses.reconstruction import Reconstruction

@@ -76,9 +76,7 @@ def shared_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tens
     return masks[distributed.get_rank()].to(scores).reshape(scores.shape)
 
 
-def shared_rows(
-    leadings: Sequence[torch.Size], weights: Weights, device: torch.device
-) -> tuple[RowShare, Weights]:
+def shared_rows(leadings: Sequence[torch.Size], weights: Weights, device: torch.device) -> tuple[RowShare, Weights]:
     """Find out, together with all other processes, which rows of a batch this one holds.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from spd_lightning.functional import RowShare
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.functional.weights import Weights
+from spd_lightning.functional.weights import EVEN, Weights
 from spd_lightning.losses.sharing import processes, shared_rows, sum_over_processes
 from spd_lightning.model import CausalImportance, CleanPass, ComponentModel, DecomposedModel, Form, Mask, PlainForm
 from spd_lightning.model.wrapping import site_of
@@ -55,7 +55,7 @@ class Step:
     form: Form
     noise: Noise
     progress: float = 0.0
-    weights: Weights = Weights()
+    weights: Weights = EVEN
 
     @classmethod
     def of(cls, model: DecomposedModel, batch: Any, noise: Noise, progress: float = 0.0) -> Self:
@@ -113,9 +113,19 @@ class Step:
         first = self.model.mechanisms.table_of(site)
         return call if first == site else first + call[len(site) :]
 
+    @property
+    def tables(self) -> list[str]:
+        """The site calls whose importances differ: all of them, unless components span sites."""
+        return [call for call in self.importance if self.table_of(call) == call]
+
     def weights_of(self, tensor: Tensor) -> Tensor | None:
         """Weights of the leading dimensions of ``[..., k]``; ``None`` for a plain mean."""
         return self.weights.of(tensor.shape[:-1])
+
+    def counted(self, tensor: Tensor) -> Tensor:
+        """The entries of ``[..., k]`` at positions that count, ``[positions, k]``; all as they are where all do."""
+        weights = self.weights_of(tensor)
+        return tensor if weights is None else tensor[weights > 0]
 
     def among_processes(self) -> Self:
         """The same step, knowing which rows of the batch are here where several processes share it.

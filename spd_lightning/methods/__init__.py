@@ -1,6 +1,6 @@
 """LightningModules, one per method."""
 
-from spd_lightning.methods.attribution import AttributionDecomposition
+from spd_lightning.methods.apd import AttributionDecomposition
 from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.optimization import Optimization, Warmup

@@ -7,15 +7,15 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spd_lightning.describe import init_args
 from spd_lightning.errors import UsageError, check_flag
-from spd_lightning.fingerprint import fingerprint
+from spd_lightning.files.describe import init_args
+from spd_lightning.files.fingerprint import fingerprint
+from spd_lightning.files.tensors import read_pickled
+from spd_lightning.methods.checkpoint_content import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.shardable import Shardable
-from spd_lightning.methods.trusted import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.model import ComponentModel
 from spd_lightning.targets import TargetRecipe
-from spd_lightning.tensor_files import read_pickled
 
 LARGEST_KEPT_TARGET = 10_000_000
 """Parameters up to which a target's weights go into every checkpoint, unless ``save_target`` says otherwise."""

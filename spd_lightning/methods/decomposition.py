@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.losses import Loss, Noise, Step
+from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.losses import Loss, Noise, Reconstruction, Step
 from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.methods.checkpointed import CheckpointedModule
 from spd_lightning.methods.non_finite import NonFiniteGuard, Running
@@ -20,8 +21,8 @@ from spd_lightning.targets import TargetRecipe
 class Decomposition(CheckpointedModule):
     """Base of decomposition methods: the objective, and what a step is.
 
-    A subclass calls ``__init__``, :meth:`set_losses` and then :meth:`remember`, and implements :meth:`form_of`. Training
-    stops before a step whose loss or gradient is not finite, see :class:`NonFiniteGuard`.
+    A subclass calls ``__init__``, :meth:`set_losses` and then :meth:`remember`, and implements :meth:`form_of`.
+    Training stops before a step whose loss or gradient is not finite, see :class:`NonFiniteGuard`.
 
     Args:
         model: the decomposition to be trained.
@@ -68,6 +69,12 @@ class Decomposition(CheckpointedModule):
     def terms(self) -> dict[str, Loss]:
         """The terms of the objective by name."""
         return dict(self.losses.items())  # type: ignore[arg-type]
+
+    @property
+    def distance(self) -> DistanceKind:
+        """How outputs are compared in training, by its first term that does."""
+        found = [loss for loss in self.terms().values() if isinstance(loss, Reconstruction) and loss.coefficient]
+        return found[0].distance if found else "mse"
 
     @abstractmethod
     def form_of(self, batch: Any) -> Form:

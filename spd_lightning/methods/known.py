@@ -1,6 +1,6 @@
 """All methods, by the name that configs and checkpoints give them."""
 
-from spd_lightning.methods.attribution import AttributionDecomposition
+from spd_lightning.methods.apd import AttributionDecomposition
 from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.stochastic import StochasticDecomposition
 

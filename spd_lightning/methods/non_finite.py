@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import WriteError, write_torch
+from spd_lightning.files.whole import WriteError, write_torch
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.lightning_private import is_accumulating
 from spd_lightning.losses import Noise
 from spd_lightning.losses.sharing import largest_over_processes, processes, rows_of_all
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, KEPT_STEP
-from spd_lightning.methods.sharding import gathered, own_part
 from spd_lightning.model import ComponentModel, DecomposedModel
 from spd_lightning.model.wrapping import site_of
+from spd_lightning.parallel.sharding import gathered, own_part
 
 if TYPE_CHECKING:
     from spd_lightning.methods.decomposition import Decomposition
@@ -53,7 +53,12 @@ class Running:
         weighted = isinstance(self.batch, WeightedBatch)
         batch = {"weighted": weighted, "batch": _plain(tuple(self.batch) if weighted else self.batch)}
         return {
-            "format": KEPT_FORMAT, "told": told, "seed": seed, **batch, "key": list(self.key), "progress": self.progress
+            "format": KEPT_FORMAT,
+            "told": told,
+            "seed": seed,
+            **batch,
+            "key": list(self.key),
+            "progress": self.progress,
         }
 
 
@@ -158,7 +163,9 @@ class NonFiniteGuard:
             raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping")
         folder = Path(module.trainer.log_dir or module.trainer.default_root_dir)  # passed around, so asked by all
         content = gathered(self._content(told, whole))
-        kept = keep(folder, module.global_step, content) if module.trainer.is_global_zero else "process 0 keeps the step"
+        kept = (
+            keep(folder, module.global_step, content) if module.trainer.is_global_zero else "process 0 keeps the step"
+        )
         raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping; {kept}")
 
     def _content(self, told: str, whole: Running) -> dict[str, Any]:

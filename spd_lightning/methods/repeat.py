@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
+from spd_lightning.files.tensors import read_pickled
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import Noise
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, KEPT_STEP
-from spd_lightning.methods.non_finite import KEPT_FORMAT
 from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.known import METHODS
+from spd_lightning.methods.non_finite import KEPT_FORMAT
 from spd_lightning.methods.stochastic import StochasticDecomposition
-from spd_lightning.tensor_files import read_pickled
 
 
 class RepeatedStep(NamedTuple):

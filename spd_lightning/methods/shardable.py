@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule
 
-from spd_lightning.methods.sharding import ShardedParameters
 from spd_lightning.model import ComponentModel
+from spd_lightning.parallel.sharding import ShardedParameters
 
 Result = TypeVar("Result")
 
@@ -19,7 +19,7 @@ class Shardable(LightningModule):
         model: what is trained.
     """
 
-    def __init__(self, model: ComponentModel[Any]) -> None:
+    def __init__(self, model: ComponentModel) -> None:
         super().__init__()
         self.model = model
         self._shards: tuple[ShardedParameters, ...] = ()  # a tuple hides it from nn.Module's registration
@@ -29,6 +29,16 @@ class Shardable(LightningModule):
         """Shard components and importance functions, where the strategy made a mesh of processes."""
         if self.device_mesh is not None and not self._shards:
             self._shards = (ShardedParameters(self.model, self.device_mesh["data_parallel"]),)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every process keeps a part of each parameter."""
+        return bool(self._shards)
+
+    def keep_whole_parameters(self) -> None:
+        """Inside :meth:`whole_parameters`: keep what was written into them, if they are sharded."""
+        for shards in self._shards:
+            shards.keep()
 
     def whole_parameters(self) -> AbstractContextManager[None]:
         """Whole parameters for the length of a ``with`` block, which all processes must enter, if they are sharded."""
@@ -40,17 +50,17 @@ class Shardable(LightningModule):
         return result
 
     def on_validation_start(self) -> None:
-        """Callbacks look at whole parameters."""
+        """Let callbacks see whole parameters."""
         self._evaluation.enter_context(self.whole_parameters())
 
     def on_validation_end(self) -> None:
-        """Callbacks have looked."""
+        """Shard them again."""
         self._evaluation.close()
 
     def on_test_start(self) -> None:
-        """Callbacks look at whole parameters."""
+        """Let callbacks see whole parameters."""
         self._evaluation.enter_context(self.whole_parameters())
 
     def on_test_end(self) -> None:
-        """Callbacks have looked."""
+        """Shard them again."""
         self._evaluation.close()

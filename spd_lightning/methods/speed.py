@@ -8,7 +8,7 @@ import torch
 from spd_lightning.errors import UsageError, check_choice, check_flag, check_whole
 from spd_lightning.kernels import build, table_error
 from spd_lightning.losses import check_positive
-from spd_lightning.model import FastOptions, FastPass
+from spd_lightning.model import FastForm, FastOptions
 
 StepKind = Literal["fast", "plain"]
 FIRST_NODES = 65
@@ -70,7 +70,7 @@ class Tables:
         """For the next step."""
         return FastOptions(self.nodes, self.speed.compile and build().library is not None)
 
-    def check(self, fast: FastPass, at_start: bool) -> str | None:
+    def check(self, fast: FastForm, at_start: bool) -> str | None:
         """Measure the tables of one batch; raise the node count where they exceed the tolerance.
 
         Args:
@@ -93,7 +93,7 @@ class Tables:
             )
         return "notice: no gate table is fine enough, gates are now exact" if before and not self.nodes else None
 
-    def _error(self, fast: FastPass) -> float:
-        gates = {name: fast.tabulated_gate(name) for name in fast.inner}
-        errors = [table_error(fast.inner[name], gate, self.nodes) for name, gate in gates.items() if gate is not None]
+    def _error(self, fast: FastForm) -> float:
+        gates = {call: fast.tabulated_gate(call) for call in fast.calls}
+        errors = [table_error(fast.inner(call), gate, self.nodes) for call, gate in gates.items() if gate is not None]
         return torch.stack(errors).max().item() if errors else 0.0

@@ -1,13 +1,13 @@
 """Stochastic Parameter Decomposition as a LightningModule."""
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from spd_lightning.files.describe import describe
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
@@ -87,21 +87,20 @@ class StochasticDecomposition(Decomposition):
         speed: Speed = Speed(),  # noqa: B008 (frozen)
         seed: int = 0,
     ) -> None:
-        model = DecomposedModel(
-            target, sites, call, importance, leak, use_delta, init, ties, tied_updates, kinds, seed
-        )
+        model = DecomposedModel(target, sites, call, importance, leak, use_delta, init, ties, tied_updates, kinds, seed)
         super().__init__(model, recipe, optimization, save_target, seed)
         self.set_losses(paper_losses() if losses is None else losses)
         self.warmup = warmup
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
-        self.init, self.ties, self.tied_updates = init, ties, tied_updates
+        self.init, self.ties, self.tied_updates, self.kinds = init, ties, tied_updates, kinds
         self.speed, self.fused = speed, speed.step == "fast"
         self.tables = Tables(speed)
         self.remember()
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
-        return {**super().arguments(), "ci_fn": self.model.describe_ci_fn()}
+        described = {"importance": describe(self.model.importance_function), "call": describe(self.model.call)}
+        return super().arguments() | described
 
     def on_fit_start(self) -> None:
         """Say so if compiled kernels are missing; warm up, unless components are trained or start from examples."""
@@ -109,49 +108,47 @@ class StochasticDecomposition(Decomposition):
         if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
             self._warm_up()
 
-    def start_from_examples(self, x: Any) -> None:
+    def start_from_examples(self, batch: Any) -> None:
         """Start the components from the first batch, the same on every process, then run the warm-up.
 
         Args:
-            x: the target's input; a tensor is put together from the rows of all processes.
+            batch: as the call takes it; put together from the rows of all processes.
 
         Raises:
             UsageError: if nothing but zeros reaches a site.
         """
         with self.whole_parameters():
-            self.model.start_from_examples(rows_of_all(x))
-            for shards in self._shards:
-                shards.keep()
+            self.model.start_from_examples(rows_of_all(batch))
+            self.keep_whole_parameters()
         self._warm_up()
 
     def _warm_up(self) -> None:
         """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
         self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
-        if self.trainer.world_size > 1 and not self._shards:
+        if self.trainer.world_size > 1 and not self.is_sharded:
             components = self.model.components
             components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """One step, see :meth:`GuardedDecomposition.training_step`."""
+        """One step, see :meth:`Decomposition.training_step`."""
         if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
-            self.start_from_examples(network_input(batch))
+            self.check_rows(batch)
+            self.start_from_examples(batch)
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
         return super().training_step(batch, batch_idx)
 
-    def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
-        """See :meth:`GuardedDecomposition.evaluated`."""
-        x, weights = network_input(batch), batch.weights if isinstance(batch, WeightedBatch) else None
-        if self.fused:
-            step = Step.fast_of(self.model, x, noise, progress, weights, self.tables.options)
-        else:
-            step = Step.of(self.model, x, noise, progress, weights)
-        step = step.among_processes()
-        return {name: loss(step.named(name)) for name, loss in self.terms().items()}
+    def form_of(self, batch: Any) -> Form:
+        """The fast or the plain form, as ``speed`` says."""
+        return FastForm(self.model, batch, self.tables.options) if self.fused else PlainForm(self.model, batch)
+
+    def readable_form_of(self, batch: Any) -> Form:
+        """The plain form."""
+        return PlainForm(self.model, batch)
 
     def _check_tables(self, batch: Any) -> None:
         with self.whole_parameters():
-            probe = FastPass(self.model, network_input(batch), self.tables.options)
+            probe = FastForm(self.model, batch, self.tables.options)
             self._tell(self.tables.check(probe, at_start=self.global_step == 0))
         if self.trainer.world_size > 1:  # as fine as any of them needs, so that all compute alike
             finest = largest_over_processes(self.tables.nodes or MAX_NODES + 1, self.device)
@@ -171,15 +168,7 @@ class StochasticDecomposition(Decomposition):
         self.tables.nodes = checkpoint[CHECKPOINT_KEY].get("table_nodes", self.tables.nodes)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Lower-leaky causal importances ``[..., C]`` per site."""
+        """Lower-leaky causal importances ``[..., C]`` per site call."""
         with torch.autocast(self.device.type, enabled=False):
-            clean = self.model.clean(network_input(batch))
-            importances = self.model.causal_importance(clean.site_inputs)
-        return {name: importance.lower for name, importance in importances.items()}
-
-    def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
-        """See a batch once, for all losses or callbacks."""
-        x = network_input(batch)
-        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
-            seen = Step.of(self.model, x, noise, progress).among_processes()
-        return replace(seen, weights=None)  # callbacks count what they see, and sum over processes before dividing
+            importances = self.model.importance_of(batch)
+        return {call: importance.lower for call, importance in importances.items()}

@@ -164,7 +164,7 @@ class AttributedModel(ComponentModel):
         return Components(site, count, min(site.d_in, site.d_out) if self.rank is None else self.rank)
 
     def _traced(self, batch: Any, run: "Runner") -> "Trace":
-        return self.wrapping.until_kept(partial(self._trace, batch, run))  # type: ignore[no-any-return]
+        return self.wrapping.until_kept(partial(self._trace, batch, run))
 
     def _trace(self, batch: Any, run: "Runner", keeper: Keeper) -> "Trace":
         """A pass that knows the gradient with respect to what every module of a site puts out."""
@@ -200,8 +200,9 @@ class AttributedModel(ComponentModel):
             inner, own = components.inner(trace.inputs[place]), site.own_rows(site.taken(gradient), -1)
             if inner.shape[:-2] != trace.output.shape[:-1]:
                 raise UsageError(
-                    f"sites: {name!r} has positions {list(inner.shape[:-2])} and the output {list(trace.output.shape[:-1])}; "
-                    "attributions need them to be the same, leave the site out or use method: spd"
+                    f"sites: {name!r} has positions {list(inner.shape[:-2])}, the output has "
+                    f"{list(trace.output.shape[:-1])}; attributions need them to be the same; "
+                    "leave the site out or use method: spd"
                 )
             parts.append(SitePart(inner.flatten(0, -3), components.U, own.flatten(1, -2)))
         return parts
@@ -314,9 +315,13 @@ def gradients_of_outputs(output: Tensor, offsets: Mapping[Place, Tensor]) -> dic
     width = output.shape[-1]
     one_each = torch.eye(width).to(output).reshape(width, *[1] * (output.dim() - 1), width)
     every = one_each.expand(width, *output.shape)
-    found = torch.autograd.grad(output, list(offsets.values()), every, is_grads_batched=True, allow_unused=True)
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        output, list(offsets.values()), every, is_grads_batched=True, allow_unused=True
+    )
+    gradients = {}
     for place, gradient in zip(offsets, found, strict=True):
         if gradient is None:
-            name = place[0] if isinstance(place, tuple) else place
+            name = str(place[0] if isinstance(place, tuple) else place)
             raise UsageError(f"sites: the target's output has no gradient with respect to {name!r}; leave it out")
-    return dict(zip(offsets, found, strict=True))
+        gradients[place] = gradient
+    return gradients

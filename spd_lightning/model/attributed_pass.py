@@ -175,4 +175,3 @@ class AttributedPass(AttributedForm):
         write = self._U[name] if read is None else Factored([], self._products).product(self._U[name], read)
         inner = self._inner[name].detach().flatten(0, -3)
         return SitePart(inner, write.detach().reshape(*parts.U.shape[:2], -1), gradients[place].flatten(1, -2))
-

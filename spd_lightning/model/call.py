@@ -63,7 +63,9 @@ class TargetCall(ABC):
                 f"target: its output must be one tensor, got {_described(output)}; choose one with model.call's output"
             )
         if not output.is_floating_point():
-            raise UsageError(f"target: its output must be floating-point numbers, got {output.dtype}; choose another one")
+            raise UsageError(
+                f"target: its output must be floating-point numbers, got {output.dtype}; choose another one"
+            )
         return output
 
 
@@ -123,7 +125,9 @@ class KeywordCall(TargetCall):
     def arguments(self, batch: Any) -> Arguments:
         """Entries of the batch by key."""
         if not isinstance(batch, Mapping):
-            raise UsageError(f"call: KeywordCall takes batches that are mappings, got {_described(batch)}; use PositionalCall")
+            raise UsageError(
+                f"call: KeywordCall takes batches that are mappings, got {_described(batch)}; use PositionalCall"
+            )
         for name in [*self.inputs, *([] if self.weights is None else [self.weights])]:
             if name not in batch:
                 raise UsageError(f"call: inputs or weights name {name!r}, but the batch holds {_keys(batch)}")

@@ -42,7 +42,7 @@ class MaskedPass(NamedTuple):
 
 
 class CausalImportance(NamedTuple):
-    """Logits of one site call and their two sigmoids, ``[..., C]`` each: ``lower`` for masks, ``upper`` for penalties."""
+    """Logits of a site call and their two sigmoids, ``[..., C]`` each: ``lower`` for masks, ``upper`` for penalties."""
 
     logits: Tensor
     lower: Tensor
@@ -117,8 +117,10 @@ class ComponentModel(nn.Module, ABC):
         """Components of every site, those of one matrix once."""
         seen: dict[int, Components] = {}
         for parts in self.components.values():
-            shared = isinstance(parts, TiedComponents) and _parameter(parts.site) is _parameter(parts.source.site)
-            seen.setdefault(id(parts.source if shared else parts), parts)  # type: ignore[attr-defined]
+            owner = parts
+            if isinstance(parts, TiedComponents) and _parameter(parts.site) is _parameter(parts.source.site):
+                owner = parts.source
+            seen.setdefault(id(owner), parts)
         return list(seen.values())
 
     def train(self, mode: bool = True) -> Self:
@@ -140,7 +142,7 @@ class ComponentModel(nn.Module, ABC):
         Raises:
             UsageError: if a site is not reached, or the output is no tensor.
         """
-        return self.wrapping.until_kept(lambda keeper: self._recorded(batch, keeper))  # type: ignore[no-any-return]
+        return self.wrapping.until_kept(lambda keeper: self._recorded(batch, keeper))
 
     def _recorded(self, batch: Any, keeper: Keeper) -> CleanPass:
         inputs: dict[tuple[str, int], Tensor] = {}
@@ -304,7 +306,7 @@ def assembled(sites: Mapping[str, Site], parts: Mapping[str, Tensor], original: 
     pieces: list[tuple[int, Tensor]] = []
     for name, output in parts.items():
         ranges = sites[name].rows or ()
-        pieces += list(zip((r.start for r in ranges), output.split([len(r) for r in ranges], -1), strict=True))
+        pieces += list(zip((r.start for r in ranges), torch.split(output, [len(r) for r in ranges], -1), strict=True))
     return first.place(_joined(sorted(pieces, key=lambda piece: piece[0]), own))
 
 

@@ -5,7 +5,6 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
-from spd_lightning.errors import UsageError
 from spd_lightning.functional import examples_start, full_precision
 from spd_lightning.functional.precision import single
 from spd_lightning.model.masks import Mask
@@ -69,7 +68,7 @@ class Components(nn.Module):
     def read(self, site_input: Tensor) -> Tensor:
         """:meth:`inner` as mixed precision leaves it."""
         inner = self.site.read(site_input, self.V.flatten(1))
-        return inner if self.V.dim() == 2 else inner.unflatten(-1, self.V.shape[1:])
+        return inner if self.V.dim() == 2 else inner.reshape(*inner.shape[:-1], *self.V.shape[1:])
 
     def masked(self, inner: Tensor, mask: Tensor) -> Tensor:
         """What components read, times their masks.
@@ -284,4 +283,3 @@ def _is_transposed(site: Site, source: Site) -> bool:
     if one.shape != other.shape:
         return True
     return bool(torch.equal(one, other.T)) or not torch.equal(one, other)
-

@@ -179,9 +179,7 @@ class DecomposedModel(ComponentModel):
 
     def with_sigmoids(self, logits: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
         """Logits with both leaky sigmoids."""
-        return {
-            call: CausalImportance(z, lower_leaky(z, self.leak), upper_leaky(z)) for call, z in logits.items()
-        }
+        return {call: CausalImportance(z, lower_leaky(z, self.leak), upper_leaky(z)) for call, z in logits.items()}
 
     def _features(self, call: str, site_inputs: Mapping[str, Tensor]) -> Tensor:
         parts = self.components[site_of(call)]

@@ -72,7 +72,7 @@ class FastForm:
         options: how to compute.
     """
 
-    def __init__(self, model: DecomposedModel, batch: Any, options: FastOptions = FastOptions()) -> None:  # noqa: B008
+    def __init__(self, model: DecomposedModel, batch: Any, options: FastOptions = FastOptions()) -> None:
         self.model, self.batch, self.options = model, batch, options
         self._wrapping = model.wrapping
         self._products: Products = {}

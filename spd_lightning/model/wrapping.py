@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
@@ -10,8 +10,9 @@ from spd_lightning.errors import UsageError
 from spd_lightning.model.call import Arguments, TargetCall
 from spd_lightning.model.sites import Site
 
-Original = Callable[[Tensor], Any]
-Handler = Callable[[str, int, Tensor, Original], Any]
+Result = TypeVar("Result")
+Original = Callable[[Any], Any]
+Handler = Callable[[str, int, Any, Original], Any]
 """Stands in for a module: is given its path, the number of this call of it, its input, and its own forward."""
 CALL_MARK = "@"
 MOST_TRIES = 3
@@ -131,7 +132,7 @@ class Wrapping:
         }
         return Returned(self.call.chosen(returned), kept)
 
-    def until_kept(self, run: Callable[[Keeper], Any]) -> Any:
+    def until_kept(self, run: Callable[[Keeper], Result]) -> Result:
         """Take a run again, copying more, until the network overwrites nothing that is kept.
 
         Args:
@@ -164,7 +165,7 @@ class Wrapping:
             for path, layer in layers.items():
                 del layer.forward
                 if before[path] is not None:
-                    layer.forward = before[path]
+                    vars(layer)["forward"] = before[path]
 
     @contextmanager
     def keeping(self, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
@@ -194,7 +195,9 @@ def _stand_in(handler: Handler, path: str, original: Original) -> Callable[..., 
         nonlocal count
         inputs = (*args, *kwargs.values())
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
-            raise UsageError(f"sites: the target calls {path!r} with {len(inputs)} arguments, not one tensor; leave it out")
+            raise UsageError(
+                f"sites: the target calls {path!r} with {len(inputs)} arguments, not one tensor; leave it out"
+            )
         count += 1
         return handler(path, count - 1, inputs[0], original)
 
@@ -219,4 +222,3 @@ def calls_in_order(inputs: Mapping[tuple[str, int], Any], sites: Iterable[str]) 
         counts[site] = counts.get(site, 0) + 1
     keys = sorted(inputs, key=lambda key: (order[key[0]], key[1]))
     return {key: call_name(*key, counts[key[0]]) for key in keys}
-

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.record import RunRecord
 from spd_lightning.report import REPORT_NAME, TableRow, read_run, run_page, table_page, write_page
 from spd_lightning.report.notes import plain
+from spd_lightning.runs.record import RunRecord
 
 WRONG_USAGE = 2
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from spd_lightning.record import RunRecord
 from spd_lightning.report.reading import mapping, quantity
-from spd_lightning.verdict import MIN_MMCS, MIN_PEARSON, ML2R_RANGE
+from spd_lightning.runs.record import RunRecord
+from spd_lightning.runs.verdict import MIN_MMCS, MIN_PEARSON, ML2R_RANGE
 
 NEEDED = [
     "needed",

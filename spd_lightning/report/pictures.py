@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spd_lightning.record import RunRecord
 from spd_lightning.report import page
 from spd_lightning.report.reading import inside
+from spd_lightning.runs.record import RunRecord
 
 MAX_PICTURE = 8 * 2**20
 """Bytes of one picture."""

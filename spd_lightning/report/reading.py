@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spd_lightning.record import CONFIG_NAME, METRICS_NAME, RunRecord, read_record
+from spd_lightning.runs.record import CONFIG_NAME, METRICS_NAME, RunRecord, read_record
 
 MAX_CONFIG = 200_000
 """Characters of a config that are shown."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from spd_lightning.verdict import known_sites, pattern_errors, shortfalls, site_shortfalls
+from spd_lightning.runs.verdict import known_sites, pattern_errors, shortfalls, site_shortfalls
 
 Scores = Mapping[str, float]
 
@@ -102,7 +102,7 @@ def missing(scores: Scores, site: str | None = None) -> list[str]:
         site: a site with known mechanisms; the whole run without one.
 
     Returns:
-        Phrases of :mod:`spd_lightning.verdict`; empty if all was found.
+        Phrases of :mod:`spd_lightning.runs.verdict`; empty if all was found.
     """
     try:
         return shortfalls(scores) if site is None else site_shortfalls(scores, site)
@@ -111,7 +111,7 @@ def missing(scores: Scores, site: str | None = None) -> list[str]:
 
 
 def verdict(scores: Scores) -> str:
-    """One sentence: whether every known mechanism was found, by the rule of :mod:`spd_lightning.verdict`.
+    """One sentence: whether every known mechanism was found, by the rule of :mod:`spd_lightning.runs.verdict`.
 
     Args:
         scores: scores by name, without the stage.

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from spd_lightning.record import RunRecord
 from spd_lightning.report import page, rows
 from spd_lightning.report.notes import (
     COLUMN_WORDS,
@@ -16,7 +15,8 @@ from spd_lightning.report.notes import (
 )
 from spd_lightning.report.pictures import pictures
 from spd_lightning.report.reading import component_count, config_text, feature_count, mapping, run_name, with_floats
-from spd_lightning.verdict import MAX_UNMASKED, RULE, known_sites
+from spd_lightning.runs.record import RunRecord
+from spd_lightning.runs.verdict import MAX_UNMASKED, RULE, known_sites
 
 
 def run_page(record: RunRecord) -> str:

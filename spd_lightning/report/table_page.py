@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from spd_lightning.record import RunRecord
 from spd_lightning.report import page, rows
 from spd_lightning.report.notes import NEEDED, distances_with, duration, measured_with, megabytes, plain, state_text
 from spd_lightning.report.pictures import MAX_PICTURES, pictures
 from spd_lightning.report.reading import component_count, mapping, with_floats
-from spd_lightning.verdict import MAX_UNMASKED, RULE, known_sites
+from spd_lightning.runs.record import RunRecord
+from spd_lightning.runs.verdict import MAX_UNMASKED, RULE, known_sites
 
 MAIN_PICTURES = ("importance_heatmap", "contribution_agreement")
 _SPREADS = {3: ("alive/{}", 1), 4: ("l0/{}", 2), 5: ("recovery/{}/mmcs", 3), 6: ("recovery/{}/ml2r", 3)}

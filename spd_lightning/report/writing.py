@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 from spd_lightning.report.page import MARKER
 
 REPORT_NAME = "report.html"

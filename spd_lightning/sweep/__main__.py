@@ -2,11 +2,7 @@
 
 import sys
 
-from spd_lightning.shadowing import leave_if_hidden
+from spd_lightning.sweep.command import main
 
 if __name__ == "__main__":
-    leave_if_hidden()  # before the import that would fail
-
-    from spd_lightning.sweep.command import main
-
     sys.exit(main())

@@ -9,11 +9,11 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
-from spd_lightning.arguments import find_sweep, one_line
-from spd_lightning.cli import INTERRUPTED, WRONG_USAGE
+from spd_lightning.cli.arguments import find_sweep, one_line
+from spd_lightning.cli.command import INTERRUPTED, WRONG_USAGE
 from spd_lightning.errors import UsageError
-from spd_lightning.files import written_whole
-from spd_lightning.runs import check_writable
+from spd_lightning.files.whole import written_whole
+from spd_lightning.runs.checkpoints import check_writable
 from spd_lightning.sweep.configs import Config
 from spd_lightning.sweep.execute import Failures, execute, say
 from spd_lightning.sweep.grid import read_assignment, read_values, short_keys

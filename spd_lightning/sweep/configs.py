@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from spd_lightning.arguments import one_line, with_shipped_configs
-from spd_lightning.cli import DecompositionCLI
+from spd_lightning.cli.arguments import one_line, with_shipped_configs
+from spd_lightning.cli.command import DecompositionCLI
 from spd_lightning.errors import UsageError
-from spd_lightning.planned import LOGGER
+from spd_lightning.runs.planned import LOGGER
 from spd_lightning.sweep.grid import Point
 
 Config = Mapping[str, Any]

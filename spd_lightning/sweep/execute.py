@@ -8,8 +8,8 @@ from contextvars import copy_context
 
 from tqdm import tqdm
 
-from spd_lightning import cli
-from spd_lightning.arguments import one_line
+from spd_lightning.cli import command as cli
+from spd_lightning.cli.arguments import one_line
 from spd_lightning.sweep.isolation import isolated
 from spd_lightning.sweep.runs import LEFT_ALONE, SweptRun
 
@@ -44,7 +44,7 @@ def execute(runs: Sequence[SweptRun], after_each: Callable[[Failures], None]) ->
         try:
             problem = attempt(run.planned.arguments())
             if not problem and run.record.state != "finished":
-                problem = "it ended without metrics.json; the config needs callbacks.FinalReport and a logger"
+                problem = "it ended without metrics.json; the config needs FinalReport and a logger"
             if problem:
                 failures[run.name] = problem
                 say(f"{run.name}: failed, {problem}")

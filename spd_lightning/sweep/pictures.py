@@ -7,18 +7,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from spd_lightning.arguments import one_line
+from spd_lightning.artefact.export import load_model
+from spd_lightning.cli.arguments import one_line
 from spd_lightning.errors import UsageError
-from spd_lightning.export import load_model
 from spd_lightning.figures import Outcome, importance_comparison, sweep_sensitivity
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 from spd_lightning.functional import pattern_order
-from spd_lightning.record import RunRecord
+from spd_lightning.runs.record import RunRecord
+from spd_lightning.runs.verdict import known_sites, pattern_errors
 from spd_lightning.sweep.configs import Config, lookup
 from spd_lightning.sweep.grid import short_keys
 from spd_lightning.sweep.runs import SweptRun
 from spd_lightning.targets import KnownMechanisms
-from spd_lightning.verdict import known_sites, pattern_errors
 
 SEED = "seed_everything"
 ALL_SITES = "all sites"
@@ -104,8 +104,7 @@ def _tables(folder: Path) -> Iterator[tuple[str, Tensor]]:
     with torch.no_grad():
         importance = model.importance_of(PROBE * torch.eye(n_features))
     known = model.target.known_mechanisms() if isinstance(model.target, KnownMechanisms) else {}
-    if model.spans_sites:  # they are the same everywhere
-        importance = {ALL_SITES: next(iter(importance.values()))}
+    importance = {title: importance[site] for title, site in model.mechanisms.tables.items()}
     for site, values in importance.items():
         kind = known[site].kind if site in known else None
         yield site, values.lower[:, pattern_order(values.lower, kind)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from spd_lightning.arguments import find_config, shipped_configs
+from spd_lightning.cli.arguments import find_config, shipped_configs
 from spd_lightning.errors import UsageError
 from spd_lightning.sweep.grid import Point, Values, checked_values, expand, meaning, run_names, value_text, yaml_of
 

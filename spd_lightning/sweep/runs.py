@@ -8,8 +8,8 @@ from typing import Literal
 
 import yaml
 
-from spd_lightning.planned import PlannedRun
-from spd_lightning.record import RunRecord
+from spd_lightning.runs.planned import PlannedRun
+from spd_lightning.runs.record import RunRecord
 from spd_lightning.sweep.configs import Config, lookup, read_configs
 from spd_lightning.sweep.grid import Point, short_keys
 from spd_lightning.sweep.plan import SweepPlan
@@ -98,6 +98,6 @@ def _callbacks(point: Point, config: Config, given: str | None) -> str:
         short: value if isinstance(value := lookup(config, key), bool | int | float | str) else point[key]
         for key, short in short_keys(list(point)).items()
     }
-    own = {"class_path": "callbacks.SweptValues", "init_args": {"values": values}}
+    own = {"class_path": "SweptValues", "init_args": {"values": values}}
     added = [] if given is None else yaml.safe_load(given)
     return json.dumps([own, *(added if isinstance(added, list) else [added])])

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 from spd_lightning.sweep.runs import SweptRun
 
 TABLE_NAME = "results.csv"

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import CACHE_VARIABLE, cache_folder, written_whole
-from spd_lightning.fingerprint import state_fingerprint
-from spd_lightning.tensor_files import read_notes, read_safetensors
+from spd_lightning.files.fingerprint import state_fingerprint
+from spd_lightning.files.tensors import read_notes, read_safetensors
+from spd_lightning.files.whole import CACHE_VARIABLE, cache_folder, written_whole
 
 FORMAT = 1
 DESCRIPTION, FINGERPRINT = "description", "fingerprint"

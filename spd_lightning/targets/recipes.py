@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
-from spd_lightning.describe import describe
 from spd_lightning.errors import (
     UsageError,
     check_choice,
@@ -19,11 +18,12 @@ from spd_lightning.errors import (
     check_text,
     check_whole,
 )
-from spd_lightning.files import is_file
+from spd_lightning.files.describe import describe
+from spd_lightning.files.tensors import read_state
+from spd_lightning.files.whole import is_file
 from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.targets.cache import TargetCache
-from spd_lightning.tensor_files import read_state
 
 
 class TargetRecipe(ABC):

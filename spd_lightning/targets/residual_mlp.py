@@ -1,6 +1,6 @@
 """The residual MLP: more features than neurons, spread over the layers of a residual stream."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,11 @@ class ResidualMLP(nn.Module):
         for layer in self.layers:
             stream = stream + layer(stream)
         return stream @ self.embedding.T
+
+    @staticmethod
+    def declared_size(n_features: int, n_layers: int = 1, d_mlp: int = 50, d_embed: int = 1000, **_: Any) -> int:
+        """About how many numbers a network of these arguments holds; a module costs a thousand times what one does."""
+        return n_features * d_embed + n_layers * (2 * d_mlp * d_embed + 1000)
 
     @staticmethod
     def label(x: Tensor) -> Tensor:

@@ -88,6 +88,11 @@ class ToyModelOfSuperposition(nn.Module):
         return cast(Tensor, self.linear2(hidden).relu())
 
     @staticmethod
+    def declared_size(n_features: int, n_hidden: int, n_identity_layers: int = 0, **_: Any) -> int:
+        """About how many numbers a network of these arguments holds; a module costs a thousand times what one does."""
+        return 2 * n_features * n_hidden + n_identity_layers * (n_hidden**2 + 1000)
+
+    @staticmethod
     def label(x: Tensor) -> Tensor:
         """What the network is trained to output: ``|x|``."""
         return x.abs()

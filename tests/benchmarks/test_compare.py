@@ -13,7 +13,7 @@ from benchmarks.compare.measures import Found, features_of_their_own, hyper_para
 from benchmarks.compare.pairs import KNOBS, PAIRS, Knob, Pair
 from benchmarks.reproduce.plan import read_config
 from spd_lightning import AttributedModel, DecomposedModel, ResidualMLP, ToyModelOfSuperposition
-from spd_lightning.export import save_decomposition
+from spd_lightning.artefact.export import save_decomposition
 from tests.benchmarks.fabricated import CONFIG, make_system, scores_of, write_run
 
 

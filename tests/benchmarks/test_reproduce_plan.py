@@ -8,7 +8,7 @@ from benchmarks.reproduce.logs import current_step, last_line
 from benchmarks.reproduce.options import Options, parse
 from benchmarks.reproduce.plan import make_run, runs_of
 from benchmarks.reproduce.systems import SYSTEMS
-from spd_lightning.arguments import shipped_configs
+from spd_lightning.cli.arguments import shipped_configs
 from tests.benchmarks.fabricated import CONFIG, make_system, scores_of, write_run
 
 

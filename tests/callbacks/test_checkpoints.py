@@ -8,8 +8,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import Checkpoints, ComponentActivity, EvaluationCallback, InterruptGuard, TrainingLog
 from spd_lightning import UsageError
+from spd_lightning.callbacks import Checkpoints, ComponentActivity, EvaluationCallback, InterruptGuard, TrainingLog
 from tests.methods.tiny import features, fit, toy
 
 OPTIONS = {"max_steps": 8, "val_check_interval": 4, "limit_val_batches": None, "enable_checkpointing": True}

@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import AblationCheck, ComponentActivity, FinalReport, MechanismRecovery
-from callbacks.report_table import report_table, verdict
 from spd_lightning import StochasticDecomposition
+from spd_lightning.callbacks import AblationCheck, ComponentActivity, FinalReport, MechanismRecovery
+from spd_lightning.callbacks.report_table import report_table, verdict
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import OwnNetwork, expected_notices, features, fit, toy
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from callbacks import ComponentActivity, FinalReport, HtmlReport, MechanismRecovery
 from spd_lightning import UsageError
+from spd_lightning.callbacks import ComponentActivity, FinalReport, HtmlReport, MechanismRecovery
 from tests.callbacks.perfect import Rows
 from tests.methods.tiny import features, fit, toy
 from tests.report.reader import Page
@@ -53,7 +53,7 @@ def test_a_run_that_keeps_nothing_has_no_page(perfect, examples, run):
 
 @pytest.mark.parametrize("verb", ["test", "validate"])
 def test_a_page_without_scores_is_refused(verb, perfect, examples, run):
-    with pytest.raises(UsageError, match=r"HtmlReport needs the scores that callbacks.FinalReport writes; add it to"):
+    with pytest.raises(UsageError, match=r"HtmlReport needs the scores that FinalReport writes; add it to"):
         run(perfect, Rows(examples), HtmlReport(), verb=verb)
 
 

@@ -5,8 +5,8 @@ import functools
 import pytest
 import torch
 
-from callbacks import ImportanceHeatmaps, importance_heatmaps
 from spd_lightning import AttributionDecomposition, GateMLP, ResidualMLP, StochasticDecomposition, UsageError
+from spd_lightning.callbacks import ImportanceHeatmaps, importance_heatmaps
 from tests.callbacks.perfect import Rows
 
 PROBE = 0.75

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from callbacks import InterruptGuard
 from spd_lightning import UsageError
-from spd_lightning.cli import main
+from spd_lightning.callbacks import InterruptGuard
+from spd_lightning.cli.command import main
 from tests.methods.tiny import Batches, features, fit, toy
 from tests.tiny_system import trainer
 

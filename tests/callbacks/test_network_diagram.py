@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks import NetworkDiagram, network_diagram
 from spd_lightning import ResidualMLP, StochasticDecomposition, ToyModelOfSuperposition, UsageError
+from spd_lightning.callbacks import NetworkDiagram, network_diagram
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import OwnNetwork, features, fit, toy
 

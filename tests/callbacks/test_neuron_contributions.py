@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks import FinalReport, NeuronContributions
 from spd_lightning import ResidualMLP, StochasticDecomposition, UsageError
+from spd_lightning.callbacks import FinalReport, NeuronContributions
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import toy
 

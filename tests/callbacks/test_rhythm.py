@@ -4,8 +4,8 @@ import pytest
 import torch
 from lightning.pytorch.loggers.logger import Logger
 
-from callbacks import EvaluationCallback, TrainingLog
 from spd_lightning import Optimization, UsageError
+from spd_lightning.callbacks import EvaluationCallback, TrainingLog
 from tests.methods.tiny import Probe, expected_notices, features, fit, make_trainer, toy
 
 

@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-import callbacks
-from callbacks import (
+from spd_lightning import DecomposedModel, StochasticDecomposition, UsageError, callbacks
+from spd_lightning.callbacks import (
     AblationCheck,
     ComponentActivity,
     ComponentVectors,
@@ -25,7 +25,6 @@ from callbacks import (
     TensorBoardLayout,
     TrainingLog,
 )
-from spd_lightning import DecomposedModel, StochasticDecomposition, UsageError
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import Batches, OwnNetwork, expected_notices, features, fit, make_trainer, toy
 

@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from callbacks import AblationCheck, ComponentActivity, ComponentVectors, ImportanceHeatmaps, MechanismRecovery
 from spd_lightning import StochasticDecomposition, UsageError
+from spd_lightning.callbacks import (
+    AblationCheck,
+    ComponentActivity,
+    ComponentVectors,
+    ImportanceHeatmaps,
+    MechanismRecovery,
+)
 from tests.callbacks.perfect import GAIN, Rows, Unprobed, perfect_decomposition
 from tests.methods.tiny import OwnNetwork
 

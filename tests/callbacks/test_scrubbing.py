@@ -8,12 +8,12 @@ import torch
 import torch.multiprocessing
 from torch import distributed, nn
 
-from callbacks import ScrubbingTest, scrubbing
 from spd_lightning import AttributionDecomposition, StochasticDecomposition, ToyModelOfSuperposition, UsageError
+from spd_lightning.callbacks import ScrubbingTest, scrubbing
 from spd_lightning.functional import keyed_generator
 from spd_lightning.losses import Noise
 from spd_lightning.losses.sharing import sum_over_processes
-from spd_lightning.methods.base import Decomposition
+from spd_lightning.methods.checkpointed import Decomposition
 from spd_lightning.model import SiteMask
 from tests.callbacks.perfect import GAIN, Rows, Unprobed, perfect_decomposition
 from tests.methods.tiny import OwnNetwork, features, fit, toy, trained_state

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks import ablation_check
+from spd_lightning.callbacks import ablation_check
 from spd_lightning.model import SiteMask
 
 

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from spd_lightning.cli import DecompositionCLI, main
+from spd_lightning.cli.command import DecompositionCLI, main
 from tests.tiny_system import DATA, MODEL, trainer
 
 TRAINER = (
     trainer(6, 3)
     + """\
   callbacks+:
-    - class_path: callbacks.MechanismRecovery
+    - class_path: MechanismRecovery
       init_args: {chance_draws: 2}
-    - class_path: callbacks.ImportanceHeatmaps
+    - class_path: ImportanceHeatmaps
       init_args: {every_n_validations: 1}
-    - class_path: callbacks.ComponentVectors
+    - class_path: ComponentVectors
 """
 )
 TINY = TRAINER + MODEL + DATA

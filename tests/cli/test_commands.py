@@ -9,7 +9,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spd_lightning import DecomposedModel, StochasticDecomposition
-from spd_lightning.cli import main
+from spd_lightning.cli.command import main
 
 RUN = "runs/tiny/version_0"
 LAST = f"{RUN}/checkpoints/last.ckpt"
@@ -205,7 +205,7 @@ def test_artefact_restores_the_same_numbers(run, folder):
 
 
 def test_scalars_of_training_and_validation(run, folder):
-    run("fit", "--trainer.callbacks+=callbacks.TrainingLog", "--trainer.callbacks.every_n_steps=2")
+    run("fit", "--trainer.callbacks+=TrainingLog", "--trainer.callbacks.every_n_steps=2")
 
     scalars = _scalars(folder / RUN)
     assert scalars["train/loss"][0][0] == 1

@@ -14,7 +14,7 @@ from spd_lightning import (
     StochasticDecomposition,
     UsageError,
 )
-from spd_lightning.method_choice import chosen_method
+from spd_lightning.cli.method_choice import chosen_method
 from tests.cli.conftest import TRAINER
 from tests.tiny_system import ATTRIBUTION_MODEL, DATA
 
@@ -101,7 +101,7 @@ REFUSED = {
     "k above C": (["--model.k=4.5"], "k must be above 0 and at most n_components (4), got 4.5"),
     "no k": (["--model.k=null"], "model.k"),
     "rank above the matrix": (["--model.rank=5"], "rank must be at most 4, one above that of the weight of 'linear1'"),
-    "rate of gates": (["--model.optimization.ci_fn_lr=1e-3"], "ci_fn_lr and clip_ci_fns are for gates"),
+    "rate of gates": (["--model.optimization.importance_lr=1e-3"], "importance_lr and clip_importance are for gates"),
     "gates": (["--model.ci_fn=GateMLP"], "ci_fn"),
     "loss of gates": (
         ["--model.losses={'i': {'class_path': 'ImportanceMinimality'}}"],

@@ -9,13 +9,13 @@ import yaml
 from safetensors.torch import save_file
 
 from spd_lightning import StochasticDecomposition
-from spd_lightning.cli import main
+from spd_lightning.cli.command import main
 
 RUN = "runs/tiny/version_0"
 LAST = f"{RUN}/checkpoints/last.ckpt"
 QUICK = (
-    "--trainer.callbacks=[callbacks.InterruptGuard, callbacks.ExportDecomposition, callbacks.FinalReport]",
-    "--trainer.callbacks+=callbacks.Checkpoints",
+    "--trainer.callbacks=[InterruptGuard, ExportDecomposition, FinalReport]",
+    "--trainer.callbacks+=Checkpoints",
     "--trainer.callbacks.every_n_train_steps=2",
 )
 STOPPED = ("--trainer.callbacks+=tests.cli.stopper.StopAfter", "--trainer.callbacks.steps=5")

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spd_lightning import DecomposedModel
-from spd_lightning.cli import main
+from spd_lightning.cli.command import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SHORT = [

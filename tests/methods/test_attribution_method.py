@@ -16,7 +16,7 @@ from spd_lightning import (
     StochasticDecomposition,
     UsageError,
 )
-from spd_lightning.fingerprint import fingerprint
+from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.losses import HiddenActivations, Noise
 from spd_lightning.methods import repeat_step

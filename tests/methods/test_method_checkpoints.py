@@ -43,7 +43,7 @@ def _everything_set():
         "init": "overlap",
         "ties": {"linear2": "linear1"},
         "tied_updates": "twice",
-        "optimization": Optimization(lr=0.02, ci_fn_lr=0.01, schedule="half_cosine", clip_ci_fns=1.0),
+        "optimization": Optimization(lr=0.02, importance_lr=0.01, schedule="half_cosine", clip_importance=1.0),
         "warmup": Warmup(steps=2),
         "seed": 7,
     }
@@ -113,7 +113,7 @@ def test_hyper_parameters_are_plain_data():
     assert plain["recipe"]["class_path"] == "spd_lightning.FeatureTraining"
     assert plain["recipe"]["init_args"]["steps"] == 3
     assert plain["losses"]["importance"]["init_args"]["p_final"] == 0.9
-    assert plain["optimization"]["clip_ci_fns"] == 1.0
+    assert plain["optimization"]["clip_importance"] == 1.0
     assert plain["warmup"]["steps"] == 2
 
 

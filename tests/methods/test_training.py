@@ -17,7 +17,7 @@ from spd_lightning import (
     UsageError,
     Warmup,
 )
-from spd_lightning.fingerprint import fingerprint
+from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.functional import faithfulness
 from tests.methods.tiny import (
     Batches,
@@ -195,7 +195,7 @@ def _half(t, last):
     [("quarter_cosine", _quarter), ("half_cosine", _half), ("constant", lambda t, last: 1.0)],
 )
 def test_every_step_uses_the_scheduled_rate_of_its_group(schedule, factor, tmp_path):
-    module = toy(optimization=Optimization(lr=0.01, ci_fn_lr=0.002, schedule=schedule))
+    module = toy(optimization=Optimization(lr=0.01, importance_lr=0.002, schedule=schedule))
     used = []
     module.on_before_optimizer_step = lambda optimizer: used.append(
         {group["name"]: group["lr"] for group in optimizer.param_groups}
@@ -256,7 +256,7 @@ def test_a_gradient_within_the_limit_is_left_alone(tmp_path):
 
 
 def test_clipping_by_the_trainer_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(UsageError, match=r"use model.optimization.clip_components and clip_ci_fns"):
+    with pytest.raises(UsageError, match=r"use model.optimization.clip_components and clip_importance"):
         fit(toy(), features(), tmp_path, gradient_clip_val=1.0)
 
 
@@ -269,9 +269,9 @@ def test_a_run_without_end_is_refused(tmp_path):
     ("options", "message"),
     [
         ({"lr": 0.0}, "optimization.lr must be a finite number above 0, got 0.0"),
-        ({"ci_fn_lr": -1.0}, "optimization.ci_fn_lr must be .* got -1.0"),
+        ({"importance_lr": -1.0}, "optimization.importance_lr must be .* got -1.0"),
         ({"clip_components": float("nan")}, "optimization.clip_components must be .* got nan"),
-        ({"clip_ci_fns": 0.0}, "optimization.clip_ci_fns must be .* got 0.0"),
+        ({"clip_importance": 0.0}, "optimization.clip_importance must be .* got 0.0"),
         ({"warmup_fraction": 1.5}, r"optimization.warmup_fraction must lie in \[0, 1\], got 1.5"),
         ({"final_fraction": -0.1}, r"optimization.final_fraction must lie in \[0, 1\], got -0.1"),
     ],
@@ -362,7 +362,7 @@ def test_predictions_are_lower_leaky_importances(tmp_path):
 
 
 def test_components_start_from_the_first_batch_and_not_again_on_resume(tmp_path):
-    data, still = features(), {"warmup": Warmup(0), "optimization": Optimization(lr=1e-12, ci_fn_lr=1e-12)}
+    data, still = features(), {"warmup": Warmup(0), "optimization": Optimization(lr=1e-12, importance_lr=1e-12)}
     expected = toy(init="examples").model
     expected.start_from_examples(data.train_batch(0))
     module, resumed = toy(init="examples", **still), toy(init="examples", **still)
@@ -378,7 +378,7 @@ def test_components_start_from_the_first_batch_and_not_again_on_resume(tmp_path)
 
 def test_the_warmup_follows_the_start_from_examples(tmp_path):
     x = torch.rand(32, 5)
-    still = Optimization(lr=1e-12, ci_fn_lr=1e-12)
+    still = Optimization(lr=1e-12, importance_lr=1e-12)
     module = toy(
         init="examples", sites={"linear*": 1}, warmup=Warmup(50, lr=1e-2, weight_decay=0.0), optimization=still
     )

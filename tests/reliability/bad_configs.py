@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from lightning.pytorch import LightningDataModule
 
-import callbacks
 import spd_lightning
+from spd_lightning import callbacks
 
 PLACE = "@@PLACE@@"
 LONG = "x" * 6000

@@ -21,16 +21,16 @@ TRAINER = (
     trainer(25, 6)
     + """\
   callbacks:
-    - {class_path: callbacks.TrainingLog, init_args: {every_n_steps: 2}}
-    - class_path: callbacks.TensorBoardLayout
-    - class_path: callbacks.InterruptGuard
-    - class_path: callbacks.ComponentActivity
-    - {class_path: callbacks.MechanismRecovery, init_args: {chance_draws: 2}}
-    - class_path: callbacks.ExportDecomposition
+    - {class_path: TrainingLog, init_args: {every_n_steps: 2}}
+    - class_path: TensorBoardLayout
+    - class_path: InterruptGuard
+    - class_path: ComponentActivity
+    - {class_path: MechanismRecovery, init_args: {chance_draws: 2}}
+    - class_path: ExportDecomposition
     - class_path: tests.reliability.killer.KillAt
-    - class_path: callbacks.FinalReport
-    - class_path: callbacks.HtmlReport
-    - {class_path: callbacks.Checkpoints, init_args: {every_n_train_steps: 4}}
+    - class_path: FinalReport
+    - class_path: HtmlReport
+    - {class_path: Checkpoints, init_args: {every_n_train_steps: 4}}
 """
 )
 LEAN = TRAINER + MODEL + DATA

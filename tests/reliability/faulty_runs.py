@@ -26,7 +26,7 @@ model:
   target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 3, n_hidden: 3}}
   sites: {linear*: 4}
   ties: {linear2: linear1}
-  ci_fn: {class_path: GateMLP, init_args: {hidden: [3]}}
+  importance: {class_path: PerSite, init_args: {function: {class_path: GateMLP, init_args: {hidden: [3]}}}}
 data:
   class_path: SparseFeatures
   init_args: {n_features: 3, batch_size: 16, val_batches: 1, val_batch_size: 8, feature_probability: 0.3}
@@ -34,11 +34,11 @@ data:
 )
 PLAIN = """
   callbacks:
-    - class_path: callbacks.WholeFiles
-    - class_path: callbacks.InterruptGuard
-    - class_path: callbacks.TrainingLog
+    - class_path: WholeFiles
+    - class_path: InterruptGuard
+    - class_path: TrainingLog
       init_args: {every_n_steps: 5}
-    - class_path: callbacks.Checkpoints
+    - class_path: Checkpoints
       init_args: {every_n_train_steps: 10}
 """
 

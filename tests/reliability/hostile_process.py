@@ -21,11 +21,11 @@ from spd_lightning import (
     ToyModelOfSuperposition,
     UsageError,
 )
-from spd_lightning.export import load_decomposition
-from spd_lightning.inputs import read_inputs
+from spd_lightning.artefact.export import load_decomposition
+from spd_lightning.cli.inputs import read_inputs
+from spd_lightning.cli.resuming import read_weights
 from spd_lightning.report import read_run, run_page
-from spd_lightning.resuming import read_weights
-from spd_lightning.runs import read_checkpoint
+from spd_lightning.runs.checkpoints import read_checkpoint
 from spd_lightning.targets.cache import TargetCache
 
 MEMORY = 2**30

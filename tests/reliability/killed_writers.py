@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from spd_lightning.files import write_torch, written_whole
+from spd_lightning.files.whole import write_torch, written_whole
 from tests.reliability.faulty_runs import asides
 
 

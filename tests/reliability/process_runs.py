@@ -67,8 +67,8 @@ def config(steps=200, losses=None, **data):
                 for kind, name in (("TensorBoardLogger", "tiny"), ("CSVLogger", "losses"))
             ],
             "callbacks+": [
-                {"class_path": "callbacks.TrainingLog", "init_args": {"every_n_steps": 10}},
-                {"class_path": "callbacks.MechanismRecovery", "init_args": {"chance_draws": 2}},
+                {"class_path": "TrainingLog", "init_args": {"every_n_steps": 10}},
+                {"class_path": "MechanismRecovery", "init_args": {"chance_draws": 2}},
             ],
         },
         "model": {

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 
-from spd_lightning.cli import main
+from spd_lightning.cli.command import main
 
 
 def run(args, folder, environment):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spd_lightning.cli import main
+from spd_lightning.cli.command import main
 from tests.reliability import bad_configs
 from tests.reliability.bad_configs import Case
 

@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
-from callbacks import TrainingHealth
 from spd_lightning import Faithfulness, Loss, Reconstruction, Speed, StochasticDecomposition, UsageError
+from spd_lightning.callbacks import TrainingHealth
 from spd_lightning.functional import WeightedBatch
 from spd_lightning.methods import repeat_step
 from tests.methods.tiny import Batches, features, fit, toy, trained_state

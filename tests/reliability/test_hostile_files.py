@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from spd_lightning import DecomposedModel
-from spd_lightning.cli import main
-from spd_lightning.export import save_decomposition
+from spd_lightning.artefact.export import save_decomposition
+from spd_lightning.cli.command import main
 from spd_lightning.targets.cache import TargetCache
 from tests.reliability import hostile_files, hostile_process
 from tests.reliability.hostile_process import FORMS, fine, open_all

@@ -7,7 +7,7 @@ from tests.reliability.process_runs import Folder, config
 from tests.reliability.test_processes import ALL, STEPS, TOLERANCE, assert_same
 
 SHARDED = ["--trainer.strategy", "sharded"]
-KEEPING = "{class_path: callbacks.Checkpoints, init_args: {every_n_train_steps: 100, dirpath: kept}}"
+KEEPING = "{class_path: Checkpoints, init_args: {every_n_train_steps: 100, dirpath: kept}}"
 EVERY_PARAMETER = 8 * (5 + 2) + 2 * 8 * (16 + 16 + 16 + 1)
 """Of eight components, tied, and two sites' gates."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from callbacks import AblationCheck, ComponentActivity, FinalReport, ImportanceHeatmaps, MechanismRecovery
+from spd_lightning.callbacks import AblationCheck, ComponentActivity, FinalReport, ImportanceHeatmaps, MechanismRecovery
 from tests.callbacks.perfect import Rows, perfect_decomposition
 from tests.methods.tiny import expected_notices, make_trainer
 

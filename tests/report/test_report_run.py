@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from spd_lightning.record import read_record
 from spd_lightning.report import read_run, run_page
+from spd_lightning.runs.record import read_record
 from tests.report.reader import Page
 
 HOSTILE = """</td><script>alert("1")</script>&amp;'"""

@@ -17,11 +17,11 @@ TRAINER = (
     trainer(6, 3)
     + """\
   callbacks:  # those that draw are left out: pictures take longer than everything else
-    - class_path: callbacks.InterruptGuard
-    - class_path: callbacks.ComponentActivity
-    - {class_path: callbacks.MechanismRecovery, init_args: {chance_draws: 2}}
-    - class_path: callbacks.ExportDecomposition
-    - class_path: callbacks.FinalReport
+    - class_path: InterruptGuard
+    - class_path: ComponentActivity
+    - {class_path: MechanismRecovery, init_args: {chance_draws: 2}}
+    - class_path: ExportDecomposition
+    - class_path: FinalReport
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {every_n_train_steps: 1000, save_last: true, enable_version_counter: false}
 """

@@ -3,7 +3,7 @@
 import pytest
 
 from spd_lightning import UsageError
-from spd_lightning.arguments import find_sweep
+from spd_lightning.cli.arguments import find_sweep
 from spd_lightning.sweep import SweepPlan
 from spd_lightning.sweep.plan import read_plan
 

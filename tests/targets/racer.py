@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from spd_lightning import FeatureTraining, ToyModelOfSuperposition
-from spd_lightning.fingerprint import fingerprint
+from spd_lightning.files.fingerprint import fingerprint
 
 
 class Counted(ToyModelOfSuperposition):

@@ -80,4 +80,5 @@ class VectorMLP(SiteFunction):
         state = torch.einsum("...i,cio->...co", features, self.weights[0]) + self.biases[0]
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             state = torch.einsum("...ci,cio->...co", F.gelu(state), weight) + bias
-        return state[..., 0]
+        logits: Tensor = state[..., 0]
+        return logits

@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
 
     path: str
     part: str | None
-    count: int
+    n_components: int
 
 
 def find_sites(

@@ -18,7 +18,9 @@ class TransposedSite(Site):
         """A ``Conv1D`` of ``transformers``, or a class built like it."""
         weight = getattr(module, "weight", None)
         named = any(base.__name__ == "Conv1D" for base in type(module).__mro__)
-        return named and isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == getattr(module, "nf", 0)
+        return (
+            named and isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == getattr(module, "nf", 0)
+        )
 
     def matrix(self) -> Tensor:
         """The layer's weight, transposed."""

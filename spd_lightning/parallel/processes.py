@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from spd_lightning.errors import UsageError
-from spd_lightning.sharded import ShardedStrategy
+from spd_lightning.parallel.strategy import ShardedStrategy
 
 SECONDS_TO_EXPLAIN, SECONDS_TO_END = 10, 1
 CONNECTION_LOST = ("peer", "remote worker", "Connection")

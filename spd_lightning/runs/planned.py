@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from spd_lightning.errors import UsageError
-from spd_lightning.record import RunRecord, read_record
+from spd_lightning.runs.record import RunRecord, read_record
 
 LOGGER = "trainer.logger.init_args"
 LOGGED = ("events.out.tfevents.", ".config.yaml.")

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import yaml
 
-from spd_lightning.export import library_version
-from spd_lightning.verdict import shortfalls
+from spd_lightning.artefact.export import library_version
+from spd_lightning.runs.verdict import shortfalls
 
 METRICS_NAME, CONFIG_NAME = "metrics.json", "config.yaml"
 State = Literal["absent", "started", "finished", "damaged"]

@@ -1,37 +1,35 @@
 """The public artefact: ``components.safetensors`` beside ``config.json``. Reading it runs no code from it."""
 
-import functools
 import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spd_lightning import targets
-from spd_lightning.artefact_sizes import check_component_sizes, check_full_sizes, check_target_size
-from spd_lightning.describe import class_path, describe, init_args
+from spd_lightning.artefact.sizes import check_component_sizes, check_importance_size, check_target_size
 from spd_lightning.errors import UsageError
-from spd_lightning.files import is_file, written_whole
-from spd_lightning.fingerprint import fingerprint, state_fingerprint
-from spd_lightning.model import AttributedModel, CIFunction, ComponentModel, DecomposedModel, GateMLP, SharedMLP
-from spd_lightning.tensor_files import read_safetensors
+from spd_lightning.files.describe import class_of, describe, factory, init_args, rebuilt
+from spd_lightning.files.fingerprint import fingerprint, state_fingerprint
+from spd_lightning.files.tensors import read_safetensors
+from spd_lightning.files.whole import is_file, written_whole
+from spd_lightning.model import AttributedModel, ComponentModel, DecomposedModel, ImportanceFunction, Site, TargetCall
+from spd_lightning.model.decomposed import ImportanceFactory
+from spd_lightning.model.importance import SiteShape
+from spd_lightning.model.sites import find_sites
+from spd_lightning.targets.recipes import load_state
 
 WEIGHTS_NAME = "components.safetensors"
 CONFIG_NAME = "config.json"
-FORMAT = 1
+FORMAT = 2
 MAX_CONFIG = 2**24
-"""Signs of a config that are read."""
+"""Characters of a config that are read."""
 _TARGET_PREFIX = "target."
-STOCHASTIC, ATTRIBUTION = "stochastic", "attribution"
-"""Methods by the name that ``config.json`` gives them; without one it is the first."""
-Known = TypeVar("Known", bound=nn.Module)
-Model = TypeVar("Model", bound=ComponentModel[Any])
-_CI_FUNCTIONS: tuple[type[CIFunction], ...] = (GateMLP, SharedMLP)
-_TARGETS: tuple[type[nn.Module], ...] = (targets.ToyModelOfSuperposition, targets.ResidualMLP)
+SPD, APD = "spd", "apd"
+"""Methods by the name that ``config.json`` gives them."""
+Model = TypeVar("Model", bound=ComponentModel)
 
 
 def library_version() -> str:
@@ -43,7 +41,7 @@ def library_version() -> str:
 
 
 def save_decomposition(
-    model: ComponentModel[Any],
+    model: ComponentModel,
     folder: str | Path,
     include_target: bool = True,
     state: Mapping[str, Tensor] | None = None,
@@ -70,15 +68,19 @@ def save_decomposition(
 
 
 def load_decomposition(
-    folder: str | Path, target: nn.Module | None = None, ci_fn: Callable[[int, int], CIFunction] | None = None
+    folder: str | Path,
+    target: nn.Module | None = None,
+    importance: ImportanceFactory | None = None,
+    call: TargetCall | None = None,
 ) -> DecomposedModel:
     """Read what :func:`save_decomposition` wrote.
 
     Args:
         folder: the folder with both files.
-        target: an instance of the decomposed network; needed if its class is not one of this package's. If the file
-            holds the target's weights they are loaded into it, otherwise its own must be the decomposed ones.
-        ci_fn: builds the causal-importance functions; needed if their class is not one of this package's.
+        target: an instance of the decomposed network; needed if its class is not imported. If the file holds the
+            target's weights they are loaded into it, otherwise its own must be the decomposed ones.
+        importance: builds the importance function; needed if its class is not imported.
+        call: how the target is called; needed if its class is not imported.
 
     Returns:
         The decomposition.
@@ -86,15 +88,18 @@ def load_decomposition(
     Raises:
         UsageError: if files are missing, damaged, of another format, or do not fit.
     """
-    return _loaded(Path(folder), STOCHASTIC, lambda config, state: _built(config, state, target, ci_fn))
+    return _loaded(Path(folder), SPD, lambda config, state: _built(config, state, target, importance, call))
 
 
-def load_attributed(folder: str | Path, target: nn.Module | None = None) -> AttributedModel:
+def load_attributed(
+    folder: str | Path, target: nn.Module | None = None, call: TargetCall | None = None
+) -> AttributedModel:
     """Read what :func:`save_decomposition` wrote of an :class:`AttributedModel`.
 
     Args:
         folder: the folder with both files.
         target: see :func:`load_decomposition`.
+        call: see :func:`load_decomposition`.
 
     Returns:
         The components on their target.
@@ -102,20 +107,20 @@ def load_attributed(folder: str | Path, target: nn.Module | None = None) -> Attr
     Raises:
         UsageError: if files are missing, damaged, of another format or method, or do not fit.
     """
-    return _loaded(Path(folder), ATTRIBUTION, lambda config, state: _built_attributed(config, state, target))
+    return _loaded(Path(folder), APD, lambda config, state: _built_attributed(config, state, target, call))
 
 
-def load_model(folder: str | Path) -> ComponentModel[Any]:
-    """Read either, of a target whose class is one of this package's; see :func:`load_decomposition`."""
-    method = _read_config(Path(folder) / CONFIG_NAME).get("method", STOCHASTIC)
-    return load_attributed(folder) if method == ATTRIBUTION else load_decomposition(folder)
+def load_model(folder: str | Path) -> ComponentModel:
+    """Read either, of a target whose class is imported; see :func:`load_decomposition`."""
+    method = _read_config(Path(folder) / CONFIG_NAME).get("method", SPD)
+    return load_attributed(folder) if method == APD else load_decomposition(folder)
 
 
 def _loaded(folder: Path, method: str, build: Callable[[dict[str, Any], dict[str, Tensor]], Model]) -> Model:
     config, state = read_artefact(folder)
-    found = config.get("method", STOCHASTIC)
+    found = config.get("method", SPD)
     if found != method:
-        other = "AttributedModel" if found == ATTRIBUTION else "DecomposedModel"
+        other = "AttributedModel" if found == APD else "DecomposedModel"
         raise UsageError(f"{folder}: method: {found!r}, not {method!r}; use {other}.from_pretrained")
     try:
         return _filled(build(config, state), state, config, str(folder))
@@ -150,42 +155,58 @@ def _built(
     config: dict[str, Any],
     state: dict[str, Tensor],
     target: nn.Module | None,
-    ci_fn: Callable[[int, int], CIFunction] | None,
+    importance: ImportanceFactory | None,
+    call: TargetCall | None,
 ) -> DecomposedModel:
     """The model that a config describes, with weights of its own; nothing larger than the file is built."""
-    target, sites = _target(config, state, target), _counts(config)
-    gate = _known(config["ci_fn"], _CI_FUNCTIONS, "ci_fn") if ci_fn is None else None
-    check_component_sizes(target, sites, config["ci_fn"], gate, state)
-    if gate is not None:
-        ci_fn = functools.partial(gate, **config["ci_fn"]["init_args"])
-    assert ci_fn is not None
+    target, sites, kinds = _target(config, state, target), _counts(config), _kinds(config)
+    found = find_sites(target, sites, kinds)
+    check_component_sizes(found, state)
+    if importance is None:
+        importance = factory(config["importance"], ImportanceFunction, "config.json: importance")
+        shapes = {name: SiteShape(count, site.d_features) for name, (site, count) in found.items()}
+        check_importance_size(importance, shapes, state)
     options = {name: config[name] for name in ("leak", "use_delta", "init", "ties", "tied_updates", "seed")}
-    return DecomposedModel(target, sites, ci_fn, **options)
+    return DecomposedModel(target, sites, _call(config, call), importance, kinds=kinds, **options)
 
 
-def _built_attributed(config: dict[str, Any], state: dict[str, Tensor], target: nn.Module | None) -> AttributedModel:
-    target, sites = _target(config, state, target), _counts(config)
-    check_full_sizes(target, dict.fromkeys(sites, config["n_components"]), config["rank"], state)
-    options = {name: config[name] for name in ("n_components", "rank", "attribution_source", "ties", "init_scale")}
-    return AttributedModel(target, list(sites), **options, seed=config["seed"])
+def _built_attributed(
+    config: dict[str, Any], state: dict[str, Tensor], target: nn.Module | None, call: TargetCall | None
+) -> AttributedModel:
+    target, sites, kinds = _target(config, state, target), _counts(config), _kinds(config)
+    counts = dict.fromkeys(sites, config["n_components"])
+    check_component_sizes(find_sites(target, counts, kinds), state, config["rank"])
+    options = {
+        name: config[name] for name in ("n_components", "rank", "attribution_source", "ties", "init_scale", "seed")
+    }
+    return AttributedModel(target, list(sites), **options, call=_call(config, call), kinds=kinds)
 
 
 def _target(config: dict[str, Any], state: dict[str, Tensor], given: nn.Module | None) -> nn.Module:
     """The target that a config describes, if none is given; not if it were larger than the file."""
     if given is not None:
         return given
-    known = _known(config["target"], _TARGETS, "target")
-    check_target_size(known, config["target"]["init_args"], state)
-    return known(**config["target"]["init_args"])
+    cls = class_of(config["target"], nn.Module, "config.json: target")
+    check_target_size(cls, config["target"].get("init_args", {}), state)
+    target: nn.Module = rebuilt(config["target"], nn.Module, "config.json: target")
+    return target
+
+
+def _call(config: dict[str, Any], given: TargetCall | None) -> TargetCall:
+    return rebuilt(config["call"], TargetCall, "config.json: call") if given is None else given
+
+
+def _kinds(config: dict[str, Any]) -> list[type[Site]]:
+    return [class_of({"class_path": path}, Site, "config.json: kinds") for path in config["kinds"]]
 
 
 def _counts(config: dict[str, Any]) -> dict[str, int]:
     return {name: site["C"] for name, site in config["sites"].items()}
 
 
-def _config(model: ComponentModel[Any], include_target: bool) -> dict[str, Any]:
+def _config(model: ComponentModel, include_target: bool) -> dict[str, Any]:
     shapes = {
-        name: {"C": parts.n_components, "d_in": parts.site.in_features, "d_out": parts.site.out_features}
+        name: {"C": parts.n_components, "d_in": parts.site.d_in, "d_out": parts.site.d_out}
         for name, parts in model.components.items()
     }
     return {
@@ -196,14 +217,15 @@ def _config(model: ComponentModel[Any], include_target: bool) -> dict[str, Any]:
         "target_fingerprint": fingerprint(model.target),
         "sites": shapes,
         **_of_method(model),
-        **init_args(model, {"target", "sites", "ci_fn"}),
+        "call": describe(model.call),
+        **init_args(model, {"target", "sites", "importance", "call"}),
     }
 
 
-def _of_method(model: ComponentModel[Any]) -> dict[str, Any]:
+def _of_method(model: ComponentModel) -> dict[str, Any]:
     if isinstance(model, DecomposedModel):
-        return {"method": STOCHASTIC, "ci_fn": model.describe_ci_fn()}
-    return {"method": ATTRIBUTION}
+        return {"method": SPD, "importance": describe(model.importance_function)}
+    return {"method": APD}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -215,16 +237,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, RecursionError):
         raise UsageError(f"{str(path)!r} is damaged or no JSON file") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UsageError(f"{str(path)!r} is not of format {FORMAT}, the one that this version reads")
+        raise UsageError(
+            f"{str(path)!r} is not of format {FORMAT}, the one that this version reads; train again, or use the "
+            "version of spd_lightning that wrote it"
+        )
     return config
-
-
-def _known(described: dict[str, Any], classes: tuple[type[Known], ...], argument: str) -> type[Known]:
-    """A class of ours by its path. Nothing is imported by name."""
-    for cls in classes:
-        if described["class_path"] == class_path(cls):
-            return cls
-    raise UsageError(f"the {argument} is a {described['class_path']}, which is not built in; pass {argument}=...")
 
 
 def _filled(model: Model, state: dict[str, Tensor], config: dict[str, Any], origin: str) -> Model:
@@ -232,9 +249,20 @@ def _filled(model: Model, state: dict[str, Tensor], config: dict[str, Any], orig
         if fingerprint(model.target) != config["target_fingerprint"]:
             raise UsageError(f"{origin}: target: its weights are not the ones that were decomposed")
         state |= {_TARGET_PREFIX + name: tensor for name, tensor in model.target.state_dict().items()}
-    kind = next((tensor.dtype for tensor in state.values()), torch.int64)
-    if not kind.is_floating_point:
+    parameters = [tensor for name, tensor in state.items() if not name.startswith(_TARGET_PREFIX)]
+    if not parameters or not all(tensor.dtype.is_floating_point for tensor in parameters):
         raise UsageError(f"{origin}: {WEIGHTS_NAME} holds no floating-point numbers")
-    model.to(kind)
-    targets.recipes.load_state(model, state, origin)
+    for module in (model.components, model.importance_function):
+        module.to(parameters[0].dtype)
+    if config["target_included"]:
+        _cast(model.target, state)
+    load_state(model, state, origin)
     return model
+
+
+def _cast(target: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a target the type of the weights that it is about to get."""
+    for name, tensor in target.state_dict(keep_vars=True).items():
+        saved = state.get(_TARGET_PREFIX + name)
+        if saved is not None and saved.is_floating_point() and tensor.is_floating_point():
+            tensor.data = tensor.data.to(saved.dtype)

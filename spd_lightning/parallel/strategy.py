@@ -8,7 +8,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spd_lightning.methods.sharding import gathered, sharded_like
+from spd_lightning.parallel.sharding import gathered, sharded_like
 
 
 class ShardedStrategy(ModelParallelStrategy):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import is_file
+from spd_lightning.files.whole import is_file
 
 _ARCHIVE_START = b"PK\x03\x04"
 _MEMORY_ON_REQUEST = re.compile(rb"c(__builtin__|builtins)\nbytearray\n")

@@ -1,20 +1,25 @@
 """What a checkpoint may hold before anything in it is used: it may come from anybody."""
 
 import re
-import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from spd_lightning.artefact_sizes import TARGET_SIZES, check_target_size
+from spd_lightning.artefact.sizes import check_target_size
 from spd_lightning.errors import UsageError
+from spd_lightning.files.describe import class_of
+from spd_lightning.files.tensors import is_plain
 from spd_lightning.losses import Loss
-from spd_lightning.model import CIFunction
+from spd_lightning.model import ImportanceFunction, TargetCall
 from spd_lightning.targets import TargetRecipe
-from spd_lightning.tensor_files import is_plain
 
-_NAMED: dict[str, type] = {"target": nn.Module, "ci_fn": CIFunction, "recipe": TargetRecipe}
+_NAMED: dict[str, type] = {
+    "target": nn.Module,
+    "call": TargetCall,
+    "importance": ImportanceFunction,
+    "recipe": TargetRecipe,
+}
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "state_dict": dict,
     "epoch": int,
@@ -96,20 +101,6 @@ def check_named_classes(checkpoint: Mapping[str, Any], given: Collection[str]) -
         raise UsageError("the checkpoint is damaged: its losses are no mapping")
     for name, (described, kind) in named.items():
         if described is not None and name.partition(".")[0] not in given:
-            cls = _imported(name, described, kind)
-            if cls in TARGET_SIZES:
-                check_target_size(cls, described["init_args"], checkpoint["state_dict"])
-
-
-def _imported(argument: str, described: Any, kind: type) -> type:
-    path = described.get("class_path") if isinstance(described, dict) else None
-    if not isinstance(path, str) or not isinstance(described.get("init_args", {}), dict):
-        raise UsageError(f"the checkpoint is damaged: its hyper-parameter {argument!r} names no class")
-    module, _, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    if not isinstance(found, type) or not issubclass(found, kind):
-        raise UsageError(
-            f"the checkpoint's {argument} is {path[:200]!r}, which is no imported {kind.__name__}; if you trust the "
-            f"file, import it first, or pass {argument.partition('.')[0]}=..."
-        )
-    return found
+            cls = class_of(described, kind, f"the checkpoint's {name}")
+            if issubclass(cls, nn.Module):
+                check_target_size(cls, described.get("init_args", {}), checkpoint["state_dict"])

@@ -31,11 +31,13 @@ class ShardedParameters(nn.Module):
         UsageError: if parameters of two sites are views of the same numbers.
     """
 
-    def __init__(self, model: ComponentModel[Any], mesh: DeviceMesh) -> None:
+    def __init__(self, model: ComponentModel, mesh: DeviceMesh) -> None:
         super().__init__()
-        if model.shares_storage:
-            raise UsageError("trainer.strategy: sharded parameters cannot share storage; use tied_updates once, or ddp")
-        self.sites = nn.ModuleList(_Site(model, name) for name in model.site_names)
+        if model.twins:
+            raise UsageError("trainer.strategy: sharded parameters cannot be kept equal; use tied_updates once, or ddp")
+        parts = [parts for parts in model.components.values() if parts.owns_factors]
+        functions = [f for f in (model.importance_function,) if any(True for _ in f.parameters())]
+        self.sites = nn.ModuleList([*parts, *functions])
         for site in self.sites:
             fully_shard(site, mesh=mesh, reshard_after_forward=False)
         fully_shard(self, mesh=mesh)
@@ -81,16 +83,6 @@ class ShardedParameters(nn.Module):
         for site in self.sites:
             assert isinstance(site, FSDPModule)
             yield site
-
-
-class _Site(nn.Module):
-    """What is gathered and reduced together."""
-
-    def __init__(self, model: ComponentModel[Any], name: str) -> None:
-        super().__init__()
-        self.components = model.components[name]
-        if name in model.ci_fns:
-            self.ci_fn = model.ci_fns[name]
 
 
 def gathered(content: Any) -> Any:

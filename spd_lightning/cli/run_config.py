@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from spd_lightning.files import written_whole
+from spd_lightning.files.whole import written_whole
 
 
 class RunConfig(SaveConfigCallback):

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from spd_lightning.config_files import check_config_file
+from spd_lightning.cli.config_files import check_config_file
 from spd_lightning.errors import UsageError
-from spd_lightning.files import is_file
+from spd_lightning.files.whole import is_file
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 SWEEPS = "sweeps"
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 LONGEST = 1500
 """Signs of a message; values of any length find their way into one."""
 NO_SUBTYPE = "Does not validate against any"

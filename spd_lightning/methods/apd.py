@@ -1,6 +1,5 @@
 """Attribution-based Parameter Decomposition, the older method, as a LightningModule: the baseline."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,19 +7,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spd_lightning.errors import UsageError, check_flag, check_number
+from spd_lightning.files.describe import describe
 from spd_lightning.functional import WeightedBatch
-from spd_lightning.losses import AttributedStep, Faithfulness, Loss, Minimality, Noise, Simplicity
+from spd_lightning.losses import Faithfulness, Loss, Minimality, Simplicity, Step
 from spd_lightning.losses.sharing import shared_topk
-from spd_lightning.methods.divergence import network_input
-from spd_lightning.methods.guarded import GuardedDecomposition
+from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.optimization import Optimization
-from spd_lightning.model import (
-    AttributedModel,
-    AttributedPass,
-    CausalImportance,
-    FullComponents,
-    TransposedFullComponents,
-)
+from spd_lightning.model import AttributedForm, AttributedModel, AttributedPass, Components, Form, Site, TargetCall
 from spd_lightning.model.attributed import AttributionSource
 from spd_lightning.targets import TargetRecipe
 
@@ -30,12 +23,11 @@ def toy_losses() -> dict[str, Loss]:
     return {"faithfulness": Faithfulness(), "minimality": Minimality(), "simplicity": Simplicity(coefficient=0.7)}
 
 
-class AttributionDecomposition(GuardedDecomposition):
+class AttributionDecomposition(Decomposition):
     """Trains components that span all sites to sum to the weights, few per example, each simple (APD, 2501.14926).
 
     Each step attributes the target's output to every component, keeps the batch's largest attributions, runs the
-    network on those components alone, and minimises the weighted sum of ``losses``. A batch is the target's input, or
-    a tuple or list that begins with it; a :class:`WeightedBatch` weighs its examples.
+    network on those components alone, and minimises the weighted sum of ``losses``.
 
     Args:
         target: the network to take apart, an ``nn.Module``.
@@ -55,7 +47,10 @@ class AttributionDecomposition(GuardedDecomposition):
         fast: whether training steps take their fast form, where the target has a residual stream that is only read
             linearly, or always the plain, readable one.
         optimization: optimiser, schedule and clipping.
-        save_target: whether checkpoints hold the target's weights; its fingerprint is always kept.
+        call: how a batch becomes the target's arguments, see :class:`StochasticDecomposition`.
+        kinds: kinds of sites of your own.
+        save_target: whether checkpoints hold the target's weights, whose fingerprint is always kept; ``null`` leaves
+            out those of more than ten million parameters.
         seed: seeds the components. On the command line it follows ``seed_everything``.
 
     Raises:
@@ -82,25 +77,32 @@ class AttributionDecomposition(GuardedDecomposition):
         init_scale: float = 1.0,
         fast: bool = True,
         optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
-        save_target: bool = True,
+        call: TargetCall | None = None,
+        kinds: list[type[Site]] | None = None,
+        save_target: bool | None = None,
         seed: int = 0,
     ) -> None:
-        check_flag("save_target", save_target)
         check_flag("unit_norm", unit_norm)
         check_number("k", k)
         check_flag("fast", fast)
-        model = AttributedModel(target, sites, n_components, rank, attribution_source, ties, init_scale, seed)
+        model = AttributedModel(
+            target, sites, n_components, rank, attribution_source, ties, init_scale, seed, call, kinds
+        )
         if not 0 < k <= n_components:
             raise UsageError(f"k must be above 0 and at most n_components ({n_components}), got {k}")
-        if optimization.ci_fn_lr is not None or optimization.clip_ci_fns is not None:
+        if optimization.importance_lr is not None or optimization.clip_importance not in (
+            None,
+            Optimization().clip_importance,
+        ):
             raise UsageError(
-                "optimization: ci_fn_lr and clip_ci_fns are for gates, which this method has not; leave them out"
+                "optimization: importance_lr and clip_importance are for predicted importances; this method has none, "
+                "leave them out"
             )
         super().__init__(model, recipe, optimization, save_target, seed)
         self.set_losses(toy_losses() if losses is None else losses)
         self.sites, self.n_components, self.k, self.rank = list(sites), n_components, k, rank
         self.attribution_source, self.unit_norm = attribution_source, unit_norm
-        self.ties, self.init_scale, self.fast = ties, init_scale, fast
+        self.ties, self.init_scale, self.fast, self.kinds = ties, init_scale, fast, kinds
         self.remember()
 
     def prepare_data(self) -> None:
@@ -110,7 +112,7 @@ class AttributionDecomposition(GuardedDecomposition):
         super().prepare_data()
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """One step, see :meth:`GuardedDecomposition.training_step`."""
+        """One step, see :meth:`Decomposition.training_step`."""
         if self.global_step == 0:
             self._check_budget(batch)
         if self.unit_norm:
@@ -126,42 +128,39 @@ class AttributionDecomposition(GuardedDecomposition):
             if gradient is not None:
                 gradient -= (gradient * read).sum(0) * read
 
-    def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
-        """See :meth:`GuardedDecomposition.evaluated`."""
-        weights = batch.weights if isinstance(batch, WeightedBatch) else None
-        step = self._seen(network_input(batch), noise, progress, weights, fast=self.fast)
-        return {name: loss(step.named(name)) for name, loss in self.terms().items()}
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return super().arguments() | {"call": describe(self.model.call)}
 
-    def step(self, batch: Any, noise: Noise) -> AttributedStep:
-        """See a batch once, for all callbacks; ``k`` components per example of it count as important."""
-        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
-            seen = self._seen(network_input(batch), noise, 0.0, None)
-        return replace(seen, weights=None)  # callbacks count what they see, and sum over processes before dividing
+    def form_of(self, batch: Any) -> Form:
+        """The fast form where the target allows one, else the plain one."""
+        with torch.autocast(self.device.type, enabled=False):  # which components are kept hangs on small differences
+            suits = self.fast and AttributedPass.suits(self.model, batch)
+            return AttributedPass(self.model, batch) if suits else AttributedForm(self.model, batch)
+
+    def readable_form_of(self, batch: Any) -> Form:
+        """The plain form."""
+        return AttributedForm(self.model, batch)
+
+    def chosen(self, step: Step) -> Step:
+        """The batch's largest attributions are what it keeps, ``k`` components per example."""
+        assert isinstance(step.form, AttributedForm)
+        scores = step.form.scores
+        step.form.choose(shared_topk(scores, self.k, step.weights_of(scores)))
+        return step
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Attributions as shares of each example's largest, ``[..., C]``, one for all sites."""
         with torch.autocast(self.device.type, enabled=False):
-            importances = self.model.importance_of(network_input(batch))
+            importances = self.model.importance_of(batch)
         return {"all sites": next(iter(importances.values())).lower}
-
-    def _seen(
-        self, x: Any, noise: Noise, progress: float, weights: Tensor | None, fast: bool = False
-    ) -> AttributedStep:
-        with torch.autocast(self.device.type, enabled=False):  # which components are kept hangs on small differences
-            fast_pass = AttributedPass(self.model, x) if fast and AttributedPass.suits(self.model) else None
-            clean, scores = self.model.attributed(x) if fast_pass is None else fast_pass.attributed()
-        every = dict.fromkeys(self.model.site_names, CausalImportance(scores, scores, scores))
-        step = AttributedStep(self.model, x, clean, every, noise, progress, weights, attributed_pass=fast_pass)
-        step = step.among_processes()
-        mask = shared_topk(scores, self.k, step.weights)
-        return replace(step, importance=dict.fromkeys(every, CausalImportance(scores, mask, mask)))
 
     def _check_budget(self, batch: Any) -> None:
         """Refuse a ``k`` so small that no component fits in a batch."""
         if isinstance(batch, WeightedBatch):
             rows = 1 / float(batch.weights.min())
         else:
-            rows = self.model.clean(network_input(batch)).output[..., 0].numel() * self.trainer.world_size
+            rows = self.model.clean(batch).output[..., 0].numel() * self.trainer.world_size
         if self.k * rows < 1 - 1e-6:
             raise UsageError(f"k: {self.k} per example keeps no component of a batch of {rows:.0f}; raise it")
 
@@ -170,6 +169,6 @@ class AttributionDecomposition(GuardedDecomposition):
         for parts in self._owners():
             parts.V /= parts.V.norm(dim=0)
 
-    def _owners(self) -> list[FullComponents]:
+    def _owners(self) -> list[Components]:
         """Components with parameters of their own."""
-        return [parts for parts in self.model.components.values() if not isinstance(parts, TransposedFullComponents)]
+        return [parts for parts in self.model.components.values() if parts.owns_factors]

@@ -12,23 +12,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, TensorDataset
 
-import callbacks
 import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
-from callbacks.publishing import apart, run_folder
-from spd_lightning.arguments import NO_SUBTYPE, one_line, with_shipped_configs
-from spd_lightning.errors import UsageError
-from spd_lightning.inputs import read_inputs
-from spd_lightning.lean import LeanEpochLoop
-from spd_lightning.method_choice import HELP, Method, chosen_method
-from spd_lightning.notices import silence_notices, tell
-from spd_lightning.processes import check_strategy, ended_together
-from spd_lightning.record import METRICS_NAME
-from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
-from spd_lightning.resuming import find_stop, read_weights, trained_settings
-from spd_lightning.run_config import RunConfig
-from spd_lightning.runs import check_writable, newest_checkpoint, read_checkpoint, run_of
-from spd_lightning.settings import (
+from spd_lightning import callbacks
+from spd_lightning.callbacks.publishing import apart, run_folder
+from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, with_shipped_configs
+from spd_lightning.cli.inputs import read_inputs
+from spd_lightning.cli.method_choice import HELP, Method, chosen_method
+from spd_lightning.cli.notices import silence_notices, tell
+from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
+from spd_lightning.cli.run_config import RunConfig
+from spd_lightning.cli.settings import (
     as_seed,
     check_terms,
     check_trainer,
@@ -37,6 +31,12 @@ from spd_lightning.settings import (
     resumable_place,
     tensorboard_settings,
 )
+from spd_lightning.errors import UsageError
+from spd_lightning.methods.lean import LeanEpochLoop
+from spd_lightning.parallel.processes import check_strategy, ended_together
+from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
+from spd_lightning.runs.checkpoints import check_writable, newest_checkpoint, read_checkpoint, run_of
+from spd_lightning.runs.record import METRICS_NAME
 
 INTERRUPTED = 130
 WRONG_USAGE = 2

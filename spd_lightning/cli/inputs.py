@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.files import is_file
-from spd_lightning.tensor_files import is_plain, read_pickled
+from spd_lightning.files.tensors import is_plain, read_pickled
+from spd_lightning.files.whole import is_file
 
 
 def read_inputs(path: Path, target: nn.Module) -> Tensor:

@@ -9,13 +9,13 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import Tensor
 
+from spd_lightning.artefact.export import WEIGHTS_NAME, read_artefact
+from spd_lightning.cli.notices import tell
 from spd_lightning.errors import UsageError
-from spd_lightning.export import WEIGHTS_NAME, read_artefact
-from spd_lightning.methods.base import CHECKPOINT_KEY, MODEL_PREFIX
-from spd_lightning.methods.trusted import check_content
-from spd_lightning.notices import tell
-from spd_lightning.record import CONFIG_NAME, RunRecord, read_record
-from spd_lightning.runs import read_checkpoint
+from spd_lightning.methods.checkpoint_content import check_content
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, MODEL_PREFIX
+from spd_lightning.runs.checkpoints import read_checkpoint
+from spd_lightning.runs.record import CONFIG_NAME, RunRecord, read_record
 
 OF_THE_TRAINER = (
     "max_steps",  # schedules span it

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from spd_lightning.errors import UsageError
-from spd_lightning.methods.base import CHECKPOINT_KEY
-from spd_lightning.tensor_files import read_pickled
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
+from spd_lightning.files.tensors import read_pickled
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Objects as plain data: ``class_path`` and ``init_args``, the form they have in a YAML file."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from spd_lightning.errors import UsageError
+
+
+def class_path(cls: type) -> str:
+    """Import path of a class, the short one where its package exports it by name."""
+    package = cls.__module__.partition(".")[0]
+    if getattr(sys.modules.get(package), cls.__qualname__, None) is cls:
+        return f"{package}.{cls.__qualname__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def init_args(obj: object, skip: Collection[str] = ()) -> dict[str, Any]:
+    """Constructor arguments of an object, read from the attributes that carry their names.
+
+    Args:
+        obj: an instance whose class keeps every constructor argument as an attribute of the same name.
+        skip: arguments to leave out.
+
+    Returns:
+        Plain data by argument name. Arguments without an attribute are left out.
+    """
+    names = [name for name in inspect.signature(type(obj)).parameters if name not in skip]
+    return {name: plain(getattr(obj, name)) for name in names if hasattr(obj, name)}
+
+
+def describe(obj: object) -> dict[str, Any]:
+    """An object as ``{"class_path": ..., "init_args": ...}``.
+
+    Arguments that its class lists as ``given_by_caller`` are no hyper-parameters and are left out.
+    """
+    return {"class_path": class_path(type(obj)), "init_args": init_args(obj, getattr(obj, "given_by_caller", ()))}
+
+
+def class_of(described: Any, kind: type, what: str) -> type[Any]:
+    """The class that a description names, if it is imported already. Nothing is imported by name.
+
+    Args:
+        described: as :func:`describe` gives it; from anybody.
+        kind: what the class must be.
+        what: names the description in messages.
+
+    Returns:
+        The class.
+
+    Raises:
+        UsageError: if it names none, or one that is not imported, or is no such class.
+    """
+    path = described.get("class_path") if isinstance(described, dict) else None
+    if not isinstance(path, str) or not isinstance(described.get("init_args", {}), dict):
+        raise UsageError(f"{what} is damaged: it names no class")
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    if not isinstance(found, type) or not issubclass(found, kind):
+        raise UsageError(
+            f"{what} is {path[:200]!r}, which is no imported {kind.__name__}; if you trust the file, import it first, "
+            "or pass an object in its place"
+        )
+    return found
+
+
+def rebuilt(described: Any, kind: type, what: str) -> Any:
+    """An object from its description, nested ones included; see :func:`class_of`."""
+    build: Callable[..., Any] = class_of(described, kind, what)
+    return build(**_arguments(described, what))
+
+
+def factory(described: Any, kind: type, what: str) -> Callable[..., Any]:
+    """What builds an object from its description once the caller's own arguments are given."""
+    return partial(class_of(described, kind, what), **_arguments(described, what))
+
+
+def _arguments(described: Any, what: str) -> dict[str, Any]:
+    """Hyper-parameters; a nested description becomes what builds it."""
+    arguments = described.get("init_args", {})
+    return {
+        name: factory(value, object, f"{what}.{name}") if isinstance(value, dict) and "class_path" in value else value
+        for name, value in arguments.items()
+    }
+
+
+def plain(value: Any) -> Any:
+    """Turn a constructor argument into JSON types.
+
+    Args:
+        value: a plain value, a container, a dataclass, or an object that :func:`describe` can read.
+
+    Returns:
+        ``None``, bool, int, float, str, or lists and dicts of them.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, type):
+        return class_path(value)
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    return describe(value)
