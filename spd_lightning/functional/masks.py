@@ -47,7 +47,7 @@ def random_source(
         ValueError: if ``kind`` is unknown.
     """
     draw = own_rows(
-        lambda size: torch.rand(size, generator=generator, dtype=dtype, device=generator.device), shape, share
+        lambda size, g: torch.rand(size, generator=g, dtype=dtype, device=g.device), shape, generator, share
     )
     if kind == "uniform":
         return draw

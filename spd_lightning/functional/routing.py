@@ -25,11 +25,10 @@ def uniform_subset(
     Returns:
         A boolean tensor of shape ``leading`` per site, true where components run.
     """
-    count, device = len(sites), generator.device
-    draw = own_rows(lambda size: torch.rand(size, generator=generator, device=device), (count, *leading), share, dim=1)
-    order = draw.argsort(dim=0).argsort(dim=0)
+    count = len(sites)
+    order = own_rows(_uniform, (count, *leading), generator, share, dim=1).argsort(dim=0).argsort(dim=0)
     k = own_rows(
-        lambda size: torch.randint(1, count + 1, tuple(size), generator=generator, device=device), leading, share
+        lambda size, g: torch.randint(1, count + 1, size, generator=g, device=g.device), leading, generator, share
     )
     return dict(zip(sites, order < k, strict=True))
 
@@ -53,6 +52,9 @@ def independent_subset(
     Returns:
         A boolean tensor of shape ``leading`` per site.
     """
-    shape = (len(sites), *leading)
-    draw = own_rows(lambda size: torch.rand(size, generator=generator, device=generator.device), shape, share, dim=1)
+    draw = own_rows(_uniform, (len(sites), *leading), generator, share, dim=1)
     return dict(zip(sites, draw < probability, strict=True))
+
+
+def _uniform(size: Sequence[int], generator: Generator) -> Tensor:
+    return torch.rand(size, generator=generator, device=generator.device)

@@ -1,11 +1,18 @@
 """Sparse synthetic features, the input of every toy model of the SPD paper."""
 
+import hashlib
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
+
+from spd_lightning.functional.seeds import keyed_generator, keyed_seed
+
+BLOCK = 2**20
+"""Entries that are drawn together, see :func:`own_rows`."""
 
 
 def sparse_features(
@@ -59,26 +66,48 @@ class RowShare(NamedTuple):
 
 
 def own_rows(
-    draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], share: RowShare | None, dim: int = 0
+    draw: Callable[[Sequence[int], Generator], Tensor],
+    shape: Sequence[int],
+    generator: Generator,
+    share: RowShare | None = None,
+    dim: int = 0,
 ) -> Tensor:
     """The part of a draw for a whole batch that belongs to the rows at hand.
 
-    However a batch is split, a row gets the same numbers. The whole draw is made: torch's generators cannot begin in
-    the middle.
+    However a batch is split, a row gets the same numbers. torch's generators cannot begin in the middle, so a draw is
+    made in blocks of rows, at most :data:`BLOCK` entries or one row each, and only in those that hold rows at hand.
+    The first block is what the generator gives; the others have generators of their own, keyed by the state in which it
+    was found. After several blocks it goes on from a place that is so keyed as well, the same for all processes.
 
     Args:
-        draw: makes a draw of a given shape.
+        draw: makes a draw of a given shape from a given generator.
         shape: shape of the wanted part.
+        generator: where the randomness comes from.
         share: which rows it is for; ``None`` for all.
         dim: the dimension that counts the rows.
 
     Returns:
         A tensor of the given shape.
     """
-    if share is None:
-        return draw(shape)
-    whole = [*shape[:dim], share.total, *shape[dim + 1 :]]
-    return draw(whole).narrow(dim, share.first, shape[dim]).contiguous()
+    if share is None and math.prod(shape) <= BLOCK:
+        return draw(shape, generator)
+    before, rows, after = shape[:dim], shape[dim], shape[dim + 1 :]
+    first, total = (0, rows) if share is None else share
+    length = max(1, BLOCK // max(1, math.prod(before) * math.prod(after)))
+    if total <= length:
+        return draw([*before, total, *after], generator).narrow(dim, first, rows).contiguous()
+    key = hashlib.sha256(generator.get_state().numpy().tobytes()).hexdigest()
+    start = generator.clone_state()
+    generator.manual_seed(keyed_seed(key, "after"))
+    blocks = range(first // length, -(-(first + rows) // length)) if rows else range(0)
+    out = draw([*before, 0, *after], start).new_empty(shape)
+    for block in blocks:
+        begin = block * length
+        source = keyed_generator(key, "block", block, device=generator.device) if block else start
+        drawn = draw([*before, min(length, total - begin), *after], source)
+        low, high = max(first, begin), min(first + rows, begin + drawn.shape[dim])
+        out.narrow(dim, low - first, high - low).copy_(drawn.narrow(dim, low - begin, high - low))
+    return out
 
 
 def merged_rows(batch_size: int, n_features: int, probability: float) -> int:
