@@ -35,7 +35,7 @@ from spd_lightning.model import (
     TargetCall,
     VectorMLP,
 )
-from spd_lightning.targets import FeatureTraining, LoadedWeights, ResidualMLP, ToyModelOfSuperposition
+from spd_lightning.targets import FeatureTraining, LoadedWeights, ResidualMLP, ToyModelOfSuperposition, Unfused
 
 __version__ = "0.2.0"
 
@@ -76,6 +76,7 @@ __all__ = [
     "StochasticDecomposition",
     "TargetCall",
     "ToyModelOfSuperposition",
+    "Unfused",
     "UsageError",
     "VectorMLP",
     "Warmup",

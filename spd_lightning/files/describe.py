@@ -69,13 +69,13 @@ def class_of(described: Any, kind: type, what: str) -> type[Any]:
 
 def rebuilt(described: Any, kind: type, what: str) -> Any:
     """An object from its description, nested ones included; see :func:`class_of`."""
-    build: Callable[..., Any] = class_of(described, kind, what)
-    return build(**_arguments(described, what))
+    return factory(described, kind, what)()
 
 
 def factory(described: Any, kind: type, what: str) -> Callable[..., Any]:
     """What builds an object from its description once the caller's own arguments are given."""
-    return partial(class_of(described, kind, what), **_arguments(described, what))
+    cls: Callable[..., Any] = class_of(described, kind, what)
+    return partial(cls, **_arguments(described, what))
 
 
 def _arguments(described: Any, what: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The base of decomposition methods: the objective, and what a step is."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.methods.checkpointed import CheckpointedModule
 from spd_lightning.methods.non_finite import NonFiniteGuard, Running
 from spd_lightning.methods.optimization import Optimization
-from spd_lightning.model import ComponentModel, Form
+from spd_lightning.model import ComponentModel, Form, check_wrapping
 from spd_lightning.model.call import rows_of
 from spd_lightning.targets import TargetRecipe
 
@@ -42,6 +43,7 @@ class Decomposition(CheckpointedModule):
     ) -> None:
         super().__init__(model, recipe, optimization, save_target, seed)
         self._guard = (NonFiniteGuard(self),)  # a tuple hides it from nn.Module's registration
+        self._wrapping_checked = False
 
     @property
     def guard(self) -> "NonFiniteGuard":
@@ -122,6 +124,8 @@ class Decomposition(CheckpointedModule):
         noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
         progress = self.global_step / max(self.trainer.max_steps - 1, 1)
         self.check_rows(batch)
+        if not self._wrapping_checked:
+            self.check_wrapping(batch)
         self.guard.begin(Running(batch, noise.key, progress))
         total, terms = self.with_whole_parameters(self.objective, batch, noise, progress)
         self.guard.check_loss(total, terms)
@@ -130,6 +134,24 @@ class Decomposition(CheckpointedModule):
     def on_after_backward(self) -> None:
         """Check the gradients before they reach the parameters."""
         self.guard.check_gradients()
+
+    def check_wrapping(self, batch: Any) -> None:
+        """Prove on a batch that the target computes the same thing however it is run, before the first step.
+
+        Args:
+            batch: as :meth:`training_step` takes it.
+
+        Raises:
+            UsageError: naming the site, what the network does, and the way out.
+        """
+        with self.whole_parameters():
+            check_wrapping(self.model, batch, self.checked_form)
+        self._wrapping_checked = True
+
+    @property
+    def checked_form(self) -> Callable[[Any], Form] | None:
+        """What makes the form of a batch that is held against the plain one; ``None`` where training uses that one."""
+        return None
 
     def objective(self, batch: Any, noise: Noise, progress: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms on one batch, computed as ``speed`` says; needs no trainer.

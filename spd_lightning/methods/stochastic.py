@@ -1,6 +1,7 @@
 """Stochastic Parameter Decomposition as a LightningModule."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
-from spd_lightning.model import DecomposedModel, FastForm, Form, PerSite, PlainForm, Site, TargetCall
+from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
 from spd_lightning.model.components import Init
 from spd_lightning.model.decomposed import ImportanceFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
@@ -141,6 +142,12 @@ class StochasticDecomposition(Decomposition):
     def form_of(self, batch: Any) -> Form:
         """The fast or the plain form, as ``speed`` says."""
         return FastForm(self.model, batch, self.tables.options) if self.fused else PlainForm(self.model, batch)
+
+    @property
+    def checked_form(self) -> Callable[[Any], Form] | None:
+        """The fast form where it is used; gates play no part in the check."""
+        exact = FastOptions(nodes=0, compiled=False)
+        return (lambda batch: FastForm(self.model, batch, exact)) if self.fused else None
 
     def readable_form_of(self, batch: Any) -> Form:
         """The plain form."""

@@ -19,7 +19,9 @@ from spd_lightning.model.importance import (
 )
 from spd_lightning.model.masks import Mask, SiteMask, UniformMask
 from spd_lightning.model.plain import Form, PlainForm
+from spd_lightning.model.self_check import check_wrapping
 from spd_lightning.model.sites import Site
+from spd_lightning.model.wrapping import Wrapping
 
 __all__ = [
     "AttributedForm",
@@ -53,4 +55,6 @@ __all__ = [
     "TwinComponents",
     "UniformMask",
     "VectorMLP",
+    "Wrapping",
+    "check_wrapping",
 ]

@@ -4,6 +4,7 @@ from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms
 from spd_lightning.targets.recipes import FeatureTraining, LoadedWeights, TargetRecipe
 from spd_lightning.targets.residual_mlp import ResidualMLP
 from spd_lightning.targets.superposition import ToyModelOfSuperposition
+from spd_lightning.targets.unfused import Unfused, unfused
 
 __all__ = [
     "FeatureTraining",
@@ -13,4 +14,6 @@ __all__ = [
     "ResidualMLP",
     "TargetRecipe",
     "ToyModelOfSuperposition",
+    "Unfused",
+    "unfused",
 ]

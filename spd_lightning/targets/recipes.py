@@ -73,6 +73,8 @@ def load_state(network: nn.Module, state: dict[str, Tensor], origin: str) -> Non
         UsageError: if a name is missing or unknown, or a shape differs.
     """
     own = network.state_dict()
+    translate = getattr(network, "translated", None)  # names that a network's weights have elsewhere
+    state = state if translate is None else translate(state)
     for name, tensor in own.items():
         if name not in state:
             raise UsageError(f"{origin}: holds no {name!r}, which the target needs; is it another network's file?")
