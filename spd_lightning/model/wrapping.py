@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
 from spd_lightning.model.call import Arguments, TargetCall
+from spd_lightning.model.factored import Factored
 from spd_lightning.model.sites import Site
 
 Result = TypeVar("Result")
@@ -194,7 +195,7 @@ def _stand_in(handler: Handler, path: str, original: Original) -> Callable[..., 
     def forward(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         inputs = (*args, *kwargs.values())
-        if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+        if len(inputs) != 1 or not isinstance(inputs[0], Tensor | Factored):
             raise UsageError(
                 f"sites: the target calls {path!r} with {len(inputs)} arguments, not one tensor; leave it out"
             )
