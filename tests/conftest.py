@@ -26,8 +26,8 @@ def make_model() -> Callable[..., DecomposedModel]:
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.copy_(0.7 * torch.randn(parameter.shape, dtype=dtype))
-            for ci_fn in model.ci_fns.values():  # the bias of the logits: below 0, between and above 1
-                bias = list(ci_fn.parameters())[-1]
+            for function in model.importance_function.functions.values():  # logits below 0, between and above 1
+                bias = list(function.parameters())[-1]
                 bias.copy_(torch.linspace(-0.7, 1.7, len(bias)).reshape(bias.shape))
         return model
 
