@@ -1,6 +1,6 @@
 """What the examples and positions of a batch weigh in means, for tensors of any leading dimensions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,14 +17,16 @@ class Weights:
 
     Args:
         values: ``[...]``, at least 0; ``None`` where all positions count alike.
-        scales: by number of leading dimensions, what the weights are multiplied by; ``None`` makes them sum to 1.
         normalised: whether the values sum to 1 as they are.
+        total: what weights are divided by, from their sum here; ``None`` for the sum itself. Asked once for each
+            number of leading dimensions.
     """
 
     def __init__(
-        self, values: Tensor | None = None, scales: dict[int, float] | None = None, normalised: bool = False
+        self, values: Tensor | None = None, normalised: bool = False, total: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        self.values, self.scales, self.normalised = values, scales, normalised
+        self.values, self.normalised, self._total = values, normalised, total
+        self._totals: dict[int, float] = {}
         self._made: dict[torch.Size, Tensor] = {}
 
     def of(self, leading: torch.Size) -> Tensor | None:
@@ -47,9 +49,11 @@ class Weights:
         return self._made[leading]
 
     def _scaled(self, raw: Tensor) -> Tensor:
-        if self.scales is not None:
-            return raw * self.scales[raw.dim()]
-        return raw if self.normalised else raw / raw.sum()
+        if self._total is None:
+            return raw if self.normalised else raw / raw.sum()
+        if raw.dim() not in self._totals:
+            self._totals[raw.dim()] = self._total(raw.sum().double()).item()
+        return raw * (1 / self._totals[raw.dim()])
 
     def raw(self, leading: torch.Size) -> Tensor:
         """The weights for leading dimensions, before they are scaled."""
@@ -69,20 +73,16 @@ class Weights:
         """Weighted mean of ``[...]``, a scalar."""
         return mean_over_examples(values, self.of(values.shape))
 
-    def gathered(self, leadings: Sequence[torch.Size], total: Callable[[Tensor], Tensor]) -> "Weights":
-        """The same weights where several processes share a batch.
+    def gathered(self, total: Callable[[Tensor], Tensor]) -> "Weights":
+        """The same weights where several processes share a batch; all of them must ask for them alike.
 
         Args:
-            leadings: those that weights will be asked for.
-            total: the mean over processes of a tensor that each of them has.
+            total: the mean over processes of a number that each of them has.
 
         Returns:
             Weights whose sums have a mean of 1 over processes.
         """
-        assert self.values is not None
-        depths = {len(leading): leading for leading in leadings}
-        sums = total(torch.stack([self.raw(leading).sum().double() for leading in depths.values()]))
-        return Weights(self.values, dict(zip(depths, (1 / sums).tolist(), strict=True)))
+        return Weights(self.values, total=total)
 
     @property
     def counted(self) -> Tensor | None:

@@ -1,6 +1,5 @@
 """One batch shared by several processes: which rows are whose, and sums over all of them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -76,18 +75,18 @@ def shared_topk(scores: Tensor, k: float, weights: Tensor | None = None) -> Tens
     return masks[distributed.get_rank()].to(scores).reshape(scores.shape)
 
 
-def shared_rows(leadings: Sequence[torch.Size], weights: Weights, device: torch.device) -> tuple[RowShare, Weights]:
+def shared_rows(rows: int, weights: Weights, device: torch.device) -> tuple[RowShare, Weights]:
     """Find out, together with all other processes, which rows of a batch this one holds.
 
     Args:
-        leadings: leading dimensions of what means are taken over, rows first.
+        rows: how many it holds.
         weights: of its positions.
         device: where processes exchange numbers.
 
     Returns:
         The rows, and weights with which the mean over processes of weighted sums is the mean over the batch.
     """
-    own = torch.tensor([leadings[0][0]], dtype=torch.float64, device=device)
+    own = torch.tensor([rows], dtype=torch.float64, device=device)
     every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(every, own)
     counts = torch.cat(every).long().tolist()
@@ -95,5 +94,5 @@ def shared_rows(leadings: Sequence[torch.Size], weights: Weights, device: torch.
     if weights.values is None:
         if len(set(counts)) == 1:  # the mean over processes of plain means is the mean over the batch
             return share, weights
-        weights = Weights(torch.ones(leadings[0][0], device=device))
-    return share, weights.gathered(leadings, lambda sums: sum_over_processes(sums) / processes())
+        weights = Weights(torch.ones(rows, device=device))
+    return share, weights.gathered(lambda total: sum_over_processes(total) / processes())

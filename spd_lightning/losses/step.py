@@ -135,8 +135,8 @@ class Step:
         """
         if processes() == 1:
             return self
-        leadings = [self.clean.output.shape[:-1], *(self.inner(call).shape[:-1] for call in self.importance)]
-        share, weights = shared_rows(leadings, self.weights, self.clean.output.device)
+        output = self.clean.output
+        share, weights = shared_rows(len(output), self.weights, output.device)
         return replace(self, weights=weights, noise=replace(self.noise, share=share))
 
     def with_first_row_noise(self) -> Self:

@@ -4,14 +4,18 @@ The mean over processes of the gradients, which data-parallel training takes, is
 process reports the values of the whole batch.
 """
 
+import functools
+
 import pytest
 import torch
 import torch.multiprocessing
-from torch import distributed
+from torch import distributed, nn
+from torch.utils._pytree import tree_map
 
-from spd_lightning import AttributionDecomposition, ResidualMLP, StochasticDecomposition
+from spd_lightning import AttributionDecomposition, KeywordCall, ResidualMLP, SiteTransformer, StochasticDecomposition
 from spd_lightning.functional import WeightedBatch, keyed_generator
 from spd_lightning.losses import (
+    ActivationReconstruction,
     ContributionSparsity,
     Faithfulness,
     FrequencyMinimality,
@@ -43,6 +47,7 @@ def _losses():
         "binomial": Reconstruction(sources="binomial", routing="subset"),
         "independent": Reconstruction(routing="subset", subset_probability=0.4),
         "ci": Reconstruction(sources="ci", distance="kl"),
+        "activations": ActivationReconstruction(),
         "shared": Reconstruction(sources="adversarial", adversary_steps=3, adversary_step_size=0.3),
         "per example": Reconstruction(
             sources="adversarial", adversary_scope="per_example", adversary_steps=2, adversary_step_size=0.3
@@ -57,15 +62,38 @@ def _attribution():
     return AttributionDecomposition(target, ["layers.*.mlp_*"], 6, 0.9, losses=losses)
 
 
+class Reader(nn.Module):
+    """Tokens to classes: an embedding, a layer that is called twice, and a head on the mean over what is no padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.layer, self.head = nn.Embedding(11, 5), nn.Linear(5, 5), nn.Linear(5, 4)
+        self.split = nn.Unflatten(-1, (5, 1))
+
+    def forward(self, tokens, seen):
+        stream = self.table(tokens)
+        for _ in range(2):
+            stream = stream + self.split(self.layer(stream)).flatten(-2).relu()
+        return self.head((stream * seen[..., None]).sum(1) / seen.sum(1, keepdim=True))
+
+
+def _reader():
+    torch.manual_seed(4)
+    call = KeywordCall(["tokens", "seen"], weights="seen")
+    importance = functools.partial(SiteTransformer, width=8, blocks=1, heads=2)
+    losses = _losses() | {"stream": ActivationReconstruction(of=["table", "split", "head"])}
+    sites = {"table": 6, "layer": 7, "head": 3}
+    return StochasticDecomposition(Reader(), sites, losses=losses, call=call, importance=importance)
+
+
+SPEEDS = {"plain": Speed(step="plain"), "fast": Speed(table_nodes=0), "torch": Speed(compile=False, table_nodes=0)}
+
+
 def _module(kind):
     if kind == "attribution":
         return _attribution()
-    speed = {
-        "plain": Speed(step="plain"),
-        "fast": Speed(table_nodes=0),
-        "torch": Speed(compile=False, table_nodes=0),
-    }[kind]
-    module = StochasticDecomposition(toy_target(), {"linear*": 7}, losses=_losses(), speed=speed)
+    toy = functools.partial(StochasticDecomposition, toy_target(), {"linear*": 7}, losses=_losses())
+    module = _reader() if kind == "reader" else toy(speed=SPEEDS[kind])
     with torch.no_grad():
         for parameter in module.model.parameters():
             if parameter.requires_grad:
@@ -74,33 +102,39 @@ def _module(kind):
     return module
 
 
-def _batch(weighted, positions):
+def _batch(kind):
     generator = keyed_generator("batch")
-    shape = (ROWS, 3, 5) if positions else (ROWS, 5)
+    if kind == "padded":
+        lengths = torch.randint(1, 7, (ROWS, 1), generator=generator)
+        tokens = torch.randint(0, 11, (ROWS, 6), generator=generator)
+        return {"tokens": tokens, "seen": (torch.arange(6) < lengths).long()}
+    shape = (ROWS, 3, 5) if kind == "positions" else (ROWS, 5)
     x = torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.4)
-    if not weighted:
+    if kind != "weighted":
         return x
     weights = torch.rand(shape[:-1], generator=generator)
     return WeightedBatch(x, weights / weights.sum())
 
 
 CASES = [
-    (kind, weighted, positions)
-    for kind in ("plain", "fast", "torch", "attribution")
-    for weighted, positions in ((False, False), (True, False), (False, True))
+    *(
+        (kind, batch)
+        for kind in ("plain", "fast", "torch", "attribution")
+        for batch in ("even", "weighted", "positions")
+    ),
+    ("reader", "padded"),
 ]
 
 
-CHECKED = {"plain": "ci_fns", "fast": "ci_fns", "torch": "ci_fns", "attribution": "mlp_out.U"}
+CHECKED = {"attribution": "mlp_out.U"}
 """Parameters whose gradient hangs on the whole batch."""
 
 
 def _results(take):
     """Values and gradients of every case on the rows that ``take`` leaves."""
     results = []
-    for kind, weighted, positions in CASES:
-        module, batch = _module(kind), _batch(weighted, positions)
-        own = WeightedBatch(take(batch.x), take(batch.weights)) if weighted else take(batch)
+    for kind, batch in CASES:
+        module, own = _module(kind), tree_map(take, _batch(batch))
         total, terms = module.objective(own, Noise(("noise", 3), CPU), 0.5)
         total.backward()
         gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
@@ -130,7 +164,7 @@ def alone():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("case", range(len(CASES)), ids=["-".join(map(str, case)) for case in CASES])
+@pytest.mark.parametrize("case", range(len(CASES)), ids=map("-".join, CASES))
 def test_the_processes_compute_the_whole_batch(case, split, shares, alone):
     values, gradients = alone[case]
     found = [share[case] for share in shares[split]]
@@ -150,14 +184,14 @@ def test_the_processes_compute_the_whole_batch(case, split, shares, alone):
 def test_each_process_alone_would_be_wrong(shares, alone):
     for case, (_, gradients) in enumerate(alone):
         own = shares["uneven"][0][case][1]
-        checked = [name for name in gradients if CHECKED[CASES[case][0]] in name]
+        checked = [name for name in gradients if CHECKED.get(CASES[case][0], "importance_function") in name]
         assert checked
         assert not any(torch.allclose(own[name], gradients[name], rtol=1e-2) for name in checked)
 
 
 def test_the_budget_of_components_is_that_of_the_whole_batch(alone):
-    case = CASES.index(("attribution", False, False))
-    module, batch = _attribution(), _batch(False, False)
-    kept = module.step(batch, Noise(("noise", 3), CPU)).mask.sum()
-    assert kept == int(0.9 * ROWS)
+    case = CASES.index(("attribution", "even"))
+    step = _attribution().step(_batch("even"), Noise(("noise", 3), CPU))
+    for importance in step.importance.values():
+        assert importance.lower.sum() == int(0.9 * ROWS)
     assert all(value > 0 for value in alone[case][0].values())
