@@ -26,6 +26,8 @@ def make_model() -> Callable[..., DecomposedModel]:
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.copy_(0.7 * torch.randn(parameter.shape, dtype=dtype))
+            for twin in model.twins:
+                twin.mirror()
             for function in model.importance_function.functions.values():  # logits below 0, between and above 1
                 bias = list(function.parameters())[-1]
                 bias.copy_(torch.linspace(-0.7, 1.7, len(bias)).reshape(bias.shape))

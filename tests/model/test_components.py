@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from spd_lightning.functional import keyed_generator
-from spd_lightning.model import Components
+from spd_lightning.model import Components, SiteMask
+from spd_lightning.model.sites import LinearSite
 from tests import reference
 
 
@@ -14,7 +15,7 @@ def layer():
 
 @pytest.fixture
 def parts(layer):
-    parts = Components(layer, 9)
+    parts = Components(LinearSite(layer), 9)
     parts.reset("random", keyed_generator("parts"))
     return parts
 
@@ -36,36 +37,36 @@ def test_forward_is_one_weight_matrix_per_example(leading, parts, layer):
             reference.effective_weight(site, m, d if with_delta else None) @ row + layer.bias
             for row, m, d in zip(a.reshape(-1, 6), mask.reshape(-1, 9), delta.flatten(), strict=True)
         ]
-        output = parts(a, mask, delta if with_delta else None)
+        output = parts(a, SiteMask(mask, delta if with_delta else None))
         torch.testing.assert_close(output, torch.stack(expected).reshape(*leading, 4), rtol=1e-9, atol=1e-9)
 
 
 def test_a_mask_without_leading_dimensions_serves_all_examples(parts):
     a = torch.randn(2, 3, 6, dtype=torch.float64)
     mask = torch.rand(9, dtype=torch.float64)
-    torch.testing.assert_close(parts(a, mask), parts(a, mask.expand(2, 3, 9)))
+    torch.testing.assert_close(parts(a, SiteMask(mask)), parts(a, SiteMask(mask.expand(2, 3, 9))))
 
 
 def test_everything_on_is_the_layer_itself(layer, parts):
     a = torch.randn(7, 6, dtype=torch.float64)
     ones = torch.ones(7, 9, dtype=torch.float64)
-    torch.testing.assert_close(parts(a, ones, ones[:, 0]), layer(a), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(parts(a, SiteMask(ones, ones[:, 0])), layer(a), rtol=1e-9, atol=1e-9)
 
 
 def test_everything_off_leaves_the_bias(layer, parts):
     a, off = torch.randn(2, 6, dtype=torch.float64), torch.zeros(2, 9, dtype=torch.float64)
-    torch.testing.assert_close(parts(a, off, off[:, 0]), layer.bias.expand(2, 4))
+    torch.testing.assert_close(parts(a, SiteMask(off, off[:, 0])), layer.bias.expand(2, 4))
 
 
 def test_delta_has_a_live_gradient(parts):
     a, off = torch.randn(2, 6, dtype=torch.float64), torch.zeros(2, 9, dtype=torch.float64)
-    parts(a, off, torch.ones(2, dtype=torch.float64)).sum().backward()
+    parts(a, SiteMask(off, torch.ones(2, dtype=torch.float64))).sum().backward()
     assert parts.V.grad.abs().sum() > 0
     assert parts.U.grad.abs().sum() > 0
 
 
 def test_overlap_start_is_unit_vectors_scaled_by_signed_overlap(layer):
-    parts = Components(layer, 50)
+    parts = Components(LinearSite(layer), 50)
     parts.reset("overlap", keyed_generator("overlap"))
     signs = set()
     for c in range(50):
@@ -79,7 +80,7 @@ def test_overlap_start_is_unit_vectors_scaled_by_signed_overlap(layer):
 
 
 def test_overlap_is_signed(layer):
-    parts = Components(layer, 50)
+    parts = Components(LinearSite(layer), 50)
     parts.reset("overlap", keyed_generator("overlap"))
     generator = keyed_generator("overlap")
     drawn_V, drawn_U = torch.randn(6, 50, generator=generator), torch.randn(50, 4, generator=generator)
@@ -90,7 +91,7 @@ def test_overlap_is_signed(layer):
 
 
 def test_random_start_has_the_later_library_scales():
-    parts = Components(nn.Linear(100, 60), 80)
+    parts = Components(LinearSite(nn.Linear(100, 60)), 80)
     parts.reset("random", keyed_generator("random"))
     assert parts.V.std().item() == pytest.approx(100**-0.5, rel=0.05)
     assert parts.U.std().item() == pytest.approx(80**-0.5, rel=0.05)

@@ -3,7 +3,7 @@ import torch
 
 from spd_lightning import UsageError
 from spd_lightning.functional import keyed_generator
-from spd_lightning.model import GateMLP, SharedMLP
+from spd_lightning.model import GateMLP, SharedMLP, VectorMLP
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -11,12 +11,12 @@ HIDDEN = pytest.mark.parametrize("hidden", [[], [5], [4, 3]])
 LEADING = pytest.mark.parametrize("leading", [(4,), (2, 3)])
 
 
-def _random(ci_fn):
-    ci_fn = ci_fn.double()
+def _random(function):
+    function = function.double()
     with torch.no_grad():
-        for parameter in ci_fn.parameters():
+        for parameter in function.parameters():
             parameter.copy_(torch.randn(parameter.shape))
-    return ci_fn
+    return function
 
 
 @HIDDEN
@@ -25,7 +25,7 @@ def test_gate_equals_one_scalar_mlp_per_component(hidden, leading):
     gate = _random(GateMLP(3, 5, hidden))
     inner = torch.randn(*leading, 3, dtype=torch.float64, requires_grad=True)
     expected = reference.gate_mlp(inner.flatten(0, -2), list(gate.weights), list(gate.biases)).reshape(*leading, 3)
-    assert_same_with_gradients(gate(inner, torch.empty(*leading, 5)), expected, [inner, *gate.parameters()])
+    assert_same_with_gradients(gate(inner, None), expected, [inner, *gate.parameters()])
 
 
 @pytest.mark.parametrize("hidden", [[5], [4, 3]])
@@ -35,22 +35,22 @@ def test_even_gate_equals_the_reference(hidden, leading):
     inner = torch.randn(*leading, 3, dtype=torch.float64, requires_grad=True)
     flat = inner.flatten(0, -2)
     expected = reference.even_gate_mlp(flat, list(gate.weights), list(gate.biases)).reshape(*leading, 3)
-    assert_same_with_gradients(gate(inner, torch.empty(*leading, 5)), expected, [inner, *gate.parameters()])
+    assert_same_with_gradients(gate(inner, None), expected, [inner, *gate.parameters()])
 
 
 def test_an_even_gate_does_not_see_the_sign_and_an_ordinary_one_does():
     inner = torch.randn(50, 3, dtype=torch.float64)
     even, ordinary = _random(GateMLP(3, 5, [8], even=True)), _random(GateMLP(3, 5, [8]))
-    torch.testing.assert_close(even(inner, inner), even(-inner, inner), rtol=1e-12, atol=1e-12)
-    assert (ordinary(inner, inner) - ordinary(-inner, inner)).abs().median() > 0.1
-    assert even(inner, inner).std(dim=0).min() > 0.1
+    torch.testing.assert_close(even(inner, None), even(-inner, None), rtol=1e-12, atol=1e-12)
+    assert (ordinary(inner, None) - ordinary(-inner, None)).abs().median() > 0.1
+    assert even(inner, None).std(dim=0).min() > 0.1
 
 
 def test_even_gates_start_by_opening_the_more_strongly_a_component_is_read():
     gate = GateMLP(200, 5, [16], even=True)
     gate.reset(keyed_generator("gate"))
     strengths = torch.linspace(0, 3, 20)[:, None].expand(20, 200)
-    assert (gate(strengths, strengths).diff(dim=0) >= -1e-6).float().mean() > 0.99
+    assert (gate(strengths, None).diff(dim=0) >= -1e-6).float().mean() > 0.99
 
 
 def test_an_affine_gate_cannot_be_even():
@@ -62,12 +62,48 @@ def test_an_affine_gate_cannot_be_even():
 @LEADING
 def test_shared_mlp_equals_the_reference(hidden, leading):
     shared = _random(SharedMLP(3, 5, hidden))
-    site_input = torch.randn(*leading, 5, dtype=torch.float64, requires_grad=True)
+    features = torch.randn(*leading, 5, dtype=torch.float64, requires_grad=True)
     weights, biases = [layer.weight for layer in shared.layers], [layer.bias for layer in shared.layers]
-    expected = reference.shared_mlp(site_input.flatten(0, -2), weights, biases).reshape(*leading, 3)
-    assert_same_with_gradients(
-        shared(torch.empty(*leading, 3), site_input), expected, [site_input, *shared.parameters()]
-    )
+    expected = reference.shared_mlp(features.flatten(0, -2), weights, biases).reshape(*leading, 3)
+    assert_same_with_gradients(shared(torch.empty(*leading, 3), features), expected, [features, *shared.parameters()])
+
+
+@HIDDEN
+@LEADING
+def test_vector_mlp_equals_one_mlp_per_component(hidden, leading):
+    function = _random(VectorMLP(3, 5, hidden))
+    features = torch.randn(*leading, 5, dtype=torch.float64, requires_grad=True)
+    flat, weights, biases = features.flatten(0, -2), list(function.weights), list(function.biases)
+    expected = reference.vector_mlp(flat, weights, biases).reshape(*leading, 3)
+    found = function(torch.empty(*leading, 3), features)
+    assert_same_with_gradients(found, expected, [features, *function.parameters()])
+
+
+def test_each_component_of_a_vector_mlp_reads_the_whole_vector_by_itself():
+    function, features = _random(VectorMLP(3, 5, [4])), torch.randn(6, 5, dtype=torch.float64)
+    for column in range(5):
+        changed = features.clone()
+        changed[:, column] += 1
+        assert ((function(changed, changed) - function(features, features)) != 0).all()
+    before = function(features, features)
+    with torch.no_grad():
+        for parameter in function.parameters():
+            parameter[1] += 1
+    assert torch.equal(function(features, features)[:, [0, 2]], before[:, [0, 2]])
+    assert (function(features, features)[:, 1] != before[:, 1]).all()
+
+
+def test_vector_mlp_starts_scaled_by_its_fan_in():
+    function = VectorMLP(60, 40, [50])
+    function.reset(keyed_generator("vector"))
+    assert [tuple(weight.shape) for weight in function.weights] == [(60, 40, 50), (60, 50, 1)]
+    assert function.weights[0].std().item() == pytest.approx((2 / 40) ** 0.5, rel=0.05)
+    assert function.weights[1].std().item() == pytest.approx((1 / 50) ** 0.5, rel=0.05)
+    assert all((bias == 0).all() for bias in function.biases)
+
+
+def test_gates_alone_do_without_features():
+    assert (GateMLP.reads_features, SharedMLP.reads_features, VectorMLP.reads_features) == (False, True, True)
 
 
 def test_gates_do_not_see_each_other():
@@ -75,7 +111,7 @@ def test_gates_do_not_see_each_other():
     inner = torch.randn(6, 3, dtype=torch.float64)
     changed = inner.clone()
     changed[:, 1] += 1
-    difference = gate(changed, inner) - gate(inner, inner)
+    difference = gate(changed, None) - gate(inner, None)
     assert (difference[:, [0, 2]] == 0).all()
     assert (difference[:, 1] != 0).all()
 
@@ -110,7 +146,7 @@ def test_shared_mlp_starts_scaled_by_its_fan_in():
     assert all((layer.bias == 0).all() for layer in shared.layers)
 
 
-@pytest.mark.parametrize("kind", [GateMLP, SharedMLP])
+@pytest.mark.parametrize("kind", [GateMLP, SharedMLP, VectorMLP])
 def test_empty_layers_are_refused(kind):
     with pytest.raises(UsageError, match=r"hidden: every width must be at least 1, got \[8, 0\]"):
         kind(3, 5, [8, 0])
