@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from spd_lightning import Unfused
+
 VOCABULARY, WIDTH, POSITIONS, ROWS = 11, 8, 5, 4
 
 
@@ -232,52 +234,55 @@ def _padded(generator) -> dict[str, Tensor]:
     return {"input_ids": ids * mask, "attention_mask": mask.long(), "labels": ids % 6}
 
 
-def gpt2(**_: Any) -> nn.Module:
-    """GPT-2 of random weights."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+class GPT2(nn.Module):
+    """GPT-2 of random weights: ``Conv1D``, fused q k v, tied embeddings."""
 
-    config = GPT2Config(vocab_size=VOCABULARY, n_positions=16, n_embd=WIDTH, n_layer=2, n_head=2, use_cache=False)
-    return GPT2LMHeadModel(config)
+    def __init__(self):
+        super().__init__()
+        from transformers import GPT2Config, GPT2LMHeadModel
 
+        sizes = {"vocab_size": VOCABULARY, "n_positions": 16, "n_embd": WIDTH, "n_layer": 2, "n_head": 2}
+        self.network = GPT2LMHeadModel(GPT2Config(**sizes, use_cache=False, bos_token_id=0, eos_token_id=0))
 
-def llama(**_: Any) -> nn.Module:
-    """Llama of random weights, keys and values shared by two heads."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
-        use_cache=False,
-    )
-    return LlamaForCausalLM(config)
+    def forward(self, input_ids, attention_mask=None):
+        return self.network(input_ids=input_ids, attention_mask=attention_mask)
 
 
-def bert(**_: Any) -> nn.Module:
+class Llama(nn.Module):
+    """Llama of random weights; two heads share keys and values."""
+
+    def __init__(self):
+        super().__init__()
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        sizes = {"hidden_size": WIDTH, "intermediate_size": 12, "num_hidden_layers": 2, "max_position_embeddings": 16}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 0, "eos_token_id": 0}
+        self.network = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **sizes, **heads, use_cache=False))
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.network(input_ids=input_ids, attention_mask=attention_mask)
+
+
+class Bert(nn.Module):
     """BERT of random weights."""
-    from transformers import BertConfig, BertForMaskedLM
 
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=12,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-    )
-    return BertForMaskedLM(config)
+    def __init__(self):
+        super().__init__()
+        from transformers import BertConfig, BertForMaskedLM
+
+        sizes = {"hidden_size": WIDTH, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+        self.network = BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, **sizes, max_position_embeddings=16))
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.network(input_ids=input_ids, attention_mask=attention_mask)
 
 
-def encoder(**_: Any) -> nn.Module:
+class Encoder(Unfused):
     """A ``TransformerEncoder`` in its unfused form."""
-    from spd_lightning.targets import unfused
 
-    layer = nn.TransformerEncoderLayer(WIDTH, 2, 12, batch_first=True)
-    return unfused(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+    def __init__(self):
+        layer = nn.TransformerEncoderLayer(WIDTH, 2, 12, batch_first=True)
+        super().__init__(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
 
 
 @dataclass
@@ -297,7 +302,7 @@ HF_CALL = {
 }
 ZOO: dict[str, Entry] = {
     "in-place residual": Entry(InPlaceResidual, {"*": 5}, _floats(ROWS, WIDTH)),
-    "in-place relu": Entry(InPlaceReLU, {"body.0": 5, "body.2": 6}, _floats(ROWS, WIDTH)),
+    "in-place relu": Entry(InPlaceReLU, {"body.0": 5, "body.2": 6}, _floats(12, WIDTH)),
     "overwritten input": Entry(OverwrittenInput, {"*": 5}, _floats(ROWS, WIDTH)),
     "pooled head": Entry(PooledHead, {"*": 5}, _floats(ROWS, POSITIONS, WIDTH)),
     "token transformer": Entry(
@@ -307,17 +312,17 @@ ZOO: dict[str, Entry] = {
     ),
     "padded dictionary": Entry(PaddedTagger, {"*": 5}, _padded, options={"kl": True}),
     "gpt2": Entry(
-        gpt2,
+        GPT2,
         {"*.c_attn[q]": 4, "*.c_attn[k]": 4, "*.c_attn[v]": 4, "*.attn.c_proj": 4, "*.mlp.*c_*": 5},
         _padded,
         HF_CALL,
     ),
-    "llama": Entry(llama, {"*_proj": 4}, _padded, HF_CALL),
-    "bert": Entry(bert, {"*.query": 4, "*.dense": 4, "*.value": 4}, _padded, HF_CALL),
+    "llama": Entry(Llama, {"*_proj": 4}, _padded, HF_CALL),
+    "bert": Entry(Bert, {"*.query": 4, "*.dense": 4, "*.value": 4}, _padded, HF_CALL),
     "shared layer": Entry(SharedLayer, {"*": 5}, _floats(ROWS, WIDTH)),
     "tied embedding": Entry(TiedEmbedding, {"*": 6}, _ids(ROWS, POSITIONS)),
     "transformer encoder": Entry(
-        encoder, {"layers.*.linear*": 5, "layers.*.self_attn.*": 4}, _floats(ROWS, POSITIONS, WIDTH)
+        Encoder, {"*.layers.*.linear*": 5, "*.self_attn.*": 4}, _floats(ROWS, POSITIONS, WIDTH)
     ),
     "cnn": Entry(ConvolutionalNetwork, {"*": 6}, _floats(ROWS, 2, 7, 6)),
     "convolution in one dimension": Entry(Convolution1d, {"*": 5}, _floats(ROWS, 3, 6)),
