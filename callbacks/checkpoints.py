@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from spd_lightning.errors import check_text, check_whole
+from spd_lightning.lightning_private import is_accumulating, validation_follows
 
 
 class Checkpoints(ModelCheckpoint):
@@ -68,7 +69,7 @@ class Checkpoints(ModelCheckpoint):
     def _due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
         wanted = step % self._every_n_train_steps == 0 or step >= trainer.max_steps > 0 or trainer.should_stop
-        return wanted and not trainer.fit_loop._should_accumulate()
+        return wanted and not is_accumulating(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         if self._should_skip_saving_checkpoint(trainer):
@@ -83,15 +84,3 @@ class Checkpoints(ModelCheckpoint):
     def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
         """What names are made of; ``step`` is the present one, not the one that was last validated."""
         return {**super()._monitor_candidates(trainer), "step": torch.tensor(trainer.global_step)}
-
-
-def validation_follows(trainer: Trainer) -> bool:
-    """Whether a validation is still to run before the step under way is over; asked when its batch ends."""
-    loop = trainer.fit_loop.epoch_loop
-    fetcher = trainer.fit_loop._data_fetcher
-    return (
-        fetcher is not None
-        and not loop._skip_next_val
-        and sum(trainer.num_val_batches) > 0
-        and loop._should_check_val_fx(fetcher)
-    )

@@ -10,10 +10,10 @@ import lightning
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from spd_lightning.artefact.export import library_version
 from spd_lightning.callbacks.publishing import run_folder, tensorboard
 from spd_lightning.callbacks.report_table import report_table
 from spd_lightning.callbacks.swept_values import SweptValues
+from spd_lightning.files.version import library_version
 from spd_lightning.files.whole import written_whole
 from spd_lightning.methods import Decomposition
 from spd_lightning.runs.memory import peak_memory

@@ -9,7 +9,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from spd_lightning.callbacks.checkpoints import Checkpoints, validation_follows
+from spd_lightning.callbacks.checkpoints import Checkpoints
+from spd_lightning.lightning_private import is_accumulating, skip_validation, validation_follows
 
 
 class InterruptGuard(Callback):
@@ -37,15 +38,15 @@ class InterruptGuard(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """After a whole step: save and stop, if asked to; a validation that is due comes first."""
         self._agree(trainer)
-        if not self.interrupted or trainer.should_stop or trainer.fit_loop._should_accumulate():
+        if not self.interrupted or trainer.should_stop or is_accumulating(trainer):
             return
         if not validation_follows(trainer):
-            trainer.fit_loop.epoch_loop._skip_next_val = True  # Lightning would validate whenever it is asked to stop
+            skip_validation(trainer)
             self._stop(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After a validation, which ends a step: save and stop, if asked to."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fit_loop._should_accumulate():
+        if trainer.state.fn != "fit" or trainer.sanity_checking or is_accumulating(trainer):
             return
         self._agree(trainer)
         if self.interrupted:

@@ -1,7 +1,6 @@
 """Checkpoints that appear whole, and a full disk that is told in one line."""
 
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from spd_lightning.callbacks.publishing import run_folder
 from spd_lightning.errors import UsageError
 from spd_lightning.files.whole import WriteError, disk_error, write_torch
+from spd_lightning.lightning_private import is_plain, let_go, tear_down
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -48,7 +48,7 @@ class WholeFiles(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take over the writing of checkpoints and the last words of TensorBoard's writer."""
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        if is_plain(trainer.strategy.checkpoint_io, TorchCheckpointIO):
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self._before is None:
             self._before, threading.excepthook = threading.excepthook, self._hear
@@ -70,9 +70,9 @@ class WholeFiles(Callback):
             return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                _let_go(logger)
+                let_go(logger)
         if not isinstance(exception, UsageError):
-            trainer._teardown()  # Lightning's own next call, which the new error skips
+            tear_down(trainer)
             raise WriteError(run_folder(trainer) or trainer.default_root_dir, number) from None
 
     def _hear(self, failed: threading.ExceptHookArgs) -> None:
@@ -80,13 +80,3 @@ class WholeFiles(Callback):
         from_events = type(failed.thread).__module__.startswith("tensorboard.")
         if not (from_events and failed.exc_value is not None and disk_error(failed.exc_value)):
             self._before(failed)
-
-
-def _let_go(logger: TensorBoardLogger) -> None:
-    """Write what can still be written; Lightning would close the logger once more and fail again."""
-    if logger._experiment is None:
-        return
-    with suppress(OSError):
-        logger.experiment.flush()
-        logger.experiment.close()
-    logger._experiment = None

@@ -11,9 +11,9 @@ import yaml
 
 from benchmarks.reproduce.agreement import contradiction
 from benchmarks.reproduce.systems import System
-from spd_lightning.artefact.export import library_version
 from spd_lightning.cli.arguments import find_config
 from spd_lightning.errors import UsageError
+from spd_lightning.files.version import library_version
 from spd_lightning.runs.planned import PlannedRun
 from spd_lightning.runs.record import RunRecord
 

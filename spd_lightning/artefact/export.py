@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.files.describe import class_of, describe, factory, init_args, rebuilt
 from spd_lightning.files.fingerprint import fingerprint, state_fingerprint
 from spd_lightning.files.tensors import read_safetensors
+from spd_lightning.files.version import library_version
 from spd_lightning.files.whole import is_file, written_whole
 from spd_lightning.model import AttributedModel, ComponentModel, DecomposedModel, ImportanceFunction, Site, TargetCall
 from spd_lightning.model.decomposed import ImportanceFactory
@@ -30,14 +30,6 @@ _TARGET_PREFIX = "target."
 SPD, APD = "spd", "apd"
 """Methods by the name that ``config.json`` gives them."""
 Model = TypeVar("Model", bound=ComponentModel)
-
-
-def library_version() -> str:
-    """Version of the installed package."""
-    try:
-        return version("spd-lightning")
-    except PackageNotFoundError:  # running from a checkout that was never installed
-        return "unknown"
 
 
 def save_decomposition(
@@ -266,3 +258,6 @@ def _cast(target: nn.Module, state: Mapping[str, Tensor]) -> None:
         saved = state.get(_TARGET_PREFIX + name)
         if saved is not None and saved.is_floating_point() and tensor.is_floating_point():
             tensor.data = tensor.data.to(saved.dtype)
+
+
+DecomposedModel.reader, AttributedModel.reader = load_decomposition, load_attributed

@@ -32,7 +32,7 @@ from spd_lightning.cli.settings import (
     tensorboard_settings,
 )
 from spd_lightning.errors import UsageError
-from spd_lightning.methods.lean import LeanEpochLoop
+from spd_lightning.lightning_private import LeanEpochLoop
 from spd_lightning.parallel.processes import check_strategy, ended_together
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
 from spd_lightning.runs.checkpoints import check_writable, newest_checkpoint, read_checkpoint, run_of

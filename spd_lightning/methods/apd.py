@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from spd_lightning.errors import UsageError, check_flag, check_number
 from spd_lightning.files.describe import describe
 from spd_lightning.functional import WeightedBatch
+from spd_lightning.lightning_private import has_trainer
 from spd_lightning.losses import Faithfulness, Loss, Minimality, Simplicity, Step
 from spd_lightning.losses.sharing import shared_topk
 from spd_lightning.methods.decomposition import Decomposition
@@ -107,7 +108,7 @@ class AttributionDecomposition(Decomposition):
 
     def prepare_data(self) -> None:
         """Check that gradients are possible in evaluation; train the target, if no earlier run has."""
-        if self._trainer is not None and self.trainer.validate_loop.inference_mode:
+        if has_trainer(self) and self.trainer.validate_loop.inference_mode:
             raise UsageError("attributions need gradients in evaluation; set trainer.inference_mode: false")
         super().prepare_data()
 

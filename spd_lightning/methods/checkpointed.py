@@ -11,6 +11,7 @@ from spd_lightning.errors import UsageError, check_flag
 from spd_lightning.files.describe import init_args
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.files.tensors import read_pickled
+from spd_lightning.lightning_private import has_trainer
 from spd_lightning.methods.checkpoint_content import INSTANTIATOR, check_content, check_named_classes, check_state
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.shardable import Shardable
@@ -119,7 +120,7 @@ class CheckpointedModule(Shardable):
 
     def prepare_data(self) -> None:
         """Train the target on one process, if no earlier run has."""
-        if self._trainer is not None and self.trainer.gradient_clip_val is not None:
+        if has_trainer(self) and self.trainer.gradient_clip_val is not None:
             raise UsageError(
                 "trainer.gradient_clip_val would clip both groups together; use model.optimization.clip_components "
                 "and clip_importance"
@@ -210,7 +211,7 @@ class CheckpointedModule(Shardable):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit."""
-        self.check_checkpoint(checkpoint, same_target=self._trainer is not None and self.trainer.state.fn == "fit")
+        self.check_checkpoint(checkpoint, same_target=has_trainer(self) and self.trainer.state.fn == "fit")
 
     def check_checkpoint(self, checkpoint: dict[str, Any], same_target: bool) -> None:
         """Refuse a checkpoint of another format, of other shapes, or of another target.

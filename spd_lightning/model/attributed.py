@@ -1,9 +1,9 @@
 """A frozen target whose chosen weight matrices are sums of components that span all of them (APD paper, section 2)."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,9 @@ class AttributedModel(ComponentModel):
     Raises:
         UsageError: for patterns, modules, ties, a rank or choices that cannot be used.
     """
+
+    reader: ClassVar[Callable[..., "AttributedModel"]]
+    """Reads the artefact; set by the room that knows its format, which builds on this class."""
 
     own_importance = "attribution over the largest"
     batch_importance = "kept (1) or not by the batch's top-k"
@@ -117,10 +120,7 @@ class AttributedModel(ComponentModel):
         Raises:
             UsageError: if files are missing, damaged, or do not fit the target.
         """
-        # the artefact's format belongs to its room, which builds on this class
-        from spd_lightning.artefact.export import load_attributed
-
-        return load_attributed(run_dir, target, call)
+        return cls.reader(run_dir, target, call)
 
     def reset(self) -> None:
         """Draw the components anew from the seed."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -51,6 +51,9 @@ class DecomposedModel(ComponentModel):
     Raises:
         UsageError: for patterns, modules, ties or choices that cannot be used.
     """
+
+    reader: ClassVar[Callable[..., "DecomposedModel"]]
+    """Reads the artefact; set by the room that knows its format, which builds on this class."""
 
     importance_function: ImportanceFunction
 
@@ -107,10 +110,7 @@ class DecomposedModel(ComponentModel):
         Raises:
             UsageError: if files are missing, damaged, or do not fit the target.
         """
-        # the artefact's format belongs to its room, which builds on this class
-        from spd_lightning.artefact.export import load_decomposition
-
-        return load_decomposition(run_dir, target, importance, call)
+        return cls.reader(run_dir, target, importance, call)
 
     def reset(self) -> None:
         """Draw components and importance function anew from the seed, for the target's present weights."""

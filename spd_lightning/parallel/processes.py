@@ -7,9 +7,9 @@ from subprocess import Popen, TimeoutExpired
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from spd_lightning.errors import UsageError
+from spd_lightning.lightning_private import SubprocessLauncher, is_plain
 from spd_lightning.parallel.strategy import ShardedStrategy
 
 SECONDS_TO_EXPLAIN, SECONDS_TO_END = 10, 1
@@ -28,8 +28,8 @@ def check_strategy(trainer: Trainer, subcommand: str) -> None:
         UsageError: for a strategy other than one device, ``ddp`` or ``sharded``, or predictions by several processes.
     """
     strategy = trainer.strategy
-    launched = strategy.launcher is None or type(strategy.launcher) is _SubprocessScriptLauncher
-    known = type(strategy) in (DDPStrategy, ShardedStrategy)
+    launched = strategy.launcher is None or isinstance(strategy.launcher, SubprocessLauncher)
+    known = is_plain(strategy, DDPStrategy) or isinstance(strategy, ShardedStrategy)
     if not (isinstance(strategy, SingleDeviceStrategy) or (known and launched)):
         found = type(strategy).__name__ if launched else type(strategy.launcher).__name__.lstrip("_")
         raise UsageError(
@@ -79,4 +79,4 @@ def _ended(children: list["Popen[bytes]"], patience: float) -> dict[int, int]:
 def started_by(trainer: Trainer) -> list["Popen[bytes]"]:
     """The processes that this one started to train with it; none on others."""
     launcher = trainer.strategy.launcher
-    return list(launcher.procs) if isinstance(launcher, _SubprocessScriptLauncher) else []
+    return list(launcher.procs) if isinstance(launcher, SubprocessLauncher) else []

@@ -62,5 +62,5 @@ def _check_name(name: str) -> None:
         read = yaml.safe_load(name)
     except (yaml.YAMLError, ValueError):  # the latter for what looks like a date and is none
         return
-    if read is None or type(read) is int:
+    if read is None or (isinstance(read, int) and not isinstance(read, bool)):
         raise UsageError(f"a run directory must not be named by a bare number or null, got {name!r}")

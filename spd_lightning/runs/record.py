@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from spd_lightning.artefact.export import library_version
+from spd_lightning.files.version import library_version
 from spd_lightning.runs.verdict import shortfalls
 
 METRICS_NAME, CONFIG_NAME = "metrics.json", "config.yaml"

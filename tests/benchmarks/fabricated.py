@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.reproduce.systems import Published, System
-from spd_lightning.artefact.export import library_version
+from spd_lightning.files.version import library_version
 
 CONFIG = {
     "trainer": {"max_steps": 100},

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from spd_lightning import Optimization
-from spd_lightning.methods.lean import HOOKS, LeanEpochLoop
+from spd_lightning.lightning_private import HOOKS, LeanEpochLoop
 from tests.methods.tiny import expected_notices, features, make_trainer, toy
 
 
@@ -110,7 +110,7 @@ def test_what_hooks_log_arrives(tmp_path):
 
 
 def test_another_release_of_lightning_keeps_its_own_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr("spd_lightning.methods.lean.__version__", "2.7.0")
+    monkeypatch.setattr("spd_lightning.lightning_private.__version__", "2.7.0")
     trainer = make_trainer(tmp_path)
     before = type(trainer.fit_loop.epoch_loop)
     LeanEpochLoop.install(trainer)
