@@ -100,7 +100,10 @@ def _site(name: str, module: nn.Module, part: str | None, kinds: Sequence[type[S
 def _rows(name: str, part: str, whole: int) -> list[range]:
     """The rows that a part names."""
     if ":" in part:
-        return [_slice(name, one, whole) for one in part.split(",")]
+        rows = [_slice(name, one, whole) for one in part.split(",")]
+        if sum(map(len, rows)) > len({index for run in rows for index in run}):
+            raise UsageError(f"sites: {name!r} names a row twice; name each once")
+        return rows
     if part not in PARTS:
         known = ", ".join(f"[{one}]" for one in PARTS)
         raise UsageError(f"sites: {name!r}: there is no part {part!r}; the parts are {known}, or rows such as [0:64]")
