@@ -118,7 +118,7 @@ class PaddedTagger(nn.Module):
         h = self.embed(input_ids)
         context = (self.mix(h) * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
         logits = self.head((h + context).tanh())
-        return Output(logits=logits.masked_fill(torch.arange(6) == 5, -torch.inf))
+        return Output(logits=logits.masked_fill(torch.arange(6, device=logits.device) == 5, -torch.inf))
 
 
 class SharedLayer(nn.Module):
