@@ -46,16 +46,18 @@ class Grouping:
         Sites whose components all share their groups have one table, importance by importance.
         """
         firsts: dict[str, list[str]] = {}
-        for site, label in self.labels.items():
-            same = next((first for first in firsts if torch.equal(self.labels[first], label)), site)
-            firsts.setdefault(same, []).append(site)
+        for site in self.labels:
+            firsts.setdefault(self.table_of(site), []).append(site)
         if len(firsts) == 1 and len(self.labels) > 1:
             return {ALL_SITES: next(iter(firsts))}
         return {", ".join(sites): first for first, sites in firsts.items()}
 
     def table_of(self, site: str) -> str:
         """The first site that has the same table as this one; itself where no other has."""
-        return next(other for other, label in self.labels.items() if torch.equal(label, self.labels[site]))
+        own = self.labels[site]
+        if (own < 0).any():  # a component of no group shares its importance with no other
+            return site
+        return next(other for other, label in self.labels.items() if torch.equal(label, own))
 
     def members(self, site: str, component: int) -> dict[str, list[int]]:
         """The group of one component: components by site."""
