@@ -1,10 +1,12 @@
 # Two commands do everything: `make demo` and `make test`. Both set up the environment first.
 PYTHON ?= python3
+NEWEST ?= python3.14
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+UNITS := $(addprefix tests/,functional kernels model losses metrics figures files artefact runs test_imports.py networks/test_self_check.py)
 
-.PHONY: help demo test reliability lint tensorboard reproduce compare bench clean
+.PHONY: help demo quick test reliability lanes lint tensorboard reproduce compare bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -19,11 +21,21 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train a toy model of superposition, take it apart, score and draw the result
 	$(RUN) -m spd_lightning fit --config tms.yaml
 
-test: $(READY) lint  ## lint, types and all tests
+quick: $(READY) lint  ## lint, types and the unit tests, for working
+	$(RUN) -m pytest $(UNITS)
+
+test: $(READY) lint  ## lint, types and all tests but the long ones
 	$(RUN) -m pytest
 
-reliability: $(READY)  ## the long tests of what docs/reliability.md promises
-	$(RUN) -m pytest -m reliability tests/reliability
+reliability: $(READY)  ## the long tests: what docs/reliability.md promises, and every network through every command
+	$(RUN) -m pytest -m reliability tests/reliability tests/networks
+
+lanes: lane-lowest lane-newest  ## the unit tests with the lowest allowed versions, and with the newest Python (NEWEST=python3.14)
+
+lane-%:
+	$(if $(filter newest,$*),$(NEWEST),$(PYTHON)) -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(if $(filter lowest,$*),-c constraints-lowest.txt) -e '.[dev]'
+	.venv-$*/bin/python -m pytest $(UNITS) tests/methods
 
 lint: $(READY)  ## ruff and strict types
 	$(VENV)/bin/ruff check .

@@ -10,14 +10,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
 from spd_lightning import callbacks
 from spd_lightning.callbacks.publishing import apart, run_folder
 from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, with_shipped_configs
-from spd_lightning.cli.inputs import read_inputs
+from spd_lightning.cli.inputs import InputRows, read_inputs
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import silence_notices, tell
 from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
@@ -207,7 +207,7 @@ class DecompositionCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "predict" and self._settings.input is not None:
-            inputs = TensorDataset(read_inputs(Path(self._settings.input), self.model.target))
+            inputs = InputRows(read_inputs(Path(self._settings.input), self.model.target))
             kwargs["dataloaders"] = DataLoader(inputs, batch_size=PREDICTED_AT_ONCE)
             del kwargs["datamodule"]
         return kwargs

@@ -1,67 +1,148 @@
 """Inputs that a user hands to ``predict``."""
 
 import csv
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from spd_lightning.cli.notices import tell
 from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import is_plain, read_pickled
 from spd_lightning.files.whole import is_file
 
+DELIMITERS = ",;\t"
+SHOWN = 60
+"""Characters of a row that a message shows."""
 
-def read_inputs(path: Path, target: nn.Module) -> Tensor:
-    """Read a batch of inputs.
+
+class InputRows(Dataset[Any]):
+    """Inputs row by row, in the form that a data module would hand them over.
 
     Args:
-        path: ``.csv``, one example per row, with or without a header; or ``.pt``, one tensor ``[..., d]``.
-        target: if it states ``n_features``, the width must be that.
+        inputs: a tensor ``[rows, ...]``, or tensors by the name that the target's call knows them by.
+    """
+
+    def __init__(self, inputs: Tensor | Mapping[str, Tensor]) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
+
+    def __getitem__(self, index: int) -> Any:
+        if isinstance(self.inputs, Tensor):
+            return self.inputs[index]
+        return {name: tensor[index] for name, tensor in self.inputs.items()}
+
+
+def read_inputs(path: Path, target: nn.Module) -> Tensor | dict[str, Tensor]:
+    """Read a batch of inputs; whole numbers stay whole numbers.
+
+    Args:
+        path: ``.csv``, one example per row, cells apart by commas, semicolons or tabs, with or without a header; or
+            ``.pt``, one tensor ``[rows, ...]``, or a mapping of them.
+        target: if it states ``n_features``, the width must be that. A table of whole numbers is read as tokens if the
+            target holds an embedding.
 
     Returns:
-        The inputs ``[..., d]``.
+        The inputs.
 
     Raises:
         UsageError: if the file is missing, damaged, empty, of another width, or holds anything but finite numbers.
     """
+    what = f"input {str(path)!r}"
     if path.suffix == ".pt":
-        inputs = read_pickled(path, "input")
-        if not is_plain(inputs) or inputs.dim() < 2:
-            raise UsageError(f"input {str(path)!r} must hold one tensor of at least two dimensions")
-        if not inputs.numel():
-            raise UsageError(f"input {str(path)!r} holds no rows")
+        inputs = _checked(read_pickled(path, "input"), what)
     elif path.suffix == ".csv":
-        inputs = _read_table(path)
+        inputs = _read_table(path, what, tokens=any(isinstance(module, nn.Embedding) for module in target.modules()))
     else:
         raise UsageError(f"--input must end in .csv or .pt, got {str(path)!r}")
+    if isinstance(inputs, dict):
+        return {name: _numbers(tensor, target, what) for name, tensor in inputs.items()}
     width = getattr(target, "n_features", inputs.shape[-1])
     if inputs.shape[-1] != width:
-        raise UsageError(f"input {str(path)!r} has {inputs.shape[-1]} columns, but the target takes {width}")
+        raise UsageError(f"{what} has {inputs.shape[-1]} columns, but the target takes {width}")
+    return _numbers(inputs, target, what)
+
+
+def _checked(content: Any, what: str) -> Tensor | dict[str, Tensor]:
+    """One tensor, or several of as many rows by name."""
+    if isinstance(content, dict) and content and all(isinstance(name, str) for name in content):
+        tensors = list(content.values())
+        if all(is_plain(tensor) and tensor.dim() for tensor in tensors) and len({len(t) for t in tensors}) == 1:
+            _check_rows(len(tensors[0]), what)
+            return content
+    if not is_plain(content) or content.dim() < 2:
+        raise UsageError(
+            f"{what} must hold one tensor of at least two dimensions, or tensors of as many rows by name; of a single "
+            "example make a batch with x[None]"
+        )
+    _check_rows(content.numel(), what)
+    tensor: Tensor = content
+    return tensor
+
+
+def _check_rows(count: int, what: str) -> None:
+    if not count:
+        raise UsageError(f"{what} holds no rows")
+
+
+def _numbers(inputs: Tensor, target: nn.Module, what: str) -> Tensor:
+    """Whole numbers as they are, others in the target's type; all must be finite."""
+    if not inputs.is_floating_point():
+        takes_whole = any(isinstance(module, nn.Embedding) for module in target.modules()) or inputs.dtype == torch.bool
+        if takes_whole:
+            return inputs
     kind = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float32)
-    numbers: Tensor = inputs.to(kind)
+    numbers = inputs.to(kind)
     if not torch.isfinite(numbers).all():
-        raise UsageError(f"input {str(path)!r} holds a value that is not finite")
+        raise UsageError(f"{what} holds a value that is not finite")
     return numbers
 
 
-def _read_table(path: Path) -> Tensor:
+def _read_table(path: Path, what: str, tokens: bool) -> Tensor:
     if not is_file(path):
-        raise UsageError(f"input {str(path)!r} does not exist")
+        raise UsageError(f"{what} does not exist")
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            rows = [row for row in csv.reader(file) if row]
+            lines = file.read().splitlines()
+        rows = [row for row in csv.reader(lines, delimiter=_delimiter(lines)) if row]
     except (OSError, csv.Error) as error:
-        raise UsageError(f"input {str(path)!r} cannot be read as a table ({error})") from None
-    if rows and not _is_number(rows[0][0]):
-        rows = rows[1:]
-    if not rows:
-        raise UsageError(f"input {str(path)!r} holds no rows")
+        raise UsageError(f"{what} cannot be read as a table ({error})") from None
+    rows = list(_without_header(rows, what))
+    _check_rows(len(rows), what)
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]) or not all(map(_is_number, row)):
             raise UsageError(
-                f"input {str(path)!r}: row {number} must hold {len(rows[0])} numbers, got {','.join(row)[:60]!r}"
+                f"{what}: row {number} must hold {len(rows[0])} numbers, got {','.join(row)[:SHOWN]!r}; numbers have "
+                "a decimal point, and cells are apart by commas, semicolons or tabs"
             )
+    if tokens and all(cell.strip().lstrip("+-").isdigit() for row in rows for cell in row):
+        return torch.tensor([[int(cell) for cell in row] for row in rows])
     return torch.tensor([[float(cell) for cell in row] for row in rows])
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The sign that cells are apart by: the one that the first line with any has most of."""
+    first = next((line for line in lines if any(sign in line for sign in DELIMITERS)), "")
+    return max(DELIMITERS, key=first.count) if first else ","
+
+
+def _without_header(rows: Sequence[Sequence[str]], what: str) -> Iterator[Sequence[str]]:
+    """The rows that hold numbers; a first one without any number is a header, and is named."""
+    if rows and not any(map(_is_number, rows[0])):
+        if len(rows) > 1:
+            tell(f"{what}: its first line is taken for a header: {','.join(rows[0])[:SHOWN]}")
+        rows = rows[1:]
+    elif len(rows) > 1 and len(rows[0]) > 1 and list(rows[0]) == [str(column) for column in range(len(rows[0]))]:
+        raise UsageError(
+            f"{what}: its first line counts the columns from 0, as pandas does for a header; remove it, or write the "
+            "table with header=False"
+        )
+    yield from rows
 
 
 def _is_number(cell: str) -> bool:

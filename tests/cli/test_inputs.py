@@ -1,0 +1,92 @@
+"""Inputs of ``predict``: what is read, as which numbers, and what is refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from spd_lightning import UsageError
+from spd_lightning.cli.inputs import InputRows, read_inputs
+
+ROWS = [[0.5, 0.25, 0.0], [1.0, 0.0, 2.0]]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table and read it back for a target."""
+
+    def read(text, target=None):
+        (tmp_path / "x.csv").write_text(text)
+        return read_inputs(tmp_path / "x.csv", nn.Linear(3, 2) if target is None else target)
+
+    return read
+
+
+@pytest.fixture
+def tensors(tmp_path):
+    """Write a .pt file and read it back for a target."""
+
+    def read(content, target):
+        torch.save(content, tmp_path / "x.pt")
+        return read_inputs(tmp_path / "x.pt", target)
+
+    return read
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("header", ["", "a{0}b{0}c\n"], ids=["bare", "header"])
+def test_tables_in_every_form(sign, header, table, capsys):
+    found = table(header.format(sign) + "\n".join(sign.join(map(str, row)) for row in ROWS))
+    assert found.tolist() == ROWS
+    assert found.dtype == torch.float32
+    assert ("taken for a header: a,b,c" in capsys.readouterr().err) == bool(header)
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    {
+        "a typo in one cell": ("O.75,0,0", r"row 1 must hold 3 numbers, got 'O\.75,0,0'"),
+        "a decimal comma": ('"0,75",0,0', r"row 1 must hold 3 numbers"),
+        "a name for one column": ("x,0,0", r"row 1 must hold 3 numbers"),
+        "pandas' numeric header": ("0,1,2", r"counts the columns from 0, as pandas does.*header=False"),
+        "fewer cells": ("0.5,1", r"row 2 must hold 2 numbers"),
+    }.values(),
+)
+def test_no_row_is_dropped_without_a_word(first, told, table):
+    with pytest.raises(UsageError, match=told) as refused:
+        table(f"{first}\n0.5,0.25,0\n1,0,2\n")
+    assert "\n" not in str(refused.value)
+
+
+def test_tokens_stay_whole_numbers(table, tensors):
+    network = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))
+    assert table("1,2,8\n0,3,4\n", network).dtype == torch.int64
+    ids = torch.tensor([[1, 2], [3, 4]])
+    found = tensors(ids, network)
+    assert found.dtype == torch.int64
+    assert torch.equal(found, ids)
+
+
+def test_whole_numbers_for_a_network_of_floats_become_floats(tensors):
+    found = tensors(torch.tensor([[1, 2, 3]]), nn.Linear(3, 2).double())
+    assert found.dtype == torch.float64
+
+
+def test_tensors_by_name(tensors):
+    content = {"input_ids": torch.tensor([[1, 2], [3, 0]]), "attention_mask": torch.tensor([[1, 1], [1, 0]])}
+    rows = InputRows(tensors(content, nn.Sequential(nn.Embedding(5, 3))))
+    assert len(rows) == 2
+    assert {name: part.tolist() for name, part in rows[1].items()} == {"input_ids": [3, 0], "attention_mask": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (torch.rand(3), r"at least two dimensions.*x\[None\]"),
+        (torch.empty(0, 3), r"holds no rows"),
+        ({"a": torch.rand(2, 3), "b": torch.rand(3, 3)}, r"tensors of as many rows by name"),
+        (torch.tensor([[0.0, float("nan"), 1.0]]), r"not finite"),
+    ],
+)
+def test_tensors_that_cannot_be_used(content, told, tensors):
+    with pytest.raises(UsageError, match=told):
+        tensors(content, nn.Linear(3, 2))
