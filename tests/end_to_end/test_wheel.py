@@ -45,11 +45,46 @@ def test_fit_from_an_empty_directory(python, environment, tmp_path):
 
 
 def test_all_rooms_are_shipped(python, environment, tmp_path):
-    code = "import callbacks, spd_lightning; print(callbacks.__file__, spd_lightning.__file__)"
+    code = """
+import importlib.util
+import spd_lightning, spd_lightning.callbacks
+print(spd_lightning.callbacks.__file__, spd_lightning.__file__, importlib.util.find_spec("callbacks"))
+"""
 
-    places = _run(python, "-c", code, cwd=tmp_path, env=environment).split()
+    callbacks, package, top_level = _run(python, "-c", code, cwd=tmp_path, env=environment).split()
 
-    assert all("site-packages" in place for place in places)
-    shipped = Path(places[1]).parent / "configs"
-    ours = sorted(path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml"))
-    assert sorted(path.relative_to(shipped) for path in shipped.rglob("*.yaml")) == ours
+    assert "site-packages" in package
+    rooms = Path(package).parent
+    assert Path(callbacks) == rooms / "callbacks/__init__.py"
+    assert top_level == "None"
+    for ours, shipped, kind in [(ROOT / "configs", rooms / "configs", "*.yaml"), *_rooms(rooms)]:
+        names = sorted(path.relative_to(ours) for path in ours.rglob(kind))
+        assert names
+        assert sorted(path.relative_to(shipped) for path in shipped.rglob(kind)) == names
+
+
+def _rooms(shipped):
+    for room in (ROOT / "spd_lightning").glob("*/__init__.py"):
+        yield room.parent, shipped / room.parent.name, "*.py"
+
+
+def test_a_folder_callbacks_is_the_user_s_own(python, environment, tmp_path):
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "callbacks/__init__.py").write_text(
+        """
+from pathlib import Path
+from spd_lightning.callbacks import EvaluationCallback
+
+
+class Note(EvaluationCallback):
+    def on_fit_end(self, trainer, decomposition):
+        Path("note.txt").write_text(f"{type(self).__module__} {trainer.global_step}")
+"""
+    )
+    config = tmp_path / "own.yaml"
+    config.write_text("trainer:\n  callbacks+:\n    - class_path: callbacks.Note\n")
+    command = ["-m", "spd_lightning", "fit", "--config", "tms.yaml", "--config", config]
+
+    _run(python, *command, "--trainer.max_steps=2", "--trainer.val_check_interval=2", cwd=tmp_path, env=environment)
+
+    assert (tmp_path / "note.txt").read_text() == "callbacks 2"
