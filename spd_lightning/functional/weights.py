@@ -58,7 +58,8 @@ class Weights:
     def raw(self, leading: torch.Size) -> Tensor:
         """The weights for leading dimensions, before they are scaled."""
         assert self.values is not None
-        values = self.values if self.values.is_floating_point() else self.values.float()
+        exact = torch.float32 if self.values.device.type == "mps" else torch.float64  # rounded where they are used
+        values = self.values if self.values.is_floating_point() else self.values.to(exact)
         shared = min(len(leading), values.dim())
         if leading[:shared] != values.shape[:shared]:
             if leading.numel() != values.numel():

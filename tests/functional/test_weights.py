@@ -8,6 +8,8 @@ from spd_lightning.functional.weights import EVEN, Weights
 
 PADDING = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
 """Three rows of 2, 1 and 3 tokens."""
+EXACT = PADDING.double()
+"""Counts are weighed in double precision, and rounded where they are used."""
 
 
 def _of(weights: Weights, *leading: int) -> Tensor:
@@ -25,9 +27,9 @@ def test_even_weights_are_a_plain_mean():
 
 
 def test_equal_dimensions():
-    assert torch.equal(_of(Weights(PADDING), 3, 3), PADDING / 6)
+    assert torch.equal(_of(Weights(PADDING), 3, 3), EXACT / 6)
     assert torch.equal(_of(Weights(torch.tensor([1.0, 3.0])), 2), torch.tensor([0.25, 0.75]))
-    assert torch.equal(Weights(PADDING).raw(torch.Size([3, 3])), PADDING.float())
+    assert torch.equal(Weights(PADDING).raw(torch.Size([3, 3])), EXACT)
 
 
 def test_of_more_dimensions_a_weight_is_divided_evenly():
@@ -35,7 +37,7 @@ def test_of_more_dimensions_a_weight_is_divided_evenly():
     assert weights.raw(torch.Size([2, 4])).tolist() == [[0.25] * 4, [0.75] * 4]
     assert _of(weights, 2, 4).tolist() == [[1 / 16] * 4, [3 / 16] * 4]
     assert _of(weights, 2, 2, 2).tolist() == [[[1 / 16] * 2] * 2, [[3 / 16] * 2] * 2]
-    assert torch.equal(_of(Weights(PADDING), 3, 3, 2), (PADDING / 12)[..., None].expand(3, 3, 2))
+    assert torch.equal(_of(Weights(PADDING), 3, 3, 2), (EXACT / 12)[..., None].expand(3, 3, 2))
 
 
 def test_of_fewer_dimensions_a_row_counts_if_any_of_its_positions_does():
@@ -48,7 +50,7 @@ def test_of_fewer_dimensions_a_row_counts_if_any_of_its_positions_does():
 
 
 def test_flattened_positions():
-    assert torch.equal(_of(Weights(PADDING), 9), PADDING.flatten() / 6)
+    assert torch.equal(_of(Weights(PADDING), 9), EXACT.flatten() / 6)
     assert torch.equal(_of(Weights(torch.arange(6.0)), 2, 3), torch.arange(6.0).reshape(2, 3) / 15)
 
 
@@ -103,8 +105,8 @@ def test_gathered_over_two_processes_by_hand():
         return (own + next(others)) / 2
 
     gathered = Weights(PADDING).gathered(total)
-    torch.testing.assert_close(_of(gathered, 3, 3), PADDING / 8)
-    torch.testing.assert_close(_of(gathered, 3), torch.full((3,), 1 / 4))
+    torch.testing.assert_close(_of(gathered, 3, 3), EXACT / 8)
+    torch.testing.assert_close(_of(gathered, 3), torch.full((3,), 1 / 4, dtype=torch.float64))
     assert torch.equal(gathered.values, PADDING)
     assert asked == [6, 3]
 

@@ -69,7 +69,13 @@ def _trained(path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith("model.target.")}
 
 
-@pytest.mark.parametrize("name", ZOO)
+ALWAYS = ("in-place residual", "padded dictionary", "gpt2", "shared layer")
+"""Taken through the commands by every run of the tests, the others by `make reliability`."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.reliability) for name in ZOO]
+)
 def test_commands(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     config = _config(name, tmp_path)
