@@ -23,6 +23,7 @@ def silence_notices() -> None:
         r"The dirpath has changed from .*",  # a moved run directory, or an evaluation in a folder of its own
         r"Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its directory
         r".*does not have many workers.*",  # batches are made in place
+        r"Total length of `list` across ranks is zero.*",  # a run without validation data
         r"It is recommended to use `self\.log\(.*sync_dist=True.*",  # what is logged is summed over processes before
         r"LightningCLI's args parameter.*",  # names of configs are resolved before parsing
     ):
