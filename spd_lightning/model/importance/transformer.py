@@ -59,7 +59,7 @@ class SiteTransformer(ImportanceFunction):
     concatenation. Blocks follow, then a linear map per site. ``V`` receives no gradient through it.
 
     Sites without positions of their own (a pooled head) are added at every position, and their logits are read from the
-    mean over positions. Where a site is called several times, each call's logits are read from the stream plus the
+    mean over the positions that count. Where a site is called several times, each call's logits are read from the stream plus the
     call's own projected features (ours): what tells one call from another.
 
     Args:
@@ -118,26 +118,33 @@ class SiteTransformer(ImportanceFunction):
         own = {call: self.read[site_of(call)](rms_norm(features[call])) for call in inner}
         summed = sum((_spread(call, read, whole) for call, read in own.items()), self.offset)
         stream = summed.expand(*whole, self.width).reshape(whole[0], -1, self.width)
-        unseen = _unseen(features.counted, whole, stream)
+        seen = _seen(features.counted, whole)
+        unseen = None if seen is None else _unseen(seen, stream)
         for layer in self.layers:
             stream = layer(stream, unseen)
         stream = rms_norm(stream).reshape(*whole, self.width)
         repeated = {site_of(call) for call in inner if call not in self.sites}
         logits = {}
         for call, read in own.items():
-            state = _gathered(stream, len(leading[call]))
+            state = _gathered(stream, len(leading[call]), seen)
             state = state + read if site_of(call) in repeated else state
             logits[call] = self.write[site_of(call)](state)
         return logits
 
 
-def _unseen(counted: Tensor | None, whole: torch.Size, like: Tensor) -> Tensor | None:
-    """What is added to attention scores so that no position sees padding; ``None`` for nothing."""
+def _seen(counted: Tensor | None, whole: torch.Size) -> Tensor | None:
+    """Which positions others may see, boolean ``[*whole]``; ``None`` for all."""
     if counted is None or counted.shape != whole[: counted.dim()]:
         return None
-    seen = counted.reshape(*counted.shape, *[1] * (len(whole) - counted.dim())).expand(whole).reshape(whole[0], -1)
-    seen = seen | ~seen.any(-1, keepdim=True)  # a row of padding alone must not divide by 0
-    return torch.zeros_like(seen, dtype=like.dtype).masked_fill(~seen, -torch.inf)[:, None, None, :]
+    seen = counted.reshape(*counted.shape, *[1] * (len(whole) - counted.dim())).expand(whole)
+    anything = seen.flatten(1).any(1).reshape(-1, *[1] * (len(whole) - 1))
+    return seen | ~anything  # a row of padding alone must not divide by 0
+
+
+def _unseen(seen: Tensor, like: Tensor) -> Tensor:
+    """What is added to attention scores so that no position sees padding, ``[rows, 1, 1, positions]``."""
+    flat = seen.reshape(len(seen), -1)
+    return torch.zeros_like(flat, dtype=like.dtype).masked_fill(~flat, -torch.inf)[:, None, None, :]
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -165,6 +172,12 @@ def _spread(call: str, read: Tensor, whole: torch.Size) -> Tensor:
     return read.reshape(*leading, *[1] * (len(whole) - len(leading)), read.shape[-1])
 
 
-def _gathered(stream: Tensor, dims: int) -> Tensor:
+def _gathered(stream: Tensor, dims: int, seen: Tensor | None) -> Tensor:
     """The stream at every position of a call: itself, or its mean over the positions that the call does not have."""
-    return stream if stream.dim() == dims + 1 else stream.flatten(dims, -2).mean(dims)
+    if stream.dim() == dims + 1:
+        return stream
+    if seen is None:
+        return stream.flatten(dims, -2).mean(dims)
+    shares = seen.flatten(dims).to(stream.dtype)
+    shares = shares / shares.sum(-1, keepdim=True).clamp(min=1)
+    return (stream.flatten(dims, -2) * shares[..., None]).sum(dims)
