@@ -29,6 +29,23 @@ TARGET_PREFIX = f"{MODEL_PREFIX}target."
 _TRAINED = ("components.", "importance_function.")
 
 
+def check_format(stamp: Any, what: str) -> dict[str, Any]:
+    """What a checkpoint says about itself, or a one-line :class:`UsageError` if this version cannot read it.
+
+    Args:
+        stamp: its entry :data:`CHECKPOINT_KEY`.
+        what: names the checkpoint in messages.
+    """
+    if not isinstance(stamp, dict) or type(stamp.get("format")) is not int:
+        raise UsageError(f"{what} was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
+    if stamp["format"] != CHECKPOINT_FORMAT:
+        raise UsageError(
+            f"{what} is of format {stamp['format']}, this version reads format {CHECKPOINT_FORMAT}; train again, or "
+            "use the version of spd_lightning that wrote it"
+        )
+    return stamp
+
+
 class CheckpointedModule(Shardable):
     """The part of a decomposition that has to do with its target, its optimiser and its checkpoints.
 
@@ -108,7 +125,8 @@ class CheckpointedModule(Shardable):
         if not isinstance(content, dict):
             raise UsageError(f"checkpoint {str(checkpoint_path)!r} was not written by spd_lightning")
         check_content(content, finite=KEPT_STEP not in content)
-        cls._check_method(content.get(CHECKPOINT_KEY), f"checkpoint {str(checkpoint_path)!r}")
+        what = f"checkpoint {str(checkpoint_path)!r}"
+        cls._check_method(check_format(content.get(CHECKPOINT_KEY), what), what)
         check_named_classes(content, kwargs)
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
@@ -212,6 +230,7 @@ class CheckpointedModule(Shardable):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit."""
         self.check_checkpoint(checkpoint, same_target=has_trainer(self) and self.trainer.state.fn == "fit")
+        self._fingerprint = None  # outside of training its target may be another one
 
     def check_checkpoint(self, checkpoint: dict[str, Any], same_target: bool) -> None:
         """Refuse a checkpoint of another format, of other shapes, or of another target.
@@ -223,14 +242,7 @@ class CheckpointedModule(Shardable):
         Raises:
             UsageError: if it does not fit.
         """
-        stamp = checkpoint.get(CHECKPOINT_KEY)
-        if not isinstance(stamp, dict) or not isinstance(stamp.get("format"), int):
-            raise UsageError(f"the checkpoint was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
-        if stamp["format"] != CHECKPOINT_FORMAT:
-            raise UsageError(
-                f"the checkpoint is of format {stamp['format']}, this version reads format {CHECKPOINT_FORMAT}; train "
-                "again, or use the version of spd_lightning that wrote it"
-            )
+        stamp = check_format(checkpoint.get(CHECKPOINT_KEY), "the checkpoint")
         self._check_method(stamp, "the checkpoint")
         if not isinstance(stamp.get("target_fingerprint"), str):
             raise UsageError("the checkpoint is damaged: it does not say which target it belongs to")
@@ -245,7 +257,7 @@ class CheckpointedModule(Shardable):
             )
 
     @classmethod
-    def _check_method(cls, stamp: Any, what: str) -> None:
-        made_by = stamp.get("method", "spd") if isinstance(stamp, dict) else "spd"  # earlier versions knew one
+    def _check_method(cls, stamp: dict[str, Any], what: str) -> None:
+        made_by = stamp.get("method")
         if made_by != cls.method:
             raise UsageError(f"{what} was made by method {made_by!r}, not {cls.method!r}; use its config or class")

@@ -145,7 +145,7 @@ class Decomposition(CheckpointedModule):
             UsageError: naming the site, what the network does, and the way out.
         """
         with self.whole_parameters():
-            check_wrapping(self.model, batch, self.checked_form)
+            self.with_whole_parameters(check_wrapping, self.model, batch, self.checked_form)
         self._wrapping_checked = True
 
     @property

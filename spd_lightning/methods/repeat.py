@@ -52,7 +52,10 @@ def repeat_step(path: str | Path, target: nn.Module | None = None) -> RepeatedSt
     kept = read_pickled(Path(path), "kept step")
     step = kept.get(KEPT_STEP) if isinstance(kept, dict) else None
     if not isinstance(step, dict) or step.get("format") != KEPT_FORMAT:
-        raise UsageError(f"kept step {str(path)!r} is not of format {KEPT_FORMAT}, the one that this version reads")
+        raise UsageError(
+            f"kept step {str(path)!r} is not of format {KEPT_FORMAT}, the one that this version reads; use the version "
+            "of spd_lightning that wrote it"
+        )
     given: dict[str, Any] = {} if target is None else {"target": target}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found keys that are in the model state dict")  # a target that was left out

@@ -55,11 +55,11 @@ class ShardedParameters(nn.Module):
             yield
             return
         self._gather()
-        self._held = True
+        self._hold(True)
         try:
             yield
         finally:
-            self._held = False
+            self._hold(False)
             self._let_go()
 
     @torch.no_grad()
@@ -70,6 +70,12 @@ class ShardedParameters(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.copy_(sharded_like(parameter, values[name]))
         self._gather()
+
+    def _hold(self, held: bool) -> None:
+        """Whether a backward, of which there may be several, leaves whole parameters whole."""
+        self._held = held
+        for site in self._shards():
+            site.set_reshard_after_backward(not held)
 
     def _gather(self) -> None:
         for site in self._shards():

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from spd_lightning.errors import UsageError
-from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.files.tensors import read_pickled
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, check_format
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of ours without running code from it, or raise a one-line :class:`UsageError`."""
     content = read_pickled(path, "checkpoint")
-    if not isinstance(content, dict) or not isinstance(content.get(CHECKPOINT_KEY), dict):
-        raise UsageError(f"checkpoint {str(path)!r} was not written by spd_lightning")
+    check_format(content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None, f"checkpoint {str(path)!r}")
+    assert isinstance(content, dict)
     return content
 
 

@@ -18,7 +18,7 @@ from spd_lightning import (
 )
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.functional import WeightedBatch
-from spd_lightning.losses import HiddenActivations, Noise
+from spd_lightning.losses import HiddenActivations, Noise, Step
 from spd_lightning.methods import repeat_step
 from tests.methods.tiny import Batches, Probe, features, fit, toy, toy_target, trained_state
 
@@ -202,7 +202,7 @@ def test_a_step_that_is_not_finite_is_kept_and_can_be_repeated(tmp_path):
     module = attribution(losses={"minimality": Minimality(coefficient=1e38), "faithfulness": Faithfulness(1e38)})
     with pytest.raises(UsageError, match="became"):
         fit(module, Batches(batch * 1e20), tmp_path)
-    (kept,) = (tmp_path / "divergence").iterdir()
+    (kept,) = (tmp_path / "non_finite").iterdir()
     repeated = repeat_step(kept, target=toy_target())
     assert type(repeated.module) is AttributionDecomposition
     assert torch.equal(repeated.batch, batch * 1e20)
@@ -216,10 +216,13 @@ def test_half_precision_rounds_neither_what_is_kept_nor_the_terms(fast):
     weighted = WeightedBatch(torch.rand(6, 5), torch.full((6,), 1 / 6))
     expected = module.objective(weighted, _noise())[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        step = module._seen(weighted.x, _noise(), 0.0, weighted.weights, fast)
+        step = module.chosen(Step.seen(module.form_of(weighted), _noise()))
         terms = module.objective(weighted, _noise())[1]
-    assert step.importance["layers.0.mlp_in"].logits.dtype == torch.float32
-    assert torch.equal(step.mask, module._seen(weighted.x, _noise(), 0.0, weighted.weights, fast).mask)
+    again = module.chosen(Step.seen(module.form_of(weighted), _noise()))
+    for call, importance in step.importance.items():
+        assert importance.logits.dtype == torch.float32
+        assert torch.equal(importance.lower, again.importance[call].lower)
+        assert set(importance.lower.unique().tolist()) == {0.0, 1.0}
     for name, term in terms.items():
         assert term.dtype == torch.float32
         torch.testing.assert_close(term, expected[name], rtol=0.1, atol=1e-4)

@@ -1,6 +1,7 @@
 """What training changes, and what it must not."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,14 +12,17 @@ from spd_lightning import (
     Faithfulness,
     ImportanceMinimality,
     Optimization,
+    PerSite,
     Reconstruction,
     SharedMLP,
+    SiteTransformer,
     StochasticDecomposition,
     UsageError,
     Warmup,
 )
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.functional import faithfulness
+from spd_lightning.methods.optimization import trained
 from tests.methods.tiny import (
     Batches,
     OwnNetwork,
@@ -48,7 +52,7 @@ def test_five_steps_move_every_parameter_and_leave_the_target(tmp_path):
 
     assert fingerprint(module.target) == target
     after = trained_state(module)
-    assert {name.split(".")[1] for name in before} == {"components", "ci_fns"}
+    assert {name.split(".")[1] for name in before} == {"components", "importance_function"}
     for name, tensor in before.items():
         assert not torch.equal(tensor, after[name]), name
         assert torch.isfinite(after[name]).all(), name
@@ -153,13 +157,17 @@ def test_a_data_loader_with_labels_will_do(tmp_path):
     assert not torch.equal(trained_state(module)["model.components.linear1.V"], before["model.components.linear1.V"])
 
 
-@pytest.mark.parametrize("ci_fn", [None, SharedMLP], ids=["gates", "shared"])
-def test_a_network_of_ones_own_with_positions_is_trained(ci_fn, tmp_path):
+@pytest.mark.parametrize(
+    "importance",
+    [PerSite, partial(PerSite, function=SharedMLP), partial(SiteTransformer, width=8, blocks=1, heads=2)],
+    ids=["gates", "shared", "transformer"],
+)
+def test_a_network_of_ones_own_with_positions_is_trained(importance, tmp_path):
     torch.manual_seed(4)
     network = OwnNetwork()
     output = network(torch.ones(2, 4))
-    options = {} if ci_fn is None else {"ci_fn": ci_fn}
-    module = StochasticDecomposition(network, {"blocks.*.0": 5, "blocks.*.2": 7, "head": 4}, **options)
+    sites = {"blocks.*.0": 5, "blocks.*.2": 7, "head": 4}
+    module = StochasticDecomposition(network, sites, importance=importance)
     before, target = trained_state(module), fingerprint(network)
     first, last = _unexplained(module), None
 
@@ -204,7 +212,7 @@ def test_every_step_uses_the_scheduled_rate_of_its_group(schedule, factor, tmp_p
     fit(module, features(), tmp_path, max_steps=5)
 
     assert [rates["components"] for rates in used] == pytest.approx([0.01 * factor(t, 4) for t in range(5)], abs=1e-9)
-    assert [rates["ci_fns"] for rates in used] == pytest.approx([0.002 * factor(t, 4) for t in range(5)], abs=1e-9)
+    assert [rates["importance"] for rates in used] == pytest.approx([0.002 * factor(t, 4) for t in range(5)], abs=1e-9)
 
 
 def test_one_rate_for_both_groups_unless_told_otherwise():
@@ -225,17 +233,18 @@ def test_the_rate_rises_from_zero_and_ends_where_told(tmp_path):
 
 
 def _gradients(folder, **options):
+    options = {"clip_importance": None} | options
     norms = Probe(
         lambda trainer, module, outputs, batch: {
-            kind: torch.cat([p.grad.flatten() for p in getattr(module.model, kind).parameters()])
-            for kind in ("components", "ci_fns")
+            group: torch.cat([p.grad.flatten() for p in trained(module.model, group)])
+            for group in ("components", "importance")
         }
     )
     fit(toy(optimization=Optimization(**options)), features(), folder, max_steps=1, callbacks=[norms])
     return norms.seen[0]
 
 
-@pytest.mark.parametrize(("clipped", "other"), [("components", "ci_fns"), ("ci_fns", "components")])
+@pytest.mark.parametrize(("clipped", "other"), [("components", "importance"), ("importance", "components")])
 def test_each_group_is_clipped_on_its_own(clipped, other, tmp_path):
     free = _gradients(tmp_path)
     limit = 0.3 * free[clipped].norm().item()
@@ -245,6 +254,27 @@ def test_each_group_is_clipped_on_its_own(clipped, other, tmp_path):
     assert limited[clipped].norm().item() == pytest.approx(limit, rel=1e-4)
     torch.testing.assert_close(limited[clipped], 0.3 * free[clipped], rtol=1e-3, atol=1e-8)
     assert torch.equal(limited[other], free[other])
+
+
+def test_the_importance_function_is_clipped_at_one_unless_told_otherwise(tmp_path):
+    losses = {"importance": ImportanceMinimality(100.0)}
+    seen = []
+    for options in ({}, {"clip_importance": None}):
+        norms = Probe(lambda trainer, module, outputs, batch: _norm(trained(module.model, "importance")))
+        fit(
+            toy(losses=losses, optimization=Optimization(**options)),
+            features(),
+            tmp_path,
+            max_steps=1,
+            callbacks=[norms],
+        )
+        seen += norms.seen
+    assert seen[0] == pytest.approx(1.0, rel=1e-4)
+    assert seen[1] > 5
+
+
+def _norm(parameters):
+    return torch.cat([parameter.grad.flatten() for parameter in parameters]).norm().item()
 
 
 def test_a_gradient_within_the_limit_is_left_alone(tmp_path):
@@ -304,7 +334,7 @@ def test_the_warmup_explains_weights_and_touches_nothing_else():
     after = trained_state(module)
     assert _unexplained(module) < 0.9 * first
     for name, tensor in before.items():
-        assert torch.equal(tensor, after[name]) == name.startswith("model.ci_fns"), name
+        assert torch.equal(tensor, after[name]) == name.startswith("model.importance_function"), name
     assert fingerprint(module.target) == target
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in module.parameters())
 
@@ -355,7 +385,7 @@ def test_predictions_are_lower_leaky_importances(tmp_path):
     with expected_notices():
         (predicted,) = make_trainer(tmp_path).predict(module, Batches(x))
 
-    importances = module.model.causal_importance(module.model.clean(x).site_inputs)
+    importances = module.model.importance_of(x)
     assert list(predicted) == ["linear1", "linear2"]
     for name, importance in importances.items():
         torch.testing.assert_close(predicted[name], importance.lower.detach())

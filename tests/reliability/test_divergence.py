@@ -84,7 +84,7 @@ def test_a_batch_that_is_not_finite_is_named_as_such(tmp_path):
     message, path = _stopped(toy(), Batches(GOOD, bad, GOOD), tmp_path)
 
     assert "at step 1; the batch itself is not finite;" in message
-    assert torch.equal(torch.load(path, weights_only=True)["divergence"]["x"], bad)
+    assert torch.equal(torch.load(path, weights_only=True)["non_finite"]["batch"], bad)
 
 
 def test_a_sum_that_overflows_though_its_terms_do_not_stops_as_well(tmp_path):
@@ -127,17 +127,17 @@ def test_accumulated_batches_are_looked_at_one_by_one(tmp_path):
     message, path = _stopped(_steep(), features(), tmp_path, [Level(1, 0.0)], accumulate_grad_batches=3)
 
     assert "at step 1" in message
-    assert torch.load(path, weights_only=True)["divergence"]["key"] == [0, "train", 1, 0, 0]
+    assert torch.load(path, weights_only=True)["non_finite"]["key"] == [0, "train", 1, 0, 0]
 
 
 def test_a_second_failure_leaves_the_file_of_the_first(tmp_path):
     _, first = _stopped(toy(), Batches(GOOD * float("nan")), tmp_path)
-    content = (tmp_path / "divergence/step=0.pt").read_bytes()
+    content = (tmp_path / "non_finite/step=0.pt").read_bytes()
 
     _, second = _stopped(toy(), Batches(GOOD * float("nan")), tmp_path)
 
     assert first != second
-    assert (tmp_path / "divergence/step=0.pt").read_bytes() == content
+    assert (tmp_path / "non_finite/step=0.pt").read_bytes() == content
 
 
 def test_a_gradient_that_only_sums_to_infinity_is_no_divergence(tmp_path):
@@ -151,11 +151,11 @@ def test_a_gradient_that_only_sums_to_infinity_is_no_divergence(tmp_path):
     assert trainer.global_step == 1
 
 
-@pytest.mark.parametrize("content", [{}, {"divergence": {"format": 99}}, [1]])
+@pytest.mark.parametrize("content", [{}, {"non_finite": {"format": 1}}, {"divergence": {"format": 1}}, [1]])
 def test_a_file_that_is_no_kept_step_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "step=1.pt")
 
-    with pytest.raises(UsageError, match=r"kept step .* is not of format 1"):
+    with pytest.raises(UsageError, match=r"kept step .* is not of format 2, the one that this version reads"):
         repeat_step(tmp_path / "step=1.pt")
 
 
@@ -165,8 +165,8 @@ def _unhealthy(bias, worse=False):
     class Hold(Callback):
         def on_validation_start(self, trainer, pl_module):
             with torch.no_grad():
-                for ci_fn in pl_module.model.ci_fns.values():
-                    list(ci_fn.parameters())[-1].fill_(bias)
+                for function in pl_module.model.importance_function.functions.values():
+                    list(function.parameters())[-1].fill_(bias)
                 if worse:
                     for parts in pl_module.model.components.values():
                         parts.U.fill_(30.0)

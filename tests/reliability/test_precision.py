@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from spd_lightning.losses import (
 )
 from spd_lightning.methods.optimization import Warmup
 from spd_lightning.methods.speed import Speed
-from spd_lightning.model import SharedMLP
+from spd_lightning.model import FastForm, PerSite, PlainForm, SharedMLP
 from spd_lightning.targets import ResidualMLP
 from tests.methods.tiny import features, fit, toy, toy_target
 
@@ -56,7 +57,10 @@ def _residual(speed, **options):
 MODULES = {
     "toy": (_toy, 5),
     "residual": (_residual, 6),
-    "shared gates": (lambda speed: _toy(speed, ci_fn=lambda n_components, d_in: SharedMLP(n_components, d_in, [8])), 5),
+    "shared gates": (
+        lambda speed: _toy(speed, importance=partial(PerSite, function=partial(SharedMLP, hidden=[8]))),
+        5,
+    ),
 }
 
 
@@ -97,9 +101,9 @@ def test_losses_are_those_of_full_precision_up_to_rounded_products(kind, speed, 
 
 def test_importances_are_computed_in_full_precision():
     module = _toy(Speed())
-    for of in (Step.of, Step.fast_of):
+    for form in (PlainForm, FastForm):
         with torch.autocast("cpu", torch.bfloat16):
-            step = of(module.model, _batch(5, False), Noise(("gates", 0), CPU))
+            step = Step.seen(form(module.model, _batch(5, False)), Noise(("gates", 0), CPU))
         for importance in step.importance.values():
             assert {part.dtype for part in importance} == {torch.float32}
             assert not torch.equal(importance.logits, importance.logits.bfloat16().float())
@@ -109,7 +113,7 @@ def test_a_small_delta_is_not_rounded_away():
     module = _toy(Speed())
     parts = module.model.components["linear1"]
     with torch.no_grad():  # the shortest V that explains W exactly
-        parts.V.copy_(parts.site.weight.T @ torch.linalg.pinv(parts.U))
+        parts.V.copy_(parts.site.weight().T @ torch.linalg.pinv(parts.U))
     exact = faithfulness([parts.delta()])
     with torch.autocast("cpu", torch.bfloat16):
         mixed = faithfulness([parts.delta()])

@@ -82,7 +82,7 @@ def test_datasets_are_shared_and_warnings_counted_over_all(tmp_path):
     }
     touchy = {"patience": 1, "alive_threshold": 1.0, "saturation": 0.3, "saturated_share": 0.01}
     names = ("TrainingHealth", "ExportDecomposition", "FinalReport", "Checkpoints")
-    health, *rest = ({"class_path": f"callbacks.{name}"} for name in names)
+    health, *rest = ({"class_path": name} for name in names)
     log, *_ = settings["trainer"].pop("callbacks+")
     settings["trainer"]["callbacks"] = [log, {**health, "init_args": touchy}, *rest]
     settings["data"] = {"class_path": "DatasetBatches", "init_args": {**examples, "batch_size": 65}}

@@ -41,8 +41,8 @@ def test_numbers_that_one_process_spoils_stop_all_and_are_kept_once(tmp_path):
     assert "Traceback" not in printed
     assert "at step 5; the batch itself is not finite" in printed
     assert not alive(process.pid)
-    (kept,) = (folder.run / "divergence").iterdir()
-    assert torch.load(kept, weights_only=True)["divergence"]["x"][-1, 0].isnan()
+    (kept,) = (folder.run / "non_finite").iterdir()
+    assert torch.load(kept, weights_only=True)["non_finite"]["batch"][0][-1, 0].isnan()
 
 
 @pytest.mark.reliability

@@ -61,7 +61,7 @@ def test_any_number_of_shards_is_one_computation(processes, options, losses, tmp
     assert_same(folders[1], folders[0])
 
 
-def test_parameters_that_share_storage_are_refused(tmp_path):
+def test_parameters_that_are_kept_equal_are_refused(tmp_path):
     folder = Folder(tmp_path / "twice", config())
     process = folder.start(
         *("fit", "--config", "tiny.yaml", "--trainer.devices", "2", *SHARDED, "--model.tied_updates", "twice")
@@ -69,7 +69,7 @@ def test_parameters_that_share_storage_are_refused(tmp_path):
     said = folder.finish(process)
 
     assert process.returncode == 2
-    assert "cannot share storage; use tied_updates once, or ddp" in said
+    assert "sharded parameters cannot be kept equal; use tied_updates once, or ddp" in said
     assert "Traceback" not in said
 
 
