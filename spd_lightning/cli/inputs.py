@@ -1,7 +1,7 @@
 """Inputs that a user hands to ``predict``."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _read_table(path: Path, what: str, tokens: bool) -> Tensor:
         rows = [row for row in csv.reader(lines, delimiter=_delimiter(lines)) if row]
     except (OSError, csv.Error) as error:
         raise UsageError(f"{what} cannot be read as a table ({error})") from None
-    rows = list(_without_header(rows, what))
+    rows = _without_header(rows, what)
     _check_rows(len(rows), what)
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]) or not all(map(_is_number, row)):
@@ -131,7 +131,7 @@ def _delimiter(lines: Sequence[str]) -> str:
     return max(DELIMITERS, key=first.count) if first else ","
 
 
-def _without_header(rows: Sequence[Sequence[str]], what: str) -> Iterator[Sequence[str]]:
+def _without_header(rows: list[list[str]], what: str) -> list[list[str]]:
     """The rows that hold numbers; a first one without any number is a header, and is named."""
     if rows and not any(map(_is_number, rows[0])):
         if len(rows) > 1:
@@ -142,7 +142,7 @@ def _without_header(rows: Sequence[Sequence[str]], what: str) -> Iterator[Sequen
             f"{what}: its first line counts the columns from 0, as pandas does for a header; remove it, or write the "
             "table with header=False"
         )
-    yield from rows
+    return rows
 
 
 def _is_number(cell: str) -> bool:

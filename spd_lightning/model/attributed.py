@@ -1,6 +1,6 @@
 """A frozen target whose chosen weight matrices are sums of components that span all of them (APD paper, section 2)."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args
@@ -9,19 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError, check_choice, check_list, check_number, check_whole
-from spd_lightning.functional import faithfulness, mask_from_source
 from spd_lightning.functional.attribution import SitePart, attributions, relative_attributions
-from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.weights import Weights
-from spd_lightning.kernels import row_uniforms
 from spd_lightning.model.call import TargetCall
-from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel, MaskedPass
-from spd_lightning.model.components import Components, TiedComponents
+from spd_lightning.model.component_model import ComponentModel
+from spd_lightning.model.components import Components
 from spd_lightning.model.grouping import Grouping
-from spd_lightning.model.masks import Mask, SiteMask
+from spd_lightning.model.passes import CausalImportance, CleanPass
 from spd_lightning.model.sites import Site, find_sites
-from spd_lightning.model.wrapping import Keeper, Original, place_name, site_of
+from spd_lightning.model.ties import TiedComponents, tied_components
+from spd_lightning.model.wrapping import Keeper, Original, place_name
 
 AttributionSource = Literal["target", "components"]
 Place = TypeVar("Place", bound=Hashable)
@@ -93,7 +91,7 @@ class AttributedModel(ComponentModel):
         self.sites, self.n_components, self.rank = list(sites), n_components, rank
         self.attribution_source, self.ties = attribution_source, dict(ties or {})
         self.init_scale, self.seed = init_scale, seed
-        self.components = self.tied_components(found, self.ties, self._build, TiedComponents)
+        self.components = tied_components(found, self.ties, self._build, TiedComponents)
         self.importance_function = nn.Module()
         self.reset()
 
@@ -223,66 +221,6 @@ class Trace(NamedTuple):
     inputs: dict[tuple[str, int], Tensor]
     offsets: dict[tuple[str, int], Tensor]
     weights: Weights
-
-
-class AttributedForm:
-    """One batch through the target and its components, plainly; see :class:`spd_lightning.model.plain.Form`.
-
-    Args:
-        model: the decomposition.
-        batch: as the call takes it.
-
-    Attributes:
-        scores: attributions ``[..., C]``, without gradient.
-        importance: by site call, once :meth:`choose` has been given the components that the batch keeps.
-    """
-
-    def __init__(self, model: AttributedModel, batch: Any) -> None:
-        self.model, self.batch = model, batch
-        self.clean, self.scores = self.attributed()
-        self.importance: Mapping[str, CausalImportance] = {}
-
-    def attributed(self) -> Attributed:
-        """See :meth:`AttributedModel.attributed`."""
-        return self.model.attributed(self.batch)
-
-    def choose(self, mask: Tensor) -> None:
-        """Say which components each example keeps, 0 or 1, ``[..., C]``."""
-        self.importance = dict.fromkeys(self.clean.site_inputs, CausalImportance(self.scores, mask, mask))
-
-    def masked(
-        self, masks: Mapping[str, Mask], routing: Mapping[str, Tensor] | None = None, keep: Sequence[str] = ()
-    ) -> MaskedPass:
-        """See :class:`spd_lightning.model.plain.Form`."""
-        return self.model.masked(self.batch, masks, routing, keep)
-
-    @cached_property
-    def sparse(self) -> MaskedPass:
-        """The network on the chosen components alone, and what the modules of its sites put out."""
-        masks = {call: SiteMask(importance.lower) for call, importance in self.importance.items()}
-        return self.masked(masks, keep=list(self.model.wrapping.modules))
-
-    def clean_output(self, call: str) -> Tensor:
-        """What the target's own site puts out, ``[..., d_out]``."""
-        site = self.model.components[site_of(call)].site
-        return site.output(site.own(self.clean.site_inputs[call]))
-
-    def inner(self, call: str) -> Tensor:
-        """What each component reads on the clean input, ``[..., C, m]``."""
-        return self.model.components[site_of(call)].inner(self.clean.site_inputs[call])
-
-    def faithfulness(self) -> Tensor:
-        """See :class:`spd_lightning.model.plain.Form`."""
-        return faithfulness(parts.delta() for parts in self.model.explained())
-
-    def penalty(self, calls: Iterable[str], p: float, eps: float, weights: Weights) -> Tensor:
-        """None: nothing here predicts an importance that could be penalised."""
-        raise UsageError("penalties on importances need predicted ones; use method: spd")
-
-    def uniform_mask(self, call: str, delta: Tensor | None, seed: int, share: RowShare | None) -> Mask:
-        """See :class:`spd_lightning.model.plain.Form`."""
-        lower = self.importance[call].lower
-        return SiteMask(mask_from_source(lower, row_uniforms(lower.shape, seed, lower, False, share)), delta)
 
 
 def _check_rank(rank: int | None, found: Mapping[str, tuple[Site, int]]) -> None:

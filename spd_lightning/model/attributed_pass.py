@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from spd_lightning.functional.attribution import SitePart, attributions
-from spd_lightning.model.attributed import Attributed, AttributedForm, AttributedModel, gradients_of_outputs
-from spd_lightning.model.component_model import CleanPass, MaskedPass
+from spd_lightning.model.attributed import Attributed, AttributedModel, gradients_of_outputs
+from spd_lightning.model.attributed_form import AttributedForm
 from spd_lightning.model.factored import Factored, Products
+from spd_lightning.model.passes import CleanPass, MaskedPass
 from spd_lightning.model.streams import FactoredInputs, LinearStream, folds
 from spd_lightning.model.wrapping import Original
 

@@ -1,52 +1,24 @@
 """A frozen target some of whose weight matrices can run on components, whatever decides which of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional.weights import Weights
+from spd_lightning.model.assembly import assembled, of_call
 from spd_lightning.model.call import AutomaticCall, TargetCall
-from spd_lightning.model.components import Components, TiedComponents, TwinComponents
+from spd_lightning.model.components import Components
 from spd_lightning.model.grouping import Grouping
 from spd_lightning.model.masks import Mask, SiteMask, as_mask
+from spd_lightning.model.passes import CausalImportance, CleanPass, MaskedPass
 from spd_lightning.model.site_dict import SiteDict
 from spd_lightning.model.sites import Site
-from spd_lightning.model.wrapping import Keeper, Original, Wrapping, call_name, calls_in_order, place_name, site_of
-
-
-class CleanPass(NamedTuple):
-    """The target's own output, and what reached the sites.
-
-    Attributes:
-        output: ``[..., d]``.
-        site_inputs: what each site call's module was called with, by call: the site's name where it is called once,
-            ``site@0``, ``site@1``, ... where it is called several times.
-        weights: what the batch's positions weigh.
-    """
-
-    output: Tensor
-    site_inputs: Mapping[str, Tensor]
-    weights: Weights = Weights()
-
-
-class MaskedPass(NamedTuple):
-    """The masked network's output ``[..., d]``, and what was kept on the way, by name."""
-
-    output: Tensor
-    kept: Mapping[str, Tensor]
-
-
-class CausalImportance(NamedTuple):
-    """Logits of a site call and their two sigmoids, ``[..., C]`` each: ``lower`` for masks, ``upper`` for penalties."""
-
-    logits: Tensor
-    lower: Tensor
-    upper: Tensor
+from spd_lightning.model.ties import TiedComponents, TwinComponents, parameter_of
+from spd_lightning.model.wrapping import Keeper, Original, Wrapping, calls_in_order, place_name, site_of
 
 
 class ComponentModel(nn.Module, ABC):
@@ -118,7 +90,7 @@ class ComponentModel(nn.Module, ABC):
         seen: dict[int, Components] = {}
         for parts in self.components.values():
             owner = parts
-            if isinstance(parts, TiedComponents) and _parameter(parts.site) is _parameter(parts.source.site):
+            if isinstance(parts, TiedComponents) and parameter_of(parts.site) is parameter_of(parts.source.site):
                 owner = parts.source
             seen.setdefault(id(owner), parts)
         return list(seen.values())
@@ -246,95 +218,3 @@ class ComponentModel(nn.Module, ABC):
                 output = torch.where(routed[..., None], output, own)
             parts[name] = output
         return assembled(sites, parts, lambda: original(site_input)) if parts else original(site_input)
-
-    @staticmethod
-    def tied_components(
-        found: Mapping[str, tuple[Site, int]],
-        ties: Mapping[str, str],
-        own: Callable[[Site, int], Components],
-        tied: Callable[[Site, Components], Components],
-    ) -> SiteDict[Components]:
-        """Components of every site; those of a tied site belong to another one.
-
-        Args:
-            found: sites and ``C`` by name.
-            ties: sites whose weight is another site's, transposed or not; sites of one parameter are tied anyway.
-            own: makes components of a site.
-            tied: makes components of a site from those of the other one.
-
-        Returns:
-            Components by site, in the order of ``found``.
-
-        Raises:
-            UsageError: if a tie does not fit.
-        """
-        every = {**shared_parameters(found), **ties}
-        parts = {name: own(site, count) for name, (site, count) in found.items() if name not in every}
-        for name, source in every.items():
-            if name not in found or source not in parts:
-                raise UsageError(f"ties: {name!r} and {source!r} must be two different sites, got {list(found)}")
-            (site, count), owner = found[name], parts[source]
-            shapes = {(site.d_out, site.d_in), (site.d_in, site.d_out)}
-            if (owner.site.d_out, owner.site.d_in) not in shapes or count != owner.n_components:
-                raise UsageError(f"ties: {name!r} must be the transpose of {source!r} and have the same C")
-            parts[name] = tied(site, owner)
-        return SiteDict({name: parts[name] for name in found})
-
-
-def of_call(by_call: Mapping[str, Any], site: str, index: int) -> Any:
-    """The entry of one call of a site, or the one for all its calls; ``None`` without either."""
-    found = by_call.get(call_name(site, index, 2))
-    return by_call.get(site) if found is None else found
-
-
-def assembled(sites: Mapping[str, Site], parts: Mapping[str, Tensor], original: Callable[[], Any]) -> Tensor:
-    """A module's output from those of its sites.
-
-    Args:
-        sites: the module's, by name.
-        parts: what some of them put out, ``[..., d_out]``.
-        original: what the module itself puts out, for rows that belong to none of these.
-
-    Returns:
-        In the layout of the module's output.
-    """
-    first = sites[next(iter(parts))]
-    if first.rows is None:
-        return first.place(parts[next(iter(parts))])
-    covered = sum(sites[name].d_out for name in parts) == first.matrix().shape[0]
-    own = None if covered else first.taken(original())
-    pieces: list[tuple[int, Tensor]] = []
-    for name, output in parts.items():
-        ranges = sites[name].rows or ()
-        pieces += list(zip((r.start for r in ranges), torch.split(output, [len(r) for r in ranges], -1), strict=True))
-    return first.place(_joined(sorted(pieces, key=lambda piece: piece[0]), own))
-
-
-def _joined(pieces: Sequence[tuple[int, Tensor]], own: Tensor | None) -> Tensor:
-    """Pieces of rows in order, each with its first row; gaps are filled from ``own``."""
-    joined, at = [], 0
-    for start, piece in pieces:
-        if own is not None and at < start:
-            joined.append(own[..., at:start].to(piece.dtype))
-        joined.append(piece)
-        at = start + piece.shape[-1]
-    if own is not None and at < own.shape[-1]:
-        joined.append(own[..., at:].to(joined[-1].dtype))
-    return torch.cat(joined, -1)
-
-
-def _parameter(site: Site) -> object:
-    return getattr(site.module, "weight", site.module)
-
-
-def shared_parameters(found: Mapping[str, tuple[Site, int]]) -> dict[str, str]:
-    """Sites whose weight is the very parameter of a site before them, as language models tie their embeddings."""
-    first: dict[int, str] = {}
-    ties = {}
-    for name, (site, _) in found.items():
-        parameter = _parameter(site)
-        if site.rows is None and isinstance(parameter, nn.Parameter):
-            owner = first.setdefault(id(parameter), name)
-            if owner != name:
-                ties[name] = owner
-    return ties

@@ -12,10 +12,12 @@ from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
 from spd_lightning.model.call import TargetCall
-from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel
-from spd_lightning.model.components import Components, Init, TiedComponents, TwinComponents
+from spd_lightning.model.component_model import ComponentModel
+from spd_lightning.model.components import Components, Init
 from spd_lightning.model.importance import Features, ImportanceFunction, PerSite, SiteShape
+from spd_lightning.model.passes import CausalImportance, CleanPass
 from spd_lightning.model.sites import Site, find_sites
+from spd_lightning.model.ties import TiedComponents, TwinComponents, tied_components
 from spd_lightning.model.wrapping import site_of
 
 ImportanceFactory = Callable[[Mapping[str, SiteShape]], ImportanceFunction]
@@ -83,7 +85,7 @@ class DecomposedModel(ComponentModel):
         self.ties, self.tied_updates, self.kinds = dict(ties or {}), tied_updates, self_kinds
         self.sites = dict(sites)
         tied = TiedComponents if tied_updates == "once" else TwinComponents
-        self.components = self.tied_components(found, self.ties, Components, tied)
+        self.components = tied_components(found, self.ties, Components, tied)
         self.importance_function = self._build_importance(importance, found)
         self.reset()
 

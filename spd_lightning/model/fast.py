@@ -13,12 +13,13 @@ from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.weights import Weights
 from spd_lightning.kernels import Explained, Gate, mean_squared_rest, power_sums, tabulated_importance
+from spd_lightning.model.assembly import assembled, of_call
 from spd_lightning.model.call import Arguments
-from spd_lightning.model.component_model import CausalImportance, CleanPass, MaskedPass, assembled, of_call
 from spd_lightning.model.decomposed import DecomposedModel
 from spd_lightning.model.factored import Factored, Products
 from spd_lightning.model.importance import PerSite
 from spd_lightning.model.masks import Mask, UniformMask
+from spd_lightning.model.passes import CausalImportance, CleanPass, MaskedPass
 from spd_lightning.model.sites import Site
 from spd_lightning.model.streams import FactoredInputs, folds
 from spd_lightning.model.wrapping import Keeper, Original, Overwritten, calls_in_order, place_name, site_of

@@ -9,9 +9,10 @@ from spd_lightning.functional import faithfulness, mask_from_source
 from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.weights import Weights
 from spd_lightning.kernels import row_uniforms
-from spd_lightning.model.component_model import CausalImportance, CleanPass, ComponentModel, MaskedPass
+from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.decomposed import DecomposedModel
 from spd_lightning.model.masks import Mask, SiteMask
+from spd_lightning.model.passes import CausalImportance, CleanPass, MaskedPass
 from spd_lightning.model.wrapping import site_of
 
 

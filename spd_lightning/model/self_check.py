@@ -10,8 +10,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.model.component_model import CleanPass, ComponentModel, MaskedPass
+from spd_lightning.model.bypass import bypassed_module
+from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.masks import SiteMask
+from spd_lightning.model.passes import CleanPass, MaskedPass
 from spd_lightning.model.wrapping import Original, place_name, site_of
 
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
@@ -147,57 +149,11 @@ class _Check:
 
     def not_bypassed(self) -> None:
         """No weight of a site is used but by calling its module."""
-        if not self._spoiled(list(self.model.wrapping.modules)):
-            return
-        for path in self.model.wrapping.modules:
-            if self._spoiled([path]):
-                raise UsageError(
-                    f"sites: the target uses the weight of {path!r} without calling it; call it, or leave it out"
-                )
-
-    def _spoiled(self, paths: Sequence[str]) -> bool:
-        """Whether weights that are NaN but while their modules run make a difference."""
-
-        def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:
-            with hidden[path].in_sight():
-                return original(site_input)
-
-        hidden = {path: _Hidden(parameters) for path, parameters in self._private(paths).items()}
-        if not hidden:
-            return False
-        with torch.no_grad():
-            for one in hidden.values():
-                one.spoil()
-            try:
-                output = self.model.wrapping.run(self.batch, run, modules=hidden).output
-            except Exception:  # whatever NaN does to a network, it has met some
-                return True
-            finally:
-                for one in hidden.values():
-                    one.restore()
-        return bool(output.isnan().any())
-
-    def _private(self, paths: Sequence[str]) -> dict[str, list[nn.Parameter]]:
-        """Parameters of modules, but for those that modules which are no sites have too."""
-        wrapping = self.model.wrapping
-        layers = {path: next(iter(wrapping.modules[path].values())).module for path in wrapping.modules}
-        of_sites = {id(module) for layer in layers.values() for module in layer.modules()}
-        elsewhere = {
-            id(parameter)
-            for module in self.model.target.modules()
-            if id(module) not in of_sites
-            for parameter in module.parameters(recurse=False)
-        }
-        private = {
-            path: [p for p in layers[path].parameters() if id(p) not in elsewhere and p.is_floating_point()]
-            for path in paths
-            if not layers[path]._forward_pre_hooks  # they may compute the weight before the module runs
-        }
-        counts: dict[int, int] = {}
-        for path in wrapping.modules:
-            for parameter in layers[path].parameters():
-                counts[id(parameter)] = counts.get(id(parameter), 0) + 1
-        return {path: kept for path, own in private.items() if (kept := [p for p in own if counts[id(p)] == 1])}
+        path = bypassed_module(self.model.wrapping, self.batch)
+        if path is not None:
+            raise UsageError(
+                f"sites: the target uses the weight of {path!r} without calling it; call it, or leave it out"
+            )
 
     def with_everything_on(self, form: str, masked: RunMasked) -> None:
         """With all components and the delta component on the output is the target's, together and site by site."""
@@ -300,40 +256,14 @@ class _Check:
         """Paths of site modules that are called while nothing stands in for them."""
         called: set[str] = set()
         hooks = [
-            next(iter(sites.values())).module.register_forward_pre_hook(lambda *_, path=path: called.add(path))
-            for path, sites in self.model.wrapping.modules.items()
+            self.model.wrapping.module(path).register_forward_pre_hook(lambda *_, path=path: called.add(path))
+            for path in self.model.wrapping.modules
         ]
         try:
             yield called
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-class _Hidden:
-    """Parameters whose numbers are out of sight but for the length of a ``with`` block."""
-
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._pairs = [(p, p.data, torch.full_like(p.data, float("nan"))) for p in parameters]
-
-    def spoil(self) -> None:
-        """Put NaN in their place."""
-        for parameter, _, spoiled in self._pairs:
-            parameter.data = spoiled
-
-    def restore(self) -> None:
-        """Put them back."""
-        for parameter, numbers, _ in self._pairs:
-            parameter.data = numbers
-
-    @contextmanager
-    def in_sight(self) -> Iterator[None]:
-        """Put them back for the length of a ``with`` block."""
-        self.restore()
-        try:
-            yield
-        finally:
-            self.spoil()
 
 
 def _refuse_recomputation(called: set[str]) -> None:

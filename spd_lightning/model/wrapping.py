@@ -156,7 +156,7 @@ class Wrapping:
     @contextmanager
     def patched(self, handler: Handler, modules: Iterable[str] | None = None) -> Iterator[None]:
         """Let a handler stand in for modules for the length of a ``with`` block."""
-        layers = {path: self._layer(path) for path in (self.modules if modules is None else modules)}
+        layers = {path: self.module(path) for path in (self.modules if modules is None else modules)}
         before = {path: vars(layer).get("forward") for path, layer in layers.items()}
         try:
             for path, layer in layers.items():
@@ -179,7 +179,8 @@ class Wrapping:
             for hook in hooks:
                 hook.remove()
 
-    def _layer(self, path: str) -> nn.Module:
+    def module(self, path: str) -> nn.Module:
+        """The module of a site or of several, by its path."""
         return next(iter(self.modules[path].values())).module
 
     def _named_module(self, name: str) -> nn.Module:
