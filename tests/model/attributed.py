@@ -30,7 +30,7 @@ def residual(n_layers: int = 2, **options) -> AttributedModel:
 
 def sites_of(model: AttributedModel):
     """As ``tests.reference`` takes them."""
-    return [(parts.site.weight, parts.V, parts.U) for parts in model.components.values()]
+    return [(parts.site.weight(), parts.V, parts.U) for parts in model.components.values()]
 
 
 def toy_network(model: AttributedModel):

@@ -4,7 +4,8 @@ from torch import nn
 
 from spd_lightning import AttributedModel, SiteMask, ToyModelOfSuperposition, UsageError
 from spd_lightning.functional import keyed_generator
-from spd_lightning.model import FullComponents
+from spd_lightning.model import AttributedForm, Components
+from spd_lightning.model.sites import LinearSite
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 from tests.model.attributed import residual, residual_network, sites_of, toy, toy_network
@@ -62,13 +63,14 @@ def test_the_sparse_pass_is_the_network_on_the_chosen_components(name):
     model = make()
     x = _inputs(width, 3)
     mask = (torch.rand(3, model.n_components) < 0.5).double()
-    found = model.sparse(x, dict.fromkeys(model.site_names, SiteMask(mask)))
+    form = AttributedForm(model, x)
+    form.choose(mask)
     rows = []
     for m, example in zip(mask, x, strict=True):
         weights = [sum(m[c] * reference.full_component(V, U, c) for c in range(len(m))) for _, V, U in sites_of(model)]
         rows.append(network(model)(weights, example))
-    assert_same_with_gradients(found.output, torch.stack(rows), model.components.parameters())
-    assert list(found.site_outputs) == model.site_names
+    assert_same_with_gradients(form.sparse.output, torch.stack(rows), model.components.parameters())
+    assert list(form.sparse.kept) == model.site_names
 
 
 @EVERY
@@ -80,7 +82,7 @@ def test_all_on_with_components_that_sum_to_the_weights_is_the_target(name):
             if site in model.ties:
                 continue
             parts.V[:, 1:], parts.U[1:] = 0, 0  # the first component is the whole matrix, in two factors
-            left, scale, right = torch.linalg.svd(parts.site.weight, full_matrices=False)
+            left, scale, right = torch.linalg.svd(parts.site.weight(), full_matrices=False)
             parts.V[:, 0], parts.U[0] = right.T * scale, left.T
     x = _inputs(width, 4)
     torch.testing.assert_close(model(x), model.target(x))
@@ -89,22 +91,24 @@ def test_all_on_with_components_that_sum_to_the_weights_is_the_target(name):
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_components_equal_the_reference(rank):
-    parts = FullComponents(nn.Linear(6, 4, dtype=torch.float64), 3, rank)
-    parts.reset(1.0, keyed_generator("parts"))
-    site = (parts.site.weight, parts.V, parts.U)
+    parts = Components(LinearSite(nn.Linear(6, 4, dtype=torch.float64)), 3, rank)
+    parts.reset_glorot(1.0, keyed_generator("parts"))
+    site = (parts.site.weight(), parts.V, parts.U)
     a, mask = torch.randn(2, 2, 6, dtype=torch.float64), torch.rand(2, 2, 3, dtype=torch.float64)
     expected = [
-        reference.full_output(site, m, row) + parts.site.bias
+        reference.full_output(site, m, row) + parts.site.bias()
         for m, row in zip(mask.flatten(0, 1), a.flatten(0, 1), strict=True)
     ]
-    assert_same_with_gradients(parts(a, mask).flatten(0, 1), torch.stack(expected), [parts.V, parts.U])
+    assert_same_with_gradients(parts(a, SiteMask(mask)).flatten(0, 1), torch.stack(expected), [parts.V, parts.U])
     total = sum(reference.full_component(parts.V, parts.U, c) for c in range(3))
     torch.testing.assert_close(parts.weight(), total)
+    assert parts.inner(a).shape == (2, 2, 3, rank)
+    assert repr(parts) == f"Components(C=3, m={rank}, d_in=6, d_out=4)"
 
 
 def test_the_start_is_glorots():
-    parts = FullComponents(nn.Linear(300, 200), 20, 100)
-    parts.reset(2.0, keyed_generator("parts"))
+    parts = Components(LinearSite(nn.Linear(300, 200)), 20, 100)
+    parts.reset_glorot(2.0, keyed_generator("parts"))
     assert parts.V.std().item() == pytest.approx(2 * (2 / 400) ** 0.5, rel=0.01)
     assert parts.U.std().item() == pytest.approx(2 * (2 / 300) ** 0.5, rel=0.01)
 

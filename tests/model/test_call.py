@@ -97,7 +97,9 @@ def test_refusals_by_keyword():
         {"x": X, "y": Y},
     )
     _refused(
-        "call: inputs or weights name 'mask', but the batch holds nothing", KeywordCall([], weights="mask").arguments, {}
+        "call: inputs or weights name 'mask', but the batch holds nothing",
+        KeywordCall([], weights="mask").arguments,
+        {},
     )
     takes = "call: KeywordCall takes batches that are mappings, got "
     _refused(takes + "a Tensor; use PositionalCall", KeywordCall(["x"]).arguments, X)

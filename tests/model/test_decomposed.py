@@ -265,9 +265,7 @@ class _Narrow(ImportanceFunction):
 
 @pytest.mark.parametrize(("forgets", "got"), [(False, r"shape \[6, 1\]"), (True, "none")])
 def test_an_importance_function_that_gives_other_logits_is_refused(forgets, got):
-    model = DecomposedModel(
-        ToyModelOfSuperposition(5, 2), {"linear*": 4}, importance=partial(_Narrow, forgets=forgets)
-    )
+    model = DecomposedModel(ToyModelOfSuperposition(5, 2), {"linear*": 4}, importance=partial(_Narrow, forgets=forgets))
     said = r"importance: _Narrow must give logits of shape \[6, 4\] for 'linear1', got " + got
     with pytest.raises(UsageError, match=said):
         model.importance_of(torch.rand(6, 5))

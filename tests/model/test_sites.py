@@ -67,7 +67,8 @@ def test_patterns_match_module_paths_in_the_order_of_the_target(target):
         (["plain"], "sites must map patterns to numbers of components, got ['plain']"),
         (
             {"plain[w]": 2},
-            "sites: 'plain[w]': there is no part 'w'; the parts are [q], [k], [v], [gate], [up], or rows such as [0:64]",
+            "sites: 'plain[w]': there is no part 'w'; the parts are [q], [k], [v], [gate], [up], or rows such as "
+            "[0:64]",
         ),
         ({"plain[q]": 2}, "sites: 'plain[q]': 4 rows cannot be 3 equal parts; name the rows, such as [0:1]"),
         ({"plain[0:5]": 2}, "sites: 'plain[0:5]': rows must lie within [0:4], got [0:5]"),
@@ -140,7 +141,7 @@ def test_a_site_is_its_module(kind):
 
 
 def test_reading_is_multiplying_the_examples_by_the_matrix(kind):
-    module, site, x = kind
+    _, site, x = kind
     matrix = torch.randn(site.d_in, 5, dtype=torch.float64, requires_grad=True)
     if isinstance(site, EmbeddingSite):  # whose examples are the different tokens
         expected = F.one_hot(x, site.d_in).double() @ matrix
@@ -257,7 +258,9 @@ def test_rows_need_not_follow_each_other():
 
 
 @pytest.mark.parametrize("make", FUSED.values(), ids=FUSED)
-@pytest.mark.parametrize("sites", [["qkv[q]"], ["qkv[1:2,4:6]"], ["qkv[4:6,1:2]"], ["qkv[v]", "qkv[q]"], ["qkv[q]", "qkv[k]", "qkv[v]"]])
+@pytest.mark.parametrize(
+    "sites", [["qkv[q]"], ["qkv[1:2,4:6]"], ["qkv[4:6,1:2]"], ["qkv[v]", "qkv[q]"], ["qkv[q]", "qkv[k]", "qkv[v]"]]
+)
 @pytest.mark.parametrize("routed", [False, True])
 def test_masked_parts_replace_their_rows_alone(make, sites, routed):
     model = DecomposedModel(Fused(make).double(), dict.fromkeys(sites, 5))

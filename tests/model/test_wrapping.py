@@ -262,7 +262,7 @@ def test_a_site_that_is_called_with_anything_but_one_tensor(given):
             return self.first(x, x) if given == "two tensors" else self.first("x")
 
     model = DecomposedModel(Odd(), {"first": 2})
-    with pytest.raises(UsageError, match="sites: the target calls 'first' with [12] arguments, not one tensor; leave"):
+    with pytest.raises(UsageError, match=r"sites: the target calls 'first' with [12] arguments, not one tensor; leave"):
         model.clean(torch.rand(2, 3))
     assert _patched(model) == []
 

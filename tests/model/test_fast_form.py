@@ -8,8 +8,22 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import spd_lightning.model.fast as fast_module
 from spd_lightning import UsageError
-from spd_lightning.model import DecomposedModel, FastOptions, FastPass, GateMLP, SharedMLP, SiteMask, UniformMask
+from spd_lightning.functional.weights import EVEN, Weights
+from spd_lightning.model import (
+    DecomposedModel,
+    FastForm,
+    FastOptions,
+    GateMLP,
+    PerSite,
+    PlainForm,
+    SharedMLP,
+    SiteMask,
+    SiteTransformer,
+    UniformMask,
+    VectorMLP,
+)
 from spd_lightning.targets import ResidualMLP, ToyModelOfSuperposition
 from tests.comparison import assert_same_with_gradients
 
@@ -65,8 +79,10 @@ def _double(model):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.copy_(0.7 * torch.randn(parameter.shape, dtype=torch.float64))
-        for ci_fn in model.ci_fns.values():
-            bias = list(ci_fn.parameters())[-1]
+        for twin in model.twins:
+            twin.mirror()
+        for function in getattr(model.importance_function, "functions", {}).values():
+            bias = list(function.parameters())[-1]
             bias.copy_(torch.linspace(-0.7, 1.7, len(bias)).reshape(bias.shape))
     return model
 
@@ -94,12 +110,14 @@ def _masks(model, leading, delta=False):
 
 def _assert_same_output(model, x, masks, routing=None):
     assert_same_with_gradients(
-        FastPass(model, x, EXACT).masked(masks, routing), model.masked(x, masks, routing), _trained(model)
+        FastForm(model, x, EXACT).masked(masks, routing).output,
+        model.masked(x, masks, routing).output,
+        _trained(model),
     )
 
 
 def test_the_clean_pass_is_the_plain_one(model, x):
-    fast, plain = FastPass(model, x, EXACT).clean, model.clean(x)
+    fast, plain = FastForm(model, x, EXACT).clean, model.clean(x)
     torch.testing.assert_close(fast.output, plain.output, rtol=1e-12, atol=1e-12)
     assert not fast.output.requires_grad
     assert list(fast.site_inputs) == list(plain.site_inputs) == model.site_names
@@ -109,20 +127,25 @@ def test_the_clean_pass_is_the_plain_one(model, x):
         assert not fast.site_inputs[name].requires_grad
 
 
-GATES = [partial(GateMLP, hidden=[3]), partial(GateMLP, hidden=[3], even=True), partial(SharedMLP, hidden=[3])]
+FUNCTIONS = {
+    "gates": partial(GateMLP, hidden=[3]),
+    "even gates": partial(GateMLP, hidden=[3], even=True),
+    "shared": partial(SharedMLP, hidden=[3]),
+    "vector": partial(VectorMLP, hidden=[3]),
+}
+IMPORTANCES = {name: partial(PerSite, function=function) for name, function in FUNCTIONS.items()}
+IMPORTANCES["transformer"] = partial(SiteTransformer, width=8, blocks=1, heads=2)
 
 
-@pytest.mark.parametrize("ci_fn", GATES)
+@pytest.mark.parametrize("importance", IMPORTANCES.values(), ids=IMPORTANCES)
 @pytest.mark.parametrize("leak", ["one_sided", "linear"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_importances_are_the_plain_ones(network, x, ci_fn, leak):
-    model = _double(NETWORKS[network](ci_fn=ci_fn, leak=leak))
-    fast, plain = FastPass(model, x, EXACT).importance(), model.causal_importance(model.clean(x).site_inputs)
+def test_importances_are_the_plain_ones(network, x, importance, leak):
+    model = _double(NETWORKS[network](importance=importance, leak=leak))
+    fast, plain = FastForm(model, x, EXACT).importance, model.importance_of(x)
     assert list(fast) == list(plain)
     for field in ("logits", "lower", "upper"):
-        one, other = (
-            torch.cat([getattr(ci, field).flatten() for ci in importance.values()]) for importance in (fast, plain)
-        )
+        one, other = (torch.cat([getattr(ci, field).flatten() for ci in found.values()]) for found in (fast, plain))
         if field == "logits":
             leaves = _trained(model)
             assert_same_with_gradients(one, other, leaves)
@@ -161,17 +184,14 @@ def test_one_mask_for_all_examples(model, x):
 
 
 @pytest.mark.parametrize("use_delta", [True, False], ids=["delta", "no delta"])
-@pytest.mark.parametrize("ci_fn", [GateMLP, SharedMLP])
-def test_importances_as_masks_train_gates_alike(x, ci_fn, use_delta):
-    model = _double(_residual(2)(ci_fn=ci_fn))
+@pytest.mark.parametrize("importance", IMPORTANCES.values(), ids=IMPORTANCES)
+def test_importances_as_masks_train_gates_alike(x, importance, use_delta):
+    model = _double(_residual(2)(importance=importance))
     delta = _rand(*x.shape[:-1]) if use_delta else None
-    fast = FastPass(model, x, EXACT)
+    fast = FastForm(model, x, EXACT)
     outputs = [
-        run({name: SiteMask(ci.lower, delta) for name, ci in importance.items()})
-        for run, importance in (
-            (fast.masked, fast.importance()),
-            (partial(model.masked, x), model.causal_importance(model.clean(x).site_inputs)),
-        )
+        form.masked({name: SiteMask(ci.lower, delta) for name, ci in form.importance.items()}).output
+        for form in (fast, PlainForm(model, x))
     ]
     assert_same_with_gradients(*outputs, _trained(model))
 
@@ -186,7 +206,9 @@ def test_noise_drawn_in_place_is_the_noise_written_out(model, x, use_delta):
     _assert_same_output(model, x, masks)
     written_out = {name: SiteMask(mask.components, mask.delta) for name, mask in masks.items()}
     assert_same_with_gradients(
-        FastPass(model, x, EXACT).masked(masks), model.masked(x, written_out), model.components.parameters()
+        FastForm(model, x, EXACT).masked(masks).output,
+        model.masked(x, written_out).output,
+        model.components.parameters(),
     )
     for name, mask in masks.items():
         assert ((mask.components >= mask.importance) & (mask.components <= 1)).all()
@@ -199,19 +221,17 @@ def test_compiled_noise_in_single_precision():
         name: UniformMask(mask.components.float().clamp(max=1), mask.delta.float(), seed, compiled=True)
         for seed, (name, mask) in enumerate(_masks(model, (40,), delta=True).items())
     }
-    fast = FastPass(model, x, FastOptions(nodes=0, compiled=True)).masked(masks)
-    assert_same_with_gradients(fast, model.masked(x, masks), model.components.parameters(), 1e-4)
+    fast = FastForm(model, x, FastOptions(nodes=0, compiled=True)).masked(masks).output
+    assert_same_with_gradients(fast, model.masked(x, masks).output, model.components.parameters(), 1e-4)
 
 
 def test_tables_serve_batches_that_are_large_enough(monkeypatch):
     model, used = _double(_residual(1)()).float(), []
-    table = FastPass.importance.__globals__["tabulated_importance"]
-    monkeypatch.setitem(
-        FastPass.importance.__globals__, "tabulated_importance", lambda *given: used.append(given[2]) or table(*given)
-    )
+    table = fast_module.tabulated_importance
+    monkeypatch.setattr(fast_module, "tabulated_importance", lambda *given: used.append(given[2]) or table(*given))
     for rows in (33, 34):
         x = torch.rand(rows, 5)
-        fast, plain = (FastPass(model, x, FastOptions(nodes=nodes, compiled=False)).importance() for nodes in (17, 0))
+        fast, plain = (FastForm(model, x, FastOptions(nodes=nodes, compiled=False)).importance for nodes in (17, 0))
         for name in model.site_names:
             torch.testing.assert_close(fast[name].logits, plain[name].logits, rtol=1e-2, atol=1e-2)
     assert used == [17, 17]  # both sites of the larger batch, which has two examples per node
@@ -222,27 +242,27 @@ def test_everything_on_is_the_target(model, x):
         name: SiteMask(torch.ones(*x.shape[:-1], parts.n_components), torch.ones(x.shape[:-1]))
         for name, parts in model.components.items()
     }
-    fast = FastPass(model, x, EXACT)
-    torch.testing.assert_close(fast.masked(ones), model.target(x), rtol=1e-9, atol=1e-9)
+    fast = FastForm(model, x, EXACT)
+    torch.testing.assert_close(fast.masked(ones).output, model.target(x), rtol=1e-9, atol=1e-9)
     nowhere = {name: torch.zeros(x.shape[:-1], dtype=torch.bool) for name in model.site_names}
-    off = fast.masked(_masks(model, x.shape[:-1], delta=True), nowhere)
+    off = fast.masked(_masks(model, x.shape[:-1], delta=True), nowhere).output
     torch.testing.assert_close(off, model.target(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("network", ["identity layers", "residual, 2 layers"])
 def test_no_masks_is_the_target(network):
     model, x = _double(NETWORKS[network]()), _rand(4, 5)
-    torch.testing.assert_close(FastPass(model, x, EXACT).masked({}), model.target(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(FastForm(model, x, EXACT).masked({}).output, model.target(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("network", ["identity layers", "residual, 2 layers"])
 def test_a_pass_without_gradient_takes_none_from_the_next(network):
     model, x = _double(NETWORKS[network]()), _rand(4, 5)
     masks = _masks(model, (4,), delta=True)
-    fast = FastPass(model, x, EXACT)
+    fast = FastForm(model, x, EXACT)
     with torch.no_grad():
         fast.masked(masks)
-    assert_same_with_gradients(fast.masked(masks), model.masked(x, masks), _trained(model))
+    assert_same_with_gradients(fast.masked(masks).output, model.masked(x, masks).output, model.components.parameters())
 
 
 def test_layers_tied_to_one_and_the_same_get_a_gradient_each():
@@ -285,7 +305,7 @@ def chain():
 @pytest.mark.parametrize("index", range(CHAIN))
 def test_what_the_clean_pass_knows_is_not_multiplied_again(chain, index, delta):
     x = _rand(8, 5)
-    fast, mask = FastPass(chain, x, EXACT), _masks(chain, (8,), delta)[str(index)]
+    fast, mask = FastForm(chain, x, EXACT), _masks(chain, (8,), delta)[str(index)]
     # its own write matrix, then the target's weight of every layer after it
     assert _calls(lambda: fast.masked({str(index): mask})).products == 1 + (CHAIN - 1 - index)
     assert _calls(lambda: chain.masked(x, {str(index): mask})).products > CHAIN
@@ -293,7 +313,7 @@ def test_what_the_clean_pass_knows_is_not_multiplied_again(chain, index, delta):
 
 @pytest.mark.parametrize(("delta", "products"), [(False, 2), (True, 3)])
 def test_later_sites_need_no_difference_of_matrices(chain, delta, products):
-    fast, masks = FastPass(chain, _rand(8, 5), EXACT), _masks(chain, (8,), delta)
+    fast, masks = FastForm(chain, _rand(8, 5), EXACT), _masks(chain, (8,), delta)
     calls = _calls(lambda: fast.masked(masks))
     assert calls.products == 1 + products * (CHAIN - 1)
     assert all(shape != (5, 5) for shape in calls.shapes)
@@ -303,8 +323,8 @@ def test_a_replaced_layer_is_not_called_itself(chain, monkeypatch):
     used = []
     linear = F.linear
     monkeypatch.setattr(F, "linear", lambda *given: used.append(given) or linear(*given))
-    fast = FastPass(chain, _rand(8, 5), EXACT)
-    fast.importance()
+    fast = FastForm(chain, _rand(8, 5), EXACT)
+    assert fast.importance
     fast.masked(_masks(chain, (8,), delta=True))
     assert used == []
     chain.target(_rand(8, 5))
@@ -317,9 +337,9 @@ def test_a_residual_stream_is_never_written_out():
     routing = {name: _routed((11,)) for name in masks}
 
     def step():
-        fast = FastPass(model, x, FastOptions(nodes=5, compiled=False))
-        fast.importance()
-        fast.masked(masks, routing).sum().backward()
+        fast = FastForm(model, x, FastOptions(nodes=5, compiled=False))
+        assert fast.importance
+        fast.masked(masks, routing).output.sum().backward()
 
     assert stream not in _calls(step).shapes
     assert stream in _calls(lambda: model.masked(x, masks)).shapes
@@ -327,7 +347,7 @@ def test_a_residual_stream_is_never_written_out():
 
 def test_products_of_two_matrices_are_made_once_for_all_passes():
     model = _double(_residual(3)())
-    fast, masks = FastPass(model, _rand(11, 5), EXACT), _masks(model, (11,))
+    fast, masks = FastForm(model, _rand(11, 5), EXACT), _masks(model, (11,))
     first, second = (_calls(lambda: fast.masked(masks)) for _ in range(2))
     # write vectors against what later layers and the output read: 3 + 2 + 1
     assert first.products - second.products >= 6
@@ -341,7 +361,7 @@ def _patched(model):
 def test_forwards_are_restored_even_when_the_target_raises(network, monkeypatch):
     model, x = _double(NETWORKS[network]()), _rand(4, 5)
     before = model.target(x)
-    fast = FastPass(model, x, EXACT)
+    fast = FastForm(model, x, EXACT)
     masks = _masks(model, (4,), delta=True)
     fast.masked(masks)
     assert _patched(model) == []
@@ -349,7 +369,7 @@ def test_forwards_are_restored_even_when_the_target_raises(network, monkeypatch)
     def broken(*given):
         raise RuntimeError("broken on purpose")
 
-    for call in (lambda: fast.masked(masks), lambda: FastPass(model, x, EXACT)):
+    for call in (lambda: fast.masked(masks), lambda: FastForm(model, x, EXACT)):
         with monkeypatch.context() as patch:
             patch.setattr(torch.Tensor, "tanh", broken)
             patch.setattr(torch.Tensor, "relu", broken)
@@ -365,22 +385,23 @@ class _Wrong(nn.Module):
         self.first, self.second, self.kind = nn.Linear(3, 3), nn.Linear(3, 3), kind
 
     def forward(self, x):
-        if self.kind == "twice":
-            return self.second(self.first(self.first(x)))
         return self.first(x) if self.kind == "never" else (self.second(self.first(x)), x)
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("twice", "sites: the target calls 'first' more than once in a forward; leave it out"),
-        ("never", "sites: the target's forward never calls 'second'; leave it out"),
-        ("tuple", "target: forward must return one tensor, got tuple; wrap the network"),
+        (
+            "never",
+            "sites: the target's forward never calls 'second'; leave it out, or give the target a form that calls its "
+            "modules (see docs/networks.md for fused ones)",
+        ),
+        ("tuple", "target: its output must be one tensor, got a tuple of 2; choose one with model.call's output"),
     ],
 )
 def test_targets_that_cannot_be_are_refused_as_plainly(kind, message):
     model = DecomposedModel(_Wrong(kind), {"*": 2})
-    for look in (lambda: FastPass(model, torch.rand(4, 3), EXACT), lambda: model.clean(torch.rand(4, 3))):
+    for look in (lambda: FastForm(model, torch.rand(4, 3), EXACT), lambda: model.clean(torch.rand(4, 3))):
         with pytest.raises(UsageError) as error:
             look()
         assert str(error.value) == message
@@ -395,17 +416,65 @@ class _Doubled(ResidualMLP):
 def test_a_network_that_changes_the_forward_keeps_its_own():
     x = _rand(4, 5)
     model = _double(DecomposedModel(_Doubled(5, 2, 3, 7), {"layers.*.mlp_*": 4}))
-    torch.testing.assert_close(FastPass(model, x, EXACT).clean.output, model.target(x))
+    torch.testing.assert_close(FastForm(model, x, EXACT).clean.output, model.target(x))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("hidden", [[3], [3, 2]])
 def test_an_even_gate_is_read_from_a_table_with_the_gradients_of_the_plain_one(hidden, compiled):
-    model = _residual(1)(ci_fn=partial(GateMLP, hidden=hidden, even=True)).float()
+    model = _residual(1)(importance=partial(PerSite, function=partial(GateMLP, hidden=hidden, even=True))).float()
     x = torch.rand(4096, model.target.n_features)
     name = model.site_names[0]
-    fast = FastPass(model, x, FastOptions(257, compiled))
+    fast = FastForm(model, x, FastOptions(257, compiled))
     assert fast.tabulated_gate(name) is not None
-    plain = model.causal_importance(model.clean(x).site_inputs)[name].logits
-    gates = model.ci_fns[name].parameters()
-    assert_same_with_gradients(fast.importance()[name].logits, plain, gates, tolerance=1e-3)
+    plain = model.importance_of(x)[name].logits
+    gates = model.importance_function.functions[name].parameters()
+    assert_same_with_gradients(fast.importance[name].logits, plain, gates, tolerance=1e-3)
+
+
+def test_inner_activations_are_the_plain_ones(model, x):
+    fast, plain = FastForm(model, x, EXACT), PlainForm(model, x)
+    assert fast.calls == list(fast.importance) == list(plain.importance)
+    for call in fast.calls:
+        assert_same_with_gradients(fast.inner(call), plain.inner(call), model.components.parameters())
+
+
+def test_faithfulness_is_the_plain_one(model, x):
+    found, expected = (form.faithfulness() for form in (FastForm(model, x, EXACT), PlainForm(model, x)))
+    assert_same_with_gradients(found, expected, model.components.parameters(), 1e-12)
+
+
+@pytest.mark.parametrize("p", [0.7, 1.0, 2.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_penalties_are_the_plain_ones(model, x, p, weighted):
+    weights = Weights(torch.rand(x.shape[:-1])) if weighted else EVEN
+    found, expected = (
+        form.penalty(model.site_names[::-1], p, 1e-12, weights)
+        for form in (FastForm(model, x, EXACT), PlainForm(model, x))
+    )
+    assert_same_with_gradients(found, expected, _trained(model))
+
+
+@pytest.mark.parametrize("with_delta", [False, True])
+def test_noise_of_a_seed_is_the_plain_one(model, x, with_delta):
+    delta = _rand(*x.shape[:-1]) if with_delta else None
+    fast, plain = FastForm(model, x, EXACT), PlainForm(model, x)
+    outputs = [
+        form.masked({call: form.uniform_mask(call, delta, 3, None) for call in form.importance}).output
+        for form in (fast, plain)
+    ]
+    assert_same_with_gradients(*outputs, _trained(model))
+    for call in fast.calls:
+        one, other = (form.uniform_mask(call, delta, 3, None) for form in (fast, plain))
+        torch.testing.assert_close(one.components, other.components, rtol=1e-12, atol=1e-12)
+        assert one.delta is other.delta is delta
+        assert not torch.allclose(one.components, plain.uniform_mask(call, delta, 4, None).components)
+
+
+def test_kept_outputs_are_the_plain_ones(model, x):
+    masks, names = _masks(model, x.shape[:-1], delta=True), [name for name in model.site_names if "mlp_out" not in name]
+    fast = FastForm(model, x, EXACT).masked(masks, keep=names).kept
+    plain = model.masked(x, masks, keep=names).kept
+    assert list(fast) == list(plain) == names
+    for name in names:
+        torch.testing.assert_close(fast[name], plain[name], rtol=1e-9, atol=1e-9)
