@@ -2,7 +2,8 @@
 
 import torch
 
-from spd_lightning.functional import independent_subset, uniform_subset
+from spd_lightning.functional import independent_subset, keyed_seed, uniform_subset
+from spd_lightning.kernels import row_uniforms
 from tests import reference
 
 LOWER = {
@@ -16,7 +17,7 @@ def flat(tensor):
 
 
 def sites_of(model):
-    return {name: (parts.site.weight, parts.V, parts.U) for name, parts in model.components.items()}
+    return {name: (parts.site.weight(), parts.V, parts.U) for name, parts in model.components.items()}
 
 
 def logits_of(model, x):
@@ -24,7 +25,7 @@ def logits_of(model, x):
     logits, a = {}, flat(x)
     for name, (W, V, _) in sites_of(model).items():
         inner = torch.stack([torch.stack([(row * V[:, c]).sum() for c in range(V.shape[1])]) for row in a])
-        gate = model.ci_fns[name]
+        gate = model.importance_function.functions[name]
         logits[name] = reference.gate_mlp(inner, list(gate.weights), list(gate.biases))
         a = torch.stack([W @ row for row in a])
     return logits
@@ -37,7 +38,7 @@ def lower_of(model, logits):
 def draw_subset(loss, step, generator):
     if loss.routing != "subset":
         return None
-    leading, names = step.x.shape[:-1], step.model.site_names
+    leading, names = step.batch.shape[:-1], step.model.site_names
     if loss.subset_probability is None:
         return uniform_subset(names, leading, generator)
     return independent_subset(names, leading, loss.subset_probability, generator)
@@ -49,7 +50,7 @@ def draw(shape, generator):
 
 def sampled_masks(loss, step, logits, generator):
     """Masks and delta masks per site, flattened, in the order in which the loss draws."""
-    model, leading = step.model, step.x.shape[:-1]
+    model, leading = step.model, step.batch.shape[:-1]
     if loss.sources == "binomial":
         noise = {name: flat(draw((*leading, z.shape[-1]), generator)) for name, z in logits.items()}
         logits = {name: 1.05 * z - 0.05 * noise[name] for name, z in logits.items()}
@@ -58,11 +59,13 @@ def sampled_masks(loss, step, logits, generator):
         return lower, None
     if loss.sources == "ones":
         return {name: torch.ones_like(g) for name, g in lower.items()}, None
-    masks, deltas = {}, {}
+    masks, deltas, seed = {}, {}, generator.initial_seed()
     for name, g in lower.items():
-        source = flat(draw((*leading, g.shape[-1]), generator))
-        if loss.sources == "binomial":
-            source = (source < 0.5).double()
+        if loss.sources == "uniform":  # each site's under a seed of its own
+            shape = torch.Size((*leading, g.shape[-1]))
+            source = flat(row_uniforms(shape, keyed_seed(seed, name), g, compiled=False))
+        else:
+            source = (flat(draw((*leading, g.shape[-1]), generator)) < 0.5).double()
         masks[name] = reference.mask(g, source)
         if model.use_delta:
             deltas[name] = draw(leading, generator).flatten()
@@ -70,7 +73,7 @@ def sampled_masks(loss, step, logits, generator):
 
 
 def distance_of(loss, step, masks, deltas, subset):
-    distance, x = getattr(reference, loss.distance), flat(step.x)
+    distance, x = getattr(reference, loss.distance), flat(step.batch)
     sites, bias = sites_of(step.model), step.model.target.linear2.bias
     if loss.routing == "layerwise":
         return reference.layerwise_reconstruction(distance, x, sites, bias, masks, deltas)
@@ -80,7 +83,7 @@ def distance_of(loss, step, masks, deltas, subset):
 
 def reconstruction(loss, step):
     """The loss, averaged over its samples."""
-    logits, terms = logits_of(step.model, step.x), []
+    logits, terms = logits_of(step.model, step.batch), []
     for sample in range(loss.samples):
         generator = step.noise.generator(sample)
         subset = draw_subset(loss, step, generator)

@@ -5,19 +5,19 @@ import torch
 
 from spd_lightning.losses import Reconstruction
 from spd_lightning.losses.sources import adversary_start, masks_from_channels
-from spd_lightning.model import GateMLP
+from spd_lightning.model import GateMLP, PerSite
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 from tests.losses import restated
 
-GATE = partial(GateMLP, hidden=[3])
+GATE = partial(PerSite, function=partial(GateMLP, hidden=[3]))
 SCOPES = pytest.mark.parametrize("scope", ["shared", "per_example"])
 WIDTHS = {"linear1": 4, "linear2": 3}
 
 
 @pytest.fixture
 def step(make_model, make_step, x):
-    return make_step(make_model(ci_fn=GATE), x)
+    return make_step(make_model(importance=GATE), x)
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def seen(step, monkeypatch):
     """Masks of every masked pass."""
     passes, original = [], step.model.masked
 
-    def spy(x, masks, routing=None):
+    def spy(batch, masks, *others):
         passes.append(masks)
-        return original(x, masks, routing)
+        return original(batch, masks, *others)
 
     monkeypatch.setattr(step.model, "masked", spy)
     return passes
@@ -35,10 +35,10 @@ def seen(step, monkeypatch):
 
 def _restated(loss, step):
     """The loss at the sources that the reference's ascent finds from the same start."""
-    model, x = step.model, restated.flat(step.x)
+    model, x = step.model, restated.flat(step.batch)
     generator = step.noise.generator(0)
     subset = restated.draw_subset(loss, step, generator)
-    lower = restated.lower_of(model, restated.logits_of(model, step.x))
+    lower = restated.lower_of(model, restated.logits_of(model, step.batch))
     start = adversary_start(step, loss.adversary_scope, generator)
     shapes = {name: (channels.numel() // channels.shape[-1], channels.shape[-1]) for name, channels in start.items()}
 
@@ -75,8 +75,8 @@ def test_equals_the_reference(step, scope, routing, use_delta):
 def test_the_ascent_raises_the_distance(step, scope):
     loss = Reconstruction(sources="adversarial", adversary_steps=10, adversary_step_size=0.1, adversary_scope=scope)
     start = adversary_start(step, scope, step.noise.generator(0))
-    masks = masks_from_channels(step.importance, start, True)
-    before = (step.model.masked(step.x, masks) - step.clean.output).square().mean()
+    masks = masks_from_channels(step, step.importance, start)
+    before = (step.masked(masks) - step.clean.output).square().mean()
     assert loss(step) > 1.05 * before
 
 
@@ -91,7 +91,7 @@ def test_sources_stay_in_the_unit_interval(step, seen, scope):
             assert (mask.components >= lower - 1e-12).all()
             assert (mask.components <= 1 + 1e-12).all()
             assert ((mask.delta >= 0) & (mask.delta <= 1)).all()
-            assert mask.delta.shape == step.x.shape[:-1]
+            assert mask.delta.shape == step.batch.shape[:-1]
 
 
 @pytest.mark.parametrize(("scope", "one"), [("shared", True), ("per_example", False)])
@@ -124,7 +124,7 @@ def test_an_attack_works_where_gradients_are_off(step):
 
 @SCOPES
 def test_a_single_example_without_a_batch_dimension(make_model, make_step, scope):
-    model = make_model(ci_fn=GATE)
+    model = make_model(importance=GATE)
     loss = Reconstruction(sources="adversarial", adversary_scope=scope)
     row = torch.rand(5, dtype=torch.float64)
     assert torch.isfinite(loss(make_step(model, row)))

@@ -1,27 +1,32 @@
-import dataclasses
-
 import pytest
 import torch
 
 from spd_lightning import UsageError
+from spd_lightning.functional.weights import EVEN, Weights
 from spd_lightning.losses import (
-    AttributedStep,
     Faithfulness,
     HiddenActivations,
+    ImportanceMinimality,
     Minimality,
     Noise,
     Reconstruction,
     Simplicity,
+    Step,
 )
-from spd_lightning.model import CausalImportance
+from spd_lightning.model import AttributedForm
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 from tests.model.attributed import residual, residual_network, sites_of, toy
 
 
-def _step(model, x, mask, weights=None):
-    importance = dict.fromkeys(model.site_names, CausalImportance(mask, mask, mask))
-    return AttributedStep(model, x, model.clean(x), importance, Noise(("test",), x.device), weights=weights)
+def _step(model, x, mask, weights=EVEN):
+    form = AttributedForm(model, x)
+    form.choose(mask)
+    return Step(form, Noise(("test",), x.device), weights=weights)
+
+
+def _mask(step):
+    return next(iter(step.importance.values())).lower
 
 
 @pytest.fixture
@@ -41,8 +46,8 @@ def _weights(model, m):
 
 def test_minimality_equals_the_reference(model, step):
     network = residual_network(model)
-    outputs = torch.stack([network(_weights(model, m), x) for m, x in zip(step.mask, step.x, strict=True)])
-    expected = reference.mse(outputs, model.target(step.x))
+    outputs = torch.stack([network(_weights(model, m), x) for m, x in zip(_mask(step), step.batch, strict=True)])
+    expected = reference.mse(outputs, model.target(step.batch))
     assert_same_with_gradients(Minimality()(step), expected, model.components.parameters())
 
 
@@ -51,7 +56,7 @@ def test_minimality_is_reconstruction_with_the_masks_as_they_are(step):
 
 
 def test_simplicity_equals_the_reference(model, step):
-    expected = reference.simplicity(sites_of(model), step.mask, 0.9)
+    expected = reference.simplicity(sites_of(model), _mask(step), 0.9)
     assert_same_with_gradients(Simplicity(p=0.9)(step), expected, model.components.parameters())
 
 
@@ -65,7 +70,7 @@ def test_faithfulness_of_full_components_equals_the_reference(model, step):
 
 def test_hidden_activations_equal_the_reference(model, step):
     found = [[], []]
-    for m, x in zip(step.mask, step.x, strict=True):
+    for m, x in zip(_mask(step), step.batch, strict=True):
         stream, weights = x @ model.target.embedding, _weights(model, m)
         for layer in (0, 1):
             found[layer].append(weights[2 * layer] @ stream)
@@ -79,19 +84,16 @@ def test_hidden_activations_equal_the_reference(model, step):
 def test_a_weighted_row_counts_as_so_many(model, loss):
     x, mask = torch.randn(3, 4, dtype=torch.float64), (torch.rand(3, 5) < 0.5).double()
     rows = [0, 1, 1, 1, 2]
-    weights = torch.tensor([1.0, 3.0, 1.0], dtype=torch.float64) / 5
+    weights = Weights(torch.tensor([1.0, 3.0, 1.0], dtype=torch.float64))
     torch.testing.assert_close(loss(_step(model, x, mask, weights)), loss(_step(model, x[rows], mask[rows])))
 
 
 def test_the_sparse_network_is_run_once_for_all_losses(step, monkeypatch):
-    runs, model = [], step.model
-    run = type(model).sparse
-    monkeypatch.setattr(type(model), "sparse", lambda *args: runs.append(1) or run(*args))
+    runs, run = [], type(step.model).masked
+    monkeypatch.setattr(type(step.model), "masked", lambda *args: runs.append(1) or run(*args))
     for loss in (Minimality(), HiddenActivations()):
         loss(step.named("any"))
     assert len(runs) == 1
-    Minimality()(dataclasses.replace(step, kept={}))
-    assert len(runs) == 2
 
 
 def test_hidden_activations_of_no_site_are_refused(step):
@@ -99,6 +101,11 @@ def test_hidden_activations_of_no_site_are_refused(step):
         HiddenActivations(sites=["conv"])(step)
     with pytest.raises(UsageError, match="HiddenActivations: sites must be a list"):
         HiddenActivations(sites="*mlp_in")
+
+
+def test_penalties_on_importances_are_not_its_kind(step):
+    with pytest.raises(UsageError, match="penalties on importances need predicted ones; use method: spd"):
+        ImportanceMinimality()(step)
 
 
 @pytest.mark.parametrize("scope", ["shared", "per_example"])
@@ -109,9 +116,9 @@ def test_a_component_has_one_mask_for_all_its_sites(sources, scope, monkeypatch)
     seen = []
     run = type(model).masked
 
-    def spied(self, x, masks, routing=None):
+    def spied(self, batch, masks, *others):
         seen.append(masks)
-        return run(self, x, masks, routing)
+        return run(self, batch, masks, *others)
 
     monkeypatch.setattr(type(model), "masked", spied)
     Reconstruction(sources=sources, adversary_scope=scope, adversary_step_size=0.1)(step)

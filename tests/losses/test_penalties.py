@@ -11,7 +11,7 @@ from tests.comparison import assert_same_with_gradients
 
 
 def _sites(model):
-    return [(parts.site.weight, parts.V, parts.U) for parts in model.components.values()]
+    return [(parts.site.weight(), parts.V, parts.U) for parts in model.components.values()]
 
 
 @pytest.mark.parametrize("ties", [None, {"linear2": "linear1"}])
@@ -49,7 +49,7 @@ def test_frequency_minimality_equals_the_reference(make_model, make_step, x, p, 
 def _reference_uppers(model, step):
     uppers = []
     for name, a in step.clean.site_inputs.items():
-        gate = model.ci_fns[name]
+        gate = model.importance_function.functions[name]
         inner = a.reshape(-1, a.shape[-1]) @ model.components[name].V
         logits = reference.gate_mlp(inner, list(gate.weights), list(gate.biases))
         uppers.append(reference.elementwise(reference.upper, reference.upper_backward, logits))

@@ -6,11 +6,11 @@ import torch
 
 from spd_lightning import UsageError
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Noise, Reconstruction
-from spd_lightning.model import GateMLP
+from spd_lightning.model import GateMLP, PerSite
 from tests.comparison import assert_same_with_gradients
 from tests.losses import restated
 
-GATE = partial(GateMLP, hidden=[3])
+GATE = partial(PerSite, function=partial(GateMLP, hidden=[3]))
 SOURCES = pytest.mark.parametrize("sources", ["uniform", "binomial", "ci", "ones"])
 ROUTINGS = pytest.mark.parametrize("routing", ["all", "layerwise", "subset"])
 
@@ -24,7 +24,7 @@ def _assert_equals_the_reference(loss, model, step):
 
 
 def test_the_fixture_reaches_every_branch_of_the_sigmoids(make_model, make_step, x):
-    step = make_step(make_model(ci_fn=GATE), x)
+    step = make_step(make_model(importance=GATE), x)
     logits = torch.cat([importance.logits.flatten() for importance in step.importance.values()])
     assert (logits < 0).any()
     assert ((logits > 0) & (logits < 1)).any()
@@ -35,31 +35,31 @@ def test_the_fixture_reaches_every_branch_of_the_sigmoids(make_model, make_step,
 @ROUTINGS
 @pytest.mark.parametrize("use_delta", [True, False])
 def test_equals_the_reference(make_model, make_step, x, sources, routing, use_delta):
-    model = make_model(ci_fn=GATE, use_delta=use_delta)
+    model = make_model(importance=GATE, use_delta=use_delta)
     _assert_equals_the_reference(Reconstruction(sources=sources, routing=routing), model, make_step(model, x))
 
 
 @pytest.mark.parametrize("sources", ["uniform", "binomial"])
 def test_equals_the_reference_with_the_papers_leak_and_two_samples(make_model, make_step, x, sources):
-    model = make_model(ci_fn=GATE, leak="linear")
+    model = make_model(importance=GATE, leak="linear")
     _assert_equals_the_reference(Reconstruction(sources=sources, samples=2), model, make_step(model, x))
 
 
 @ROUTINGS
 def test_equals_the_reference_with_kl(make_model, make_step, x, routing):
-    model = make_model(ci_fn=GATE)
+    model = make_model(importance=GATE)
     _assert_equals_the_reference(Reconstruction(routing=routing, distance="kl"), model, make_step(model, x))
 
 
 def test_equals_the_reference_with_three_sites_and_a_fixed_subset_probability(make_model, make_step, x):
-    model = make_model(ci_fn=GATE, n_identity_layers=1, sites={"*linear*": 3, "hidden_layers.0": 2})
+    model = make_model(importance=GATE, n_identity_layers=1, sites={"*linear*": 3, "hidden_layers.0": 2})
     loss = Reconstruction(routing="subset", subset_probability=0.4)
     _assert_equals_the_reference(loss, model, make_step(model, x))
 
 
 @pytest.mark.parametrize("updates", ["once", "twice"])
 def test_equals_the_reference_with_ties(make_model, make_step, x, updates):
-    model = make_model(ci_fn=GATE, sites={"linear*": 3}, ties={"linear2": "linear1"}, tied_updates=updates)
+    model = make_model(importance=GATE, sites={"linear*": 3}, ties={"linear2": "linear1"}, tied_updates=updates)
     _assert_equals_the_reference(Reconstruction(), model, make_step(model, x))
 
 
@@ -90,7 +90,7 @@ def test_permuting_components_changes_no_loss(make_model, make_step, x, loss):
             order = torch.randperm(parts.n_components)
             parts.V.copy_(parts.V[:, order])
             parts.U.copy_(parts.U[order])
-            for parameter in permuted.ci_fns[name].parameters():
+            for parameter in permuted.importance_function.functions[name].parameters():
                 parameter.copy_(parameter[order])
     torch.testing.assert_close(loss(make_step(permuted, x)), loss(make_step(model, x)), rtol=1e-9, atol=1e-9)
 
@@ -100,7 +100,7 @@ def test_a_perfect_decomposition_has_no_unmasked_loss(make_model, make_step, x):
     with torch.no_grad():
         for parts in model.components.values():
             parts.V.copy_(torch.eye(*parts.V.shape, dtype=torch.float64))
-            parts.U.zero_()[: parts.V.shape[0]] = parts.site.weight.T
+            parts.U.zero_()[: parts.V.shape[0]] = parts.site.weight().T
     assert Reconstruction(sources="ones")(make_step(model, x)) < 1e-25
     assert Reconstruction(sources="uniform")(make_step(model, x)) > 1e-6
 
@@ -110,8 +110,8 @@ def test_fully_important_components_leave_delta_alone_at_play(make_model, make_s
     """With every importance at 1 only the delta component is masked at random."""
     model = make_model()
     with torch.no_grad():
-        for ci_fn in model.ci_fns.values():
-            ci_fn.biases[-1].fill_(1e3)
+        for gate in model.importance_function.functions.values():
+            gate.biases[-1].fill_(1e3)
     loss = Reconstruction(routing=routing)
     model.use_delta = False
     without = loss(make_step(model, x))

@@ -4,7 +4,7 @@ import torch
 from spd_lightning import ContributionSparsity, DecomposedModel, ImportanceCovariance, UsageError
 from spd_lightning.functional import contribution_sparsity, importance_covariance
 from spd_lightning.losses import Noise, Step
-from spd_lightning.model import FastOptions
+from spd_lightning.model import FastForm, FastOptions
 from spd_lightning.targets import ResidualMLP
 from tests import reference
 from tests.comparison import assert_same_with_gradients
@@ -36,7 +36,7 @@ def test_contributions_equal_the_reference(make_model, make_step, x, ties):
 def _uppers(model, step, names):
     uppers = []
     for name in names:
-        gate, a = model.ci_fns[name], step.clean.site_inputs[name]
+        gate, a = model.importance_function.functions[name], step.clean.site_inputs[name]
         logits = reference.gate_mlp(
             a.reshape(-1, a.shape[-1]) @ model.components[name].V, list(gate.weights), list(gate.biases)
         )
@@ -48,7 +48,7 @@ def _uppers(model, step, names):
 def test_covariance_equals_the_reference(make_model, make_step, x, sites):
     model = make_model()
     with torch.no_grad():
-        for gate in model.ci_fns.values():
+        for gate in model.importance_function.functions.values():
             gate.biases[-1].fill_(0.5)  # between 0 and 1, where there is a gradient
     step = make_step(model, x)
     names = model.site_names if sites is None else ["linear2"]
@@ -69,7 +69,7 @@ def test_covariance_by_hand():
 def test_an_importance_beyond_one_earns_nothing(make_model, make_step, x):
     model = make_model(sites={"linear*": 4})
     with torch.no_grad():
-        for gate in model.ci_fns.values():
+        for gate in model.importance_function.functions.values():
             gate.biases[-1].fill_(50.0)
     assert ImportanceCovariance()(make_step(model, x)).item() == pytest.approx(0, abs=1e-12)
 
@@ -117,7 +117,7 @@ def test_components_that_write_nothing_get_no_undefined_gradient():
 def test_fast_and_plain_agree_on_a_residual_stream(residual_mlp, loss):
     model, x = residual_mlp
     plain = Step.of(model, x, Noise((0,), x.device))
-    fast = Step.fast_of(model, x, Noise((0,), x.device), options=FastOptions(nodes=0, compiled=False))
+    fast = Step.seen(FastForm(model, x, FastOptions(nodes=0, compiled=False)), Noise((0,), x.device))
     assert_same_with_gradients(loss(fast), loss(plain), model.components.parameters())
 
 

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from spd_lightning.functional.weights import Weights
 from spd_lightning.losses import (
     ContributionSparsity,
     Faithfulness,
@@ -14,12 +15,12 @@ from spd_lightning.losses import (
     Reconstruction,
     Step,
 )
-from spd_lightning.model import FastOptions, GateMLP
+from spd_lightning.model import FastForm, FastOptions, GateMLP, PerSite, PlainForm
 from tests.comparison import assert_same_with_gradients
 
-GATE = partial(GateMLP, hidden=[3])
+GATE = partial(PerSite, function=partial(GateMLP, hidden=[3]))
 EXACT = FastOptions(nodes=0, compiled=False)
-KINDS = {"plain": Step.of, "fast": partial(Step.fast_of, options=EXACT)}
+KINDS = {"plain": PlainForm, "fast": partial(FastForm, options=EXACT)}
 WITHOUT_NOISE = {
     "faithfulness": Faithfulness(),
     "contributions": ContributionSparsity(),
@@ -43,19 +44,20 @@ WITH_NOISE = {
 TERMS = WITHOUT_NOISE | WITH_NOISE
 
 
+def _seen(kind, model, x, weights=None, key="weights"):
+    return Step(kind(model, x), Noise((key,), x.device), weights=Weights(weights, normalised=True))
+
+
 @pytest.fixture(params=KINDS)
 def make(request):
     """Builds a step, plain or fast."""
 
-    def build(model, x, weights=None, key="weights"):
-        return KINDS[request.param](model, x, Noise((key,), x.device), weights=weights)
-
-    return build
+    return partial(_seen, KINDS[request.param])
 
 
 @pytest.fixture
 def model(make_model):
-    return make_model(n_identity_layers=1, sites={"linear*": 4, "hidden_layers.*": 3}, ci_fn=GATE)
+    return make_model(n_identity_layers=1, sites={"linear*": 4, "hidden_layers.*": 3}, importance=GATE)
 
 
 def _trained(model):
@@ -86,39 +88,31 @@ def test_an_example_without_weight_does_not_count(make, model, name):
     assert not torch.allclose(loss(make(model, other, weights.flip(0))), loss(make(model, x, weights.flip(0))))
 
 
-@pytest.mark.parametrize("name", [name for name in TERMS if not name.startswith("uniform")])
-def test_the_fast_step_has_the_plain_steps_losses(model, x, name):
-    """Uniform masks alone are other draws of the same distribution."""
-    noise = Noise(("fast",), x.device)
-    fast, plain = (TERMS[name](kind(model, x, noise)) for kind in (KINDS["fast"], Step.of))
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("weighted", [False, True], ids=["even", "weighted"])
+def test_the_fast_step_has_the_plain_steps_losses(model, x, name, weighted):
+    weights = torch.rand(x.shape[:-1], dtype=torch.float64) if weighted else None
+    weights = weights / weights.sum() if weighted else None
+    fast, plain = (TERMS[name](_seen(kind, model, x, weights)) for kind in (KINDS["fast"], PlainForm))
     assert_same_with_gradients(fast, plain, _trained(model))
 
 
 def test_compiled_penalties_weigh_examples_too(make_model):
-    model, x = make_model(ci_fn=GATE, dtype=torch.float32), torch.rand(6, 5)
+    model, x = make_model(importance=GATE, dtype=torch.float32), torch.rand(6, 5)
     weights = torch.rand(6)
     weights /= weights.sum()
     for p in (0.9, 1.0, 2.0):
         loss = ImportanceMinimality(p=p)
-        fast, plain = (
-            loss(kind(model, x, Noise(("penalty",), x.device), weights=weights))
-            for kind in (partial(Step.fast_of, options=FastOptions(nodes=0)), Step.of)
-        )
-        assert_same_with_gradients(fast, plain, model.ci_fns.parameters(), 1e-4)
+        kinds = partial(FastForm, options=FastOptions(nodes=0)), PlainForm
+        fast, plain = (loss(_seen(kind, model, x, weights)) for kind in kinds)
+        assert_same_with_gradients(fast, plain, model.importance_function.parameters(), 1e-4)
 
 
-@pytest.mark.parametrize("use_delta", [True, False], ids=["delta", "no delta"])
-@pytest.mark.parametrize("name", ["uniform", "uniform, layerwise", "uniform, subset, kl"])
-def test_noise_drawn_in_place_has_the_same_expectation(make_model, name, use_delta):
-    model = make_model(ci_fn=GATE, use_delta=use_delta)
-    x, draws = torch.rand(1, 5, dtype=torch.float64).expand(4000, 5), 5
-    values = []
-    for kind in (KINDS["fast"], Step.of):
-        with torch.no_grad():
-            steps = [kind(model, x, Noise((name, draw), x.device)) for draw in range(draws)]
-            values.append(torch.stack([TERMS[name](step) for step in steps]))
-    fast, plain = values
-    spread = ((fast.var() + plain.var()) / draws).sqrt()
-    assert abs(fast.mean() - plain.mean()) < 6 * spread
-    assert spread < 0.02 * plain.mean()
-    assert (fast != plain).all()
+@pytest.mark.parametrize("name", WITH_NOISE)
+def test_what_was_drawn_does_not_depend_on_the_order_of_losses(model, x, name):
+    for kind in KINDS.values():
+        step = _seen(kind, model, x)
+        value = TERMS[name](step)
+        for other in TERMS.values():
+            other(step.named("other"))
+        assert TERMS[name](step) == value
