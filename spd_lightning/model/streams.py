@@ -42,7 +42,7 @@ def folds(target: nn.Module, sites: Mapping[str, Site]) -> frozenset[str]:
     Returns:
         Names of the writing sites.
     """
-    if not isinstance(target, LinearStream) or _forward_is_newer(target):
+    if not isinstance(target, LinearStream) or _forward_is_newer(target) or _is_hooked(target):
         return frozenset()
     if not {*target.stream_readers, *target.stream_writers} <= set(sites):
         return frozenset()
@@ -58,6 +58,11 @@ def _forward_is_newer(target: object) -> bool:
     """Whether a subclass or the instance changed ``forward`` without changing ``through``."""
     defined = [next(index for index, base in enumerate(type(target).__mro__) if name in vars(base)) for name in PAIR]
     return "forward" in vars(target) or defined[0] < defined[1]
+
+
+def _is_hooked(target: nn.Module) -> bool:
+    """Whether somebody looks at what modules take or put out, and expects tensors."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in target.modules())
 
 
 class FactoredInputs(Mapping[str, Tensor]):

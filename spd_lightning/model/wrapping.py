@@ -209,6 +209,7 @@ def _stand_in(handler: Handler, path: str, original: Original) -> Callable[..., 
 def _collector(seen: list[Tensor], name: str) -> Callable[..., None]:
     def collect(module: nn.Module, args: Any, output: Any) -> None:
         first = output[0] if isinstance(output, list | tuple) else output
+        first = first.dense() if isinstance(first, Factored) else first
         if not isinstance(first, Tensor):
             raise UsageError(f"keep: module {name!r} puts out a {type(first).__name__}, not a tensor")
         seen.append(first.clone())  # the network may write into it

@@ -419,6 +419,19 @@ def test_a_network_that_changes_the_forward_keeps_its_own():
     torch.testing.assert_close(FastForm(model, x, EXACT).clean.output, model.target(x))
 
 
+@pytest.mark.parametrize("place", ["layers.0", "layers.0.mlp_out", "layers.1.mlp_in"])
+def test_hooks_of_the_users_own_see_tensors(place):
+    model, x = _double(_residual(2)()), _rand(4, 5)
+    module, seen = model.target.get_submodule(place), []
+    module.register_forward_hook(lambda module, args, output: 3 * output)
+    module.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    masks = _masks(model, (4,), delta=True)
+    fast = FastForm(model, x, EXACT)
+    torch.testing.assert_close(fast.clean.output, model.target(x))
+    assert_same_with_gradients(fast.masked(masks).output, model.masked(x, masks).output, _trained(model))
+    assert len(seen) == 4
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("hidden", [[3], [3, 2]])
 def test_an_even_gate_is_read_from_a_table_with_the_gradients_of_the_plain_one(hidden, compiled):
@@ -472,7 +485,7 @@ def test_noise_of_a_seed_is_the_plain_one(model, x, with_delta):
 
 
 def test_kept_outputs_are_the_plain_ones(model, x):
-    masks, names = _masks(model, x.shape[:-1], delta=True), [name for name in model.site_names if "mlp_out" not in name]
+    masks, names = _masks(model, x.shape[:-1], delta=True), model.site_names
     fast = FastForm(model, x, EXACT).masked(masks, keep=names).kept
     plain = model.masked(x, masks, keep=names).kept
     assert list(fast) == list(plain) == names
