@@ -72,3 +72,36 @@ def test_importance_minimality_has_a_finite_slope_at_zero():
     importance_minimality([upper], 0.5).backward()
     assert torch.isfinite(upper.grad).all()
     assert (upper.grad > 0).all()
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 0.25, 0.25]])
+def test_kl_leaves_out_what_the_target_rules_out(weights):
+    """A padded vocabulary: logits of ``-inf`` in both networks are as if they were not there."""
+    prediction, target = (torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    ruled_out = torch.tensor([False, True, False, True, False, False])
+    places = torch.cat([torch.nonzero(~ruled_out), torch.nonzero(ruled_out)]).flatten().argsort()
+    padded = [torch.cat([logits, torch.full((3, 2), -torch.inf)], 1)[:, places] for logits in (prediction, target)]
+    assert torch.equal(padded[0].isinf(), ruled_out.expand(3, 6))
+    found = kl(*padded, weights)
+    assert torch.isfinite(found)
+    assert_same_with_gradients(found, kl(prediction, target, weights), [prediction])
+
+
+def test_what_is_masked_to_minus_infinity_gets_no_gradient():
+    logits = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(3, 6, dtype=torch.float64).masked_fill(torch.arange(6) == 5, -torch.inf)
+    kl(logits.masked_fill(torch.arange(6) == 5, -torch.inf), target).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert not logits.grad[:, 5].any()
+    assert logits.grad[:, :5].abs().min() > 0
+
+
+def test_what_only_the_target_rules_out_costs_the_prediction_what_it_gives_to_it():
+    """All of the target's probability on the first of two, half of the prediction's: ``log 2``."""
+    target = torch.tensor([[0.0, -torch.inf]])
+    prediction = torch.zeros(1, 2, requires_grad=True)
+    found = kl(prediction, target)
+    assert found.item() == pytest.approx(math.log(2))
+    found.backward()
+    torch.testing.assert_close(prediction.grad, torch.tensor([[-0.5, 0.5]]))
