@@ -7,11 +7,12 @@ from spd_lightning.callbacks.publishing import tensorboard
 _PENALTIES = "importance|frequency|contributions|simplicity"  # by the names that the shipped configs give them
 _LAYOUT = {
     "Objective": {
-        "reconstruction": ["Multiline", [rf"train/(?!lr|loss|faithfulness|{_PENALTIES}).*"]],
+        "reconstruction": ["Multiline", [rf"train/(?!lr|loss|gradient_norm|faithfulness|{_PENALTIES}).*"]],
         "faithfulness": ["Multiline", [r"train/faithfulness.*"]],
         "importance": ["Multiline", [rf"train/({_PENALTIES}).*"]],
         "total": ["Multiline", ["train/loss"]],
         "learning rate": ["Multiline", ["train/lr"]],
+        "gradient norm before clipping": ["Multiline", [r"train/gradient_norm/.*"]],
     },
     "Components in use": {
         "L0 per site": ["Multiline", [r"val/l0/.*"]],

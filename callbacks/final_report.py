@@ -72,7 +72,7 @@ class FinalReport(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(f"{stage}/")
         }
-        sys.stdout.write(report_table(scores, module, _settings(trainer)) + "\n")
+        sys.stdout.write(report_table(scores, module, _settings(trainer, module)) + "\n")
         self._hyperparameters(trainer, module, scores)
         folder = run_folder(trainer)
         if folder is not None:
@@ -84,7 +84,7 @@ class FinalReport(Callback):
     def _document(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> dict[str, Any]:
         return {
             "scores": scores,
-            "settings": _settings(trainer),
+            "settings": _settings(trainer, module),
             "seed": module.seed,
             "steps": max(trainer.global_step, self._steps),
             "wall_time_s": round(self._elapsed(), 1),
@@ -112,7 +112,7 @@ class FinalReport(Callback):
             logger.save()
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
+def _settings(trainer: Trainer, module: Decomposition) -> dict[str, Any]:
     """Thresholds and budgets that the scores depend on, as the callbacks hold them."""
     named = (
         "threshold",
@@ -126,9 +126,11 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
         "draws",
         "data_draws",
     )
-    return {
+    settings = {
         f"{type(callback).__name__}.{name}": getattr(callback, name)
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         for name in named
         if hasattr(callback, name)
     }
+    unset = [name for name, value in settings.items() if name.endswith(".distance") and value is None]
+    return settings | dict.fromkeys(unset, module.distance)

@@ -29,7 +29,9 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
     parts = ["", _aligned([SITE_HEADER, *(site_row(scores, name, count) for name, count in sites)])]
     measured = [[f"  {words}", distance] for _, words, distance in ablation_rows(scores)]
     if measured:
-        parts += ["", _aligned([["output distance from the target under", ""], *measured])]
+        kind = settings.get("AblationCheck.distance")
+        title = f"output distance{f' ({kind})' if kind else ''} from the target under"
+        parts += ["", _aligned([[title, ""], *measured])]
     if settings:
         parts += ["", "with " + ", ".join(f"{name} {value}" for name, value in settings.items())]
     lost = unrepresented(scores, module.model.site_names, getattr(module.target, "n_features", 0))

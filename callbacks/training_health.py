@@ -20,8 +20,8 @@ from spd_lightning.model import SiteMask
 _TOLD = {
     "dead": "no component has an importance above {threshold:g} on any validation example",
     "saturated": "{share:.0%} of all importances are {saturation:g} or more, so that hardly anything is ever masked",
-    "worse": "with importances as masks the output is further from the target's ({masked:.3g}) than with everything "
-    "ablated ({zero:.3g})",
+    "worse": "with importances as masks the output is further from the target's ({distance} {masked:.3g}) than with "
+    "everything ablated ({zero:.3g})",
 }
 _ADVICE = {
     "spd": {
@@ -113,7 +113,8 @@ class TrainingHealth(EvaluationCallback):
         if trainer.state.fn != "fit" or self._distances is None:
             return
         masked, zero, rows = trainer.strategy.reduce(self._distances, reduce_op="sum").tolist()
-        self._note(trainer, "worse", "", masked > zero, masked=masked / rows, zero=zero / rows)
+        numbers = {"masked": masked / rows, "zero": zero / rows}
+        self._note(trainer, "worse", "", masked > zero, distance=self.distance or module.distance, **numbers)
         for name, own in self._seen.items():
             *alive, at_one, count = trainer.strategy.reduce(own, reduce_op="sum").tolist()
             share = at_one / count
@@ -122,7 +123,7 @@ class TrainingHealth(EvaluationCallback):
                 trainer, "saturated", name, share >= self.saturated_share, share=share, saturation=self.saturation
             )
 
-    def _note(self, trainer: Trainer, kind: str, site: str, holds: bool, **numbers: float) -> None:
+    def _note(self, trainer: Trainer, kind: str, site: str, holds: bool, **numbers: float | str) -> None:
         key = f"{kind} {site}".strip()
         held = self._streaks.get(key, 0)
         if held >= self.patience:  # told already

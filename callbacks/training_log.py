@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from spd_lightning.callbacks.publishing import forget_events
@@ -13,7 +15,9 @@ from spd_lightning.methods import Decomposition
 
 
 class TrainingLog(Callback):
-    """Writes every loss term, their weighted sum and the learning rate every n steps, in one call to each logger.
+    """Writes loss terms, their weighted sum, learning rate and gradients every n steps, in one call to each logger.
+
+    Of the gradients it writes the norm of each of the optimiser's groups, before they are clipped.
 
     ``self.log`` inside the step would cost more than half a millisecond per key and step, logged or not.
 
@@ -29,6 +33,7 @@ class TrainingLog(Callback):
         self.every_n_steps = every_n_steps
         self._written = 0
         self._lr = 0.0
+        self._norms: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
         """Hide from TensorBoard what a run in the same directory wrote that never came to a checkpoint."""
@@ -42,26 +47,38 @@ class TrainingLog(Callback):
             self._forget(trainer, trainer.global_step + 1)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Decomposition, optimizer: Optimizer) -> None:  # type: ignore[override]
-        """Keep the rate that the update uses; when the batch ends the scheduler has moved on."""
+        """Keep what the update uses, as it is not yet clipped: when the batch ends the scheduler has moved on."""
         self._lr = optimizer.param_groups[0]["lr"]
+        if self._due(trainer.global_step + 1):
+            self._norms = {f"train/gradient_norm/{group['name']}": _norm(group) for group in optimizer.param_groups}
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: Decomposition, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the terms if a point is due."""
         step = trainer.global_step
-        if step == self._written or (step != 1 and step % self.every_n_steps):
+        if step == self._written or not self._due(step):
             return
         self._written = step
-        names = ["train/loss", *(f"train/{name}" for name in outputs["terms"])]
-        values = torch.stack([outputs["loss"], *outputs["terms"].values()]).tolist()  # one transfer, not one per term
-        scalars = dict(zip(names, values, strict=True))
-        scalars["train/lr"] = self._lr
+        seen = {"train/loss": outputs["loss"]}
+        seen |= {f"train/{name}": term for name, term in outputs["terms"].items()}
+        seen |= {name: norm.to(outputs["loss"]) for name, norm in self._norms.items()}
+        values = torch.stack(list(seen.values())).tolist()  # one transfer, not one per term
+        scalars = {**dict(zip(seen, values, strict=True)), "train/lr": self._lr}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=step)
+
+    def _due(self, step: int) -> bool:
+        return step == 1 or step % self.every_n_steps == 0
 
     @staticmethod
     def _forget(trainer: Trainer, step: int) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 forget_events(logger, step)
+
+
+def _norm(group: dict[str, Any]) -> Tensor:
+    """Length of the gradient of a group's parameters, those of all shards together."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in group["params"] if p.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -145,7 +145,7 @@ class Warmup:
 
         Args:
             model: the decomposition.
-            show: whether to show a progress bar.
+            show: whether to show a progress bar, where there is a terminal.
             through: calls a computation, where parameters are sharded.
         """
         if not self.steps:
@@ -154,7 +154,7 @@ class Warmup:
         if model.twins:
             _join_twins(optimizer, model)
         with torch.enable_grad():
-            for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=not show):
+            for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=None if show else True):
                 optimizer.zero_grad()
                 through(_unexplained, model).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

@@ -10,7 +10,7 @@ RULE = (
     "no importance on a probe contradicts the expected pattern at the loosest tolerance, exactly as many components "
     f"are alive as there are mechanisms, MMCS is at least {MIN_MMCS}, ML2R within {ML2R_RANGE[0]}-{ML2R_RANGE[1]}, "
     f"the Pearson correlation of neuron contributions at least {MIN_PEARSON} (each where it applies), and the "
-    f"unmasked squared error at most {MAX_UNMASKED:.0e}"
+    f"unmasked distance from the target's output at most {MAX_UNMASKED:.0e}"
 )
 """The rule in words."""
 

@@ -204,7 +204,7 @@ class FeatureTraining(TargetRecipe):
     def _optimise(self, network: nn.Module) -> None:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)
-        bar = trange(self.steps, desc="Training the target", mininterval=0.5, leave=False)
+        bar = trange(self.steps, desc="Training the target", mininterval=0.5, leave=False, disable=None)
         for step in bar:
             optimizer.param_groups[0]["lr"] = self.lr * lr_factor(step, self.steps, self.schedule)
             loss = self._loss(network, step)

@@ -5,7 +5,7 @@ import functools
 import torch
 from lightning.pytorch import LightningDataModule
 
-from spd_lightning import GateMLP, StochasticDecomposition, ToyModelOfSuperposition
+from spd_lightning import GateMLP, PerSite, StochasticDecomposition, ToyModelOfSuperposition
 from tests.methods.tiny import Batches
 
 GAIN = 2.0
@@ -21,13 +21,13 @@ def perfect_decomposition(columns, **options) -> StochasticDecomposition:
     n = len(columns)
     target = ToyModelOfSuperposition(n, n, zero_bias=True)
     target.linear1.weight.copy_(torch.diag(torch.tensor(columns)))
-    settings = {"ci_fn": functools.partial(GateMLP, hidden=[])} | options
+    settings = {"importance": functools.partial(PerSite, function=functools.partial(GateMLP, hidden=[]))} | options
     module = StochasticDecomposition(target, {"linear*": n + 1}, **settings)
     module.setup("test")  # draws the start now, so that no trainer draws it over what follows
     for name, parts in module.model.components.items():
         parts.V.copy_(torch.eye(n, n + 1))
         parts.U.copy_(torch.cat([torch.diag(torch.tensor(columns)), torch.zeros(1, n)]))
-        gate = module.model.ci_fns[name]
+        gate = module.model.importance_function.functions[name]
         gate.weights[0].fill_(GAIN)
         gate.biases[0].zero_()
     return module

@@ -7,8 +7,14 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spd_lightning import StochasticDecomposition
-from spd_lightning.callbacks import AblationCheck, ComponentActivity, FinalReport, MechanismRecovery
+from spd_lightning import Faithfulness, Reconstruction, StochasticDecomposition
+from spd_lightning.callbacks import (
+    AblationCheck,
+    ComponentActivity,
+    FinalReport,
+    MechanismRecovery,
+    TrainingHealth,
+)
 from spd_lightning.callbacks.report_table import report_table, verdict
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import OwnNetwork, expected_notices, features, fit, toy
@@ -117,6 +123,31 @@ def test_the_document_holds_scores_and_what_they_depend_on(perfect, examples, ru
     assert "Recovered: the known mechanisms of all 2 sites were found." in printed
     assert f"Scores, pictures and components are in {result.folder}" in printed
     assert "AblationCheck.adversary_steps 3" in printed
+
+
+@pytest.mark.parametrize("trained", ["mse", "kl"])
+def test_the_distance_that_is_trained_is_measured_and_named(trained, examples, run, capsys):
+    losses = {"faithfulness": Faithfulness(), "stochastic": Reconstruction(distance=trained)}
+    result = run(toy(losses=losses), features(), AblationCheck(adversary_steps=3), TrainingHealth(), FinalReport())
+    named = run(toy(losses=losses), features(), AblationCheck(distance=trained, adversary_steps=3))
+
+    settings = json.loads((result.folder / "metrics.json").read_text())["settings"]
+    printed = capsys.readouterr().out
+    assert settings["AblationCheck.distance"] == settings["TrainingHealth.distance"] == trained
+    assert f"output distance ({trained}) from the target under" in printed
+    assert f"AblationCheck.distance {trained}" in printed
+    assert "None" not in printed
+    distances = [{k: v for k, v in found.scores.items() if "ablation" in k} for found in (result, named)]
+    assert len(distances[0]) == 6
+    assert distances[0] == distances[1]
+
+
+def test_a_distance_of_one_s_own_is_named(examples, run, capsys):
+    losses = {"faithfulness": Faithfulness(), "stochastic": Reconstruction(distance="kl")}
+
+    run(toy(losses=losses), features(), AblationCheck(distance="mse", adversary_steps=3), FinalReport())
+
+    assert "output distance (mse) from the target under" in capsys.readouterr().out
 
 
 def test_a_decomposition_that_is_not_there_yet_is_not_called_recovered(examples, run, capsys):

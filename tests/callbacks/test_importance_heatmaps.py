@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from spd_lightning import AttributionDecomposition, GateMLP, ResidualMLP, StochasticDecomposition, UsageError
+from spd_lightning import AttributionDecomposition, GateMLP, PerSite, ResidualMLP, StochasticDecomposition, UsageError
 from spd_lightning.callbacks import ImportanceHeatmaps, importance_heatmaps
 from tests.callbacks.perfect import Rows
 
@@ -32,10 +32,18 @@ def by_hand(logits, rows):
     target.embedding.copy_(torch.eye(rows))
     target.layers[0].mlp_in.weight.copy_(torch.eye(rows))
     sites = {f"layers.0.{name}": table.shape[1] for name, table in logits.items()}
-    module = StochasticDecomposition(target, sites, ci_fn=functools.partial(GateMLP, hidden=[]), leak="linear")
+    module = StochasticDecomposition(
+        target,
+        sites,
+        importance=functools.partial(PerSite, function=functools.partial(GateMLP, hidden=[])),
+        leak="linear",
+    )
     module.setup("test")  # draws the start now, so that no trainer draws it over what follows
     for name, table in logits.items():
-        parts, gate = module.model.components[f"layers.0.{name}"], module.model.ci_fns[f"layers.0.{name}"]
+        parts, gate = (
+            module.model.components[f"layers.0.{name}"],
+            module.model.importance_function.functions[f"layers.0.{name}"],
+        )
         parts.V.copy_(table / PROBE)  # what reaches either site on the probe of feature i is 0.75 at i
         gate.weights[0].fill_(1.0)
         gate.biases[0].zero_()

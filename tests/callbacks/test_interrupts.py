@@ -89,9 +89,10 @@ def test_the_second_time_stops_at_once(tmp_path):
 
 def test_a_run_that_fails_gives_ctrl_c_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
+    bad = Batches(torch.rand(4, 5), torch.full((4, 5), float("nan")))
 
     with pytest.raises(UsageError, match="became nan"):
-        fit(toy(), Batches(torch.full((4, 5), float("nan"))), tmp_path, callbacks=[InterruptGuard()])
+        fit(toy(), bad, tmp_path, callbacks=[InterruptGuard()])
 
     assert signal.getsignal(signal.SIGINT) is before
 

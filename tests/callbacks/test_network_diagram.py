@@ -47,7 +47,8 @@ def test_live_components_are_drawn_in_the_order_of_their_features(perfect, examp
         for name, parts in perfect.model.components.items():
             parts.V.copy_(parts.V[:, order])
             parts.U.copy_(parts.U[order])
-            perfect.model.ci_fns[name].weights[0].copy_(perfect.model.ci_fns[name].weights[0][order])
+            gate = perfect.model.importance_function.functions[name]
+            gate.weights[0].copy_(gate.weights[0][order])
 
     folder = run(perfect, Rows(examples), NetworkDiagram()).folder
 
@@ -55,7 +56,7 @@ def test_live_components_are_drawn_in_the_order_of_their_features(perfect, examp
     assert shown == {"linear1": [2, 3, 0], "linear2": [2, 3, 0]}
     for name, (weight, read, write) in sites.items():
         parts = perfect.model.components[name]
-        assert torch.equal(weight, parts.site.weight)
+        assert torch.equal(weight, parts.site.weight())
         assert torch.equal(read, parts.V)
         assert torch.equal(write, parts.U)
     assert title == "Network, and components of importance above 0.1 on single-feature probes"
@@ -64,7 +65,7 @@ def test_live_components_are_drawn_in_the_order_of_their_features(perfect, examp
 
 def test_the_threshold_decides_what_is_live(perfect, examples, run, drawn):
     with torch.no_grad():
-        perfect.model.ci_fns["linear1"].weights[0][1] = 0.5  # importance 0.5 * 0.75
+        perfect.model.importance_function.functions["linear1"].weights[0][1] = 0.5  # importance 0.5 * 0.75
 
     run(perfect, Rows(examples), NetworkDiagram(threshold=0.5))
 

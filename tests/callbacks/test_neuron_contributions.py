@@ -56,10 +56,10 @@ def perfect_layers():
     module = StochasticDecomposition(target, {"layers.*.mlp_in": 5, "layers.*.mlp_out": 4})
     module.setup("test")  # draws the start now, so that no trainer draws it over what follows
     for name, parts in module.model.components.items():
-        d_in = parts.site.in_features
+        d_in = parts.site.d_in
         parts.V.copy_(torch.eye(d_in, d_in + 1))
-        parts.U.copy_(torch.cat([parts.site.weight.T, torch.zeros(1, parts.site.out_features)]))
-        assert torch.equal(parts.weight(), parts.site.weight), name
+        parts.U.copy_(torch.cat([parts.site.weight().T, torch.zeros(1, parts.site.d_out)]))
+        assert torch.equal(parts.weight(), parts.site.weight()), name
     return module
 
 
@@ -78,7 +78,7 @@ def test_one_layer_that_is_wrong_is_told_from_one_that_is_right(run):
     with torch.no_grad():
         parts.U.copy_(parts.U.flip(1))  # the right features, on other neurons
         # feature i is read by neuron j with W[j, i] and written with out[i, j]; the first four components take turns
-        weight, out = parts.site.weight.numpy(), module.target.layers[1].mlp_out.weight.numpy()
+        weight, out = parts.site.weight().numpy(), module.target.layers[1].mlp_out.weight.numpy()
     expected = np.corrcoef((out * weight.T).ravel(), (out * weight.T[:, ::-1]).ravel())[0, 1]
 
     scores = run(module, Unprobed(BATCH), NeuronContributions()).scores
@@ -94,9 +94,9 @@ def test_shrunken_components_still_correlate_and_split_ones_do_not(run):
     with torch.no_grad():
         first.U.mul_(0.5)
         second.V.copy_(torch.eye(4, 5))  # three components, a neuron each, in place of one per feature
-        second.V[:, :3] = second.site.weight.T
+        second.V[:, :3] = second.site.weight().T
         second.U.copy_(torch.eye(5, 3))
-        assert torch.equal(second.weight(), second.site.weight)
+        assert torch.equal(second.weight(), second.site.weight())
 
     scores = run(module, Unprobed(BATCH), NeuronContributions()).scores
 

@@ -99,7 +99,7 @@ def test_a_network_without_known_mechanisms_or_probes_is_drawn_too(examples, run
 def test_a_component_that_never_acts_leaves_an_empty_picture_and_no_error(perfect, examples, run):
     with torch.no_grad():
         for name in ("linear1", "linear2"):
-            perfect.model.ci_fns[name].weights[0].zero_()
+            perfect.model.importance_function.functions[name].weights[0].zero_()
 
     folder = run(perfect, Rows(examples), *_drawing()).folder
 
@@ -205,14 +205,14 @@ def test_a_run_that_failed_exports_nothing(tmp_path):
     with pytest.raises(UsageError, match="at step 1"):
         fit(toy(), bad, tmp_path, max_steps=2, callbacks=[ExportDecomposition()])
 
-    assert _files(tmp_path) == {"divergence/step=1.pt"}  # the step, to repeat it
+    assert _files(tmp_path) == {"non_finite/step=1.pt"}  # the step, to repeat it
 
 
 def _predict(module, batches, path):
     trainer = make_trainer(path.parent, callbacks=[PredictionWriter(str(path))])
     with expected_notices():
         trainer.predict(module, Batches(*batches), return_predictions=False)
-    return module.model.causal_importance(module.model.clean(torch.cat(batches)).site_inputs)
+    return module.model.importance_of(torch.cat(batches))
 
 
 def test_a_table_has_a_row_per_example_and_position(tmp_path):

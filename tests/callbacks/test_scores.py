@@ -67,7 +67,7 @@ def test_the_worst_case_lets_the_delta_component_go(run):
     with torch.no_grad():
         for name, parts in module.model.components.items():
             parts.U.mul_(0.5)
-            module.model.ci_fns[name].weights[0].fill_(100.0)
+            module.model.importance_function.functions[name].weights[0].fill_(100.0)
     x = torch.full((4, 3), 0.8)
 
     scores = run(module, Rows([x]), AblationCheck()).scores
@@ -102,7 +102,7 @@ def test_a_perfect_decomposition_recovers_everything(perfect, examples, run):
 def test_mistakes_are_counted_and_shrinkage_is_measured(perfect, examples, run):
     with torch.no_grad():
         perfect.model.components["linear1"].U.mul_(0.5)
-        gate = perfect.model.ci_fns["linear1"]
+        gate = perfect.model.importance_function.functions["linear1"]
         gate.biases[0][3] = 0.15  # the idle component acts a little, on all three probes
         gate.weights[0][0] = 0.0  # and the first one no longer
 
@@ -120,7 +120,7 @@ def test_only_represented_features_are_scored(run):
     module = perfect_decomposition([1.0, 1.0, 0.0, 1.0])
     with torch.no_grad():  # the component of the feature that is not represented never acts
         for name in ("linear1", "linear2"):
-            module.model.ci_fns[name].weights[0][2] = 0.0
+            module.model.importance_function.functions[name].weights[0][2] = 0.0
 
     scores = run(module, Rows([torch.rand(4, 4)], n_features=4), MechanismRecovery(chance_draws=1)).scores
 

@@ -21,7 +21,7 @@ def test_each_column_is_one_ablation(site, at_once, make_model, monkeypatch):
     for column, component in enumerate(live):
         masks = {name: SiteMask(parts.V.new_ones(parts.n_components)) for name, parts in model.components.items()}
         masks[site].components[component] = 0
-        expected = (model.masked(probes, masks) - model(probes)).square().mean(-1)
+        expected = (model.masked(probes, masks).output - model(probes)).square().mean(-1)
         torch.testing.assert_close(found[:, column], expected)
     assert found.abs().min() > 0
 

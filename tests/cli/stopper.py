@@ -17,7 +17,7 @@ class StopAfter(Callback):
 
 
 class Poison(Callback):
-    """Makes the components NaN when training starts."""
+    """Makes the components NaN after the first step."""
 
-    def on_train_start(self, trainer, pl_module):
+    def on_train_batch_end(self, trainer, pl_module, *_):
         pl_module.model.components["linear1"].V.data[0, 0] = float("nan")

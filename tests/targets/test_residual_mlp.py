@@ -170,5 +170,5 @@ def test_all_components_and_the_delta_make_the_network_again():
     }
 
     assert list(masks) == list(network.known_mechanisms())
-    torch.testing.assert_close(model.masked(x, masks), network(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(model.masked(x, masks).output, network(x), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(model(x), network(x))  # the components alone, which start at random
