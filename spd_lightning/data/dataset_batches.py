@@ -1,4 +1,4 @@
-"""Batches of datasets of one's own, which a resumed run continues at the next one."""
+"""Batches of your own datasets; a resumed run goes on at the next batch."""
 
 from collections.abc import Callable, Iterator, Sized
 from itertools import pairwise
@@ -44,7 +44,7 @@ class SizedLoadedBatches(LoadedBatches):
 
 
 class DatasetBatches(KeyedData):
-    """Batches of datasets of one's own (anything with a length and numbered examples).
+    """Batches of your own datasets (anything with a length and numbered examples).
 
     Training goes through ``train`` again and again, each time in another order, drawn from (seed, "order", pass); a
     batch may begin in one pass and end in the next, so that no example is left out. Which examples a step sees

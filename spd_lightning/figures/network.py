@@ -36,7 +36,7 @@ MAX_HEIGHT = 17.0
 """Of the figure, in inches; leaves fewer components where panels are tall."""
 
 NUMBERED = 12
-"""Columns of at most so many nodes carry numbers."""
+"""Columns of at most this many nodes carry numbers."""
 
 INVISIBLE = 0.02
 """Edges below this share of the widest one are not drawn."""
@@ -212,7 +212,7 @@ def _draw_nodes(axes: Axes, nodes: Sequence[int]) -> None:
 
 
 def _add_legend(figure: Figure, limit: float) -> None:
-    """What colour and width say."""
+    """What colour and width mean."""
     names = (ACCENT, "positive"), (MAIN, "negative")
     handles = [Line2D([], [], color=color, linewidth=WIDTHS[1], label=name) for color, name in names]
     title = f"widest {limit:.3g}, edges below {INVISIBLE:.0%} of it not drawn"

@@ -114,7 +114,7 @@ def _draw(axes: Axes, rows: Array, limits: Array) -> None:
 
 
 def _draw_lines(axes: Axes, errors: ScrubbedErrors, bounds: Array, limits: Array) -> None:
-    """A vertical line for each error to compare with; one outside the edges stands amid the open bin."""
+    """A vertical line for each error to compare with; one outside the edges stands in the middle of the open bin."""
     below, above = np.sqrt(limits[:-1] * limits[1:])[[0, -1]]
     for name, (label, color, style) in _LINES.items():
         value = getattr(errors, name)

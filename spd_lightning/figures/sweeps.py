@@ -178,7 +178,7 @@ def importance_comparison(
 
 
 def _evenly(labels: list[str], most: int) -> list[str]:
-    """All labels, or so many of them from first to last."""
+    """All labels, or at most that many of them, from first to last."""
     if len(labels) <= most:
         return labels
     return [labels[index] for index in np.linspace(0, len(labels) - 1, most).round().astype(int)]

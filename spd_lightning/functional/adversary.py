@@ -22,7 +22,7 @@ def ascend(
         sources: starting values in [0, 1], by name.
         steps: number of ascents; 0 returns the start.
         step_size: length of one step per coordinate.
-        combine: turns a gradient of the examples at hand into that of all, where processes share one source.
+        combine: turns a gradient over this process's examples into that over all, where processes share one source.
 
     Returns:
         Detached sources, shaped as given.

@@ -87,7 +87,7 @@ def frequency_minimality(
         reference: examples that the logarithm counts on.
         eps: added inside the power.
         weights: of the examples, see :func:`mean_over_examples`.
-        combine: turns means over the examples at hand into those over all, where several processes share a batch;
+        combine: turns means over this process's examples into those over all, where several processes share a batch;
             the logarithm of a mean is not the mean of logarithms.
 
     Returns:

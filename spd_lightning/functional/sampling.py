@@ -54,10 +54,10 @@ class WeightedBatch(NamedTuple):
 
 
 class RowShare(NamedTuple):
-    """Which rows of a batch are at hand, where several processes share it.
+    """Which rows of a batch this process holds, where several share it.
 
     Attributes:
-        first: number of the first row at hand; the others follow it.
+        first: number of the first row held; the others follow it.
         total: rows of the whole batch.
     """
 
@@ -72,10 +72,10 @@ def own_rows(
     share: RowShare | None = None,
     dim: int = 0,
 ) -> Tensor:
-    """The part of a draw for a whole batch that belongs to the rows at hand.
+    """The part of a draw for a whole batch that belongs to the rows held here.
 
     However a batch is split, a row gets the same numbers. torch's generators cannot begin in the middle, so a draw is
-    made in blocks of rows, at most :data:`BLOCK` entries or one row each, and only in those that hold rows at hand.
+    made in blocks of rows, at most :data:`BLOCK` entries or one row each, and only in those with rows held here.
     The first block is what the generator gives; the others have generators of their own, keyed by the state in which it
     was found. After several blocks it goes on from a place that is so keyed as well, the same for all processes.
 

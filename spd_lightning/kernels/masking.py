@@ -38,7 +38,7 @@ def row_uniforms(shape: torch.Size, seed: int, like: Tensor, compiled: bool, sha
 
 
 def _entries_before(shape: torch.Size, share: RowShare | None) -> int:
-    """Entries of the whole batch's matrix that lie before the rows at hand."""
+    """Entries of the whole batch's matrix that lie before the rows held here."""
     return 0 if share is None else share.first * math.prod(shape[1:])
 
 

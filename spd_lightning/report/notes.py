@@ -58,7 +58,7 @@ def state_text(record: RunRecord) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as people say them; text that is no number stays as it is."""
+    """Seconds as people say them; text that is not a number stays as it is."""
     value = quantity(seconds)
     if value is None or not math.isfinite(value):
         return plain(seconds)
@@ -70,7 +70,7 @@ def duration(seconds: Any) -> str:
 
 
 def megabytes(value: Any) -> str:
-    """A number of megabytes, rounded; text that is no number stays as it is."""
+    """A number of megabytes, rounded; text that is not a number stays as it is."""
     size = quantity(value)
     return plain(value) if size is None else f"{size:.0f} MB"
 

@@ -29,7 +29,7 @@ def text(value: str) -> Html:
 
 
 def joined(parts: Iterable[str]) -> Html:
-    """Parts one after the other; those that are no markup are escaped."""
+    """Parts one after the other; those that are not markup are escaped."""
     return Html("".join(text(part) for part in parts))
 
 
@@ -93,7 +93,7 @@ def bullets(items: Iterable[str]) -> Html:
 
 
 def folded(summary: str, *content: str) -> Html:
-    """Content that opens when asked to."""
+    """Content that opens on a click."""
     return element("details", element("summary", summary), *content)
 
 

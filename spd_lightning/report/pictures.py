@@ -83,7 +83,7 @@ def pictures(
     Args:
         record: the run.
         budget: bytes of all pictures together.
-        kinds: parts of names; a picture whose name holds none of them is not asked for.
+        kinds: parts of names; a picture whose name contains none of them is not wanted.
 
     Returns:
         The pictures, and one sentence per picture that was left out.

@@ -125,7 +125,7 @@ def _site(site: str, runs: Sequence[TableRow]) -> page.Html:
 
 
 def _spread(runs: Sequence[TableRow], site: str, column: int) -> str:
-    """Mean and standard deviation under a column of the table of a site; nothing where they would say nothing."""
+    """Mean and standard deviation under a column of the table of a site; nothing where they would mean nothing."""
     if column not in _SPREADS:
         return ""
     name, digits = _SPREADS[column]

@@ -20,11 +20,11 @@ def write_page(path: Path, content: str, *, ours: bool = False) -> None:
         ours: whether the name belongs to this package, so that whatever bears it may be replaced.
 
     Raises:
-        UsageError: if the file exists and is no report, or cannot be written.
+        UsageError: if the file exists and is not a report, or cannot be written.
     """
     try:
         if not ours and path.exists() and not _is_report(path):
-            raise UsageError(f"--output {str(path)!r} exists and is no report; choose another name or remove it")
+            raise UsageError(f"--output {str(path)!r} exists and is not a report; choose another name or remove it")
         with written_whole(path) as aside:
             aside.write_text(content, encoding="utf-8")
     except OSError as error:

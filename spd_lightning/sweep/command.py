@@ -120,7 +120,7 @@ def _with_former(plan: SweepPlan, folder: Path) -> SweepPlan:
     if (folder / PLAN_NAME).is_file():
         return replace(read_plan(folder / PLAN_NAME), name=plan.name).joined(plan)
     if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{str(folder)!r} exists and is no sweep ({PLAN_NAME} is missing); choose another --name")
+        raise UsageError(f"{str(folder)!r} exists and is not a sweep ({PLAN_NAME} is missing); choose another --name")
     return plan
 
 
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> SweepPlan:
-    """What the sweep file says, overruled by the command line."""
+    """What the sweep file says, overridden by the command line."""
     path = None if options.sweep is None else find_sweep(options.sweep)
     plan = SweepPlan() if path is None else read_plan(path)
     over = {key: read_values(key, text) for key, text in _assignments(options.over, "--over").items()}

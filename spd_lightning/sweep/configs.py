@@ -136,7 +136,7 @@ def _check_known(config: Config, key: str, may_be_new: bool = False) -> None:
         return
     close = get_close_matches(key, _leaves(config), n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"{key} is no key of this config{hint}")
+    raise UsageError(f"{key} is not a key of this config{hint}")
 
 
 def _leaves(config: Config, start: str = "") -> list[str]:

@@ -29,7 +29,7 @@ def read_assignment(text: str, flag: str) -> tuple[str, str]:
         flag: its name, for messages.
 
     Raises:
-        UsageError: if there is no ``=`` or the key is no dotted name.
+        UsageError: if there is no ``=`` or the key is not a dotted name.
     """
     key, separator, value = text.partition("=")
     if not separator or not _KEY.fullmatch(key):
@@ -45,7 +45,7 @@ def read_values(key: str, text: str) -> list[str]:
         text: for example ``1e-3,3e-3`` or ``[8],[16, 16]``.
 
     Raises:
-        UsageError: if there is no value, one is given twice, or the text is no YAML.
+        UsageError: if there is no value, one is given twice, or the text is not YAML.
     """
     try:
         node = yaml.compose(f"[{text}]", Loader=yaml.SafeLoader)
@@ -63,7 +63,7 @@ def checked_values(key: str, node: yaml.Node) -> list[str]:
         node: the list.
 
     Raises:
-        UsageError: if it is no list, empty, or holds a value twice.
+        UsageError: if it is not a list, is empty, or holds a value twice.
     """
     if not isinstance(node, yaml.SequenceNode):
         raise UsageError(f"{key}: must be a list of values, got {value_text(node)}")

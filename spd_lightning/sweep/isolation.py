@@ -1,4 +1,4 @@
-"""One run after the other in one process, none of which can tell."""
+"""One run after the other in one process, none of which notices the others."""
 
 import gc
 import os

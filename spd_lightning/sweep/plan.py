@@ -110,7 +110,7 @@ def read_plan(path: Path) -> SweepPlan:
         What it states; configs are not looked up yet.
 
     Raises:
-        UsageError: if it is no sweep file.
+        UsageError: if it is not a sweep file.
     """
     try:
         node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)

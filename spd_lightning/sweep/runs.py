@@ -92,7 +92,8 @@ def plan_runs(plan: SweepPlan, folder: Path) -> tuple[Config, list[SweptRun]]:
 def _callbacks(point: Point, config: Config, given: str | None) -> str:
     """What is added to a run's callbacks, as YAML: one that tells it its values, before those that a setting adds.
 
-    A value that is no scalar is told as text. The order matters: ``trainer.callbacks.x=1`` means the last one added.
+    A value that is not a scalar is reported as text. The order matters: ``trainer.callbacks.x=1`` means the last one
+    added.
     """
     values: Mapping[str, bool | int | float | str] = {
         short: value if isinstance(value := lookup(config, key), bool | int | float | str) else point[key]

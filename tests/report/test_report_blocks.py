@@ -120,7 +120,7 @@ def test_only_a_report_is_ever_replaced(tmp_path):
     assert "two" in path.read_text()
 
     path.write_text("<!doctype html><p>mine")
-    with pytest.raises(UsageError, match=r"page.html' exists and is no report; choose another name or remove it"):
+    with pytest.raises(UsageError, match=r"page.html' exists and is not a report; choose another name or remove it"):
         write_page(path, page.document("three"))
     assert path.read_text() == "<!doctype html><p>mine"
     write_page(path, page.document("four"), ours=True)
@@ -132,5 +132,5 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"the report '.*file/page.html' cannot be written \(File exists\)"):
         write_page(tmp_path / "file" / "page.html", "")
-    with pytest.raises(UsageError, match="exists and is no report"):
+    with pytest.raises(UsageError, match="exists and is not a report"):
         write_page(tmp_path, "")

@@ -64,9 +64,9 @@ def test_foreign_files_are_never_replaced(finished, tmp_path, monkeypatch, refus
     (tmp_path / "report.html").write_text("my own report")
     (tmp_path / "notes.txt").write_text("notes")
 
-    assert "notes.txt' exists and is no report" in refused(finished, "--output", "notes.txt")
-    assert "'report.html' exists and is no report" in refused(finished, finished)
-    assert "'.' exists and is no report" in refused(finished, "--output", ".")
+    assert "notes.txt' exists and is not a report" in refused(finished, "--output", "notes.txt")
+    assert "'report.html' exists and is not a report" in refused(finished, finished)
+    assert "'.' exists and is not a report" in refused(finished, "--output", ".")
     assert (tmp_path / "report.html").read_text() == "my own report"
     assert (tmp_path / "notes.txt").read_text() == "notes"
 

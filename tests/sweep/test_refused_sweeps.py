@@ -6,7 +6,7 @@ from tests.sweep.conftest import COEFFICIENT
 
 SEEDS = ("--over", "seed_everything=0,1")
 CASES = {
-    "unknown key": (["--over", "model.leek=1"], "model.leek is no key of this config; did you mean model.leak?"),
+    "unknown key": (["--over", "model.leek=1"], "model.leek is not a key of this config; did you mean model.leak?"),
     "misspelt loss": (["--set", "model.losses.importnce.coefficient=1", *SEEDS], f"did you mean {COEFFICIENT}?"),
     "wrong type of a later value": (
         ["--over", f"{COEFFICIENT}=1e-3,abc"],
@@ -70,7 +70,7 @@ def test_a_folder_that_holds_something_else_is_not_used(sweep, tmp_path):
     (tmp_path / "runs/sweeps/mine").mkdir(parents=True)
     (tmp_path / "runs/sweeps/mine/precious.txt").write_text("precious")
 
-    assert "exists and is no sweep" in _only_line(sweep(*SEEDS, "--name", "mine"))
+    assert "exists and is not a sweep" in _only_line(sweep(*SEEDS, "--name", "mine"))
     assert [path.name for path in (tmp_path / "runs/sweeps/mine").iterdir()] == ["precious.txt"]
 
 
