@@ -1,4 +1,4 @@
-"""Analyses that look on while a decomposition is trained and tested: one question, one file.
+"""Analyses that run while a decomposition is trained and tested: one question, one file.
 
 Put a file of your own anywhere on the Python path and name its class by ``class_path`` in a config.
 """

@@ -57,7 +57,7 @@ class FinalReport(Callback):
         self._report(trainer, pl_module, "test")
 
     def on_validation_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
-        """Report a validation that is no part of training."""
+        """Report a validation outside of training."""
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module, "val")
 

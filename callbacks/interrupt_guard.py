@@ -30,7 +30,8 @@ class InterruptGuard(Callback):
         Not earlier: Lightning notes the handlers just before and puts them back if the run fails.
         """
         self.interrupted = self._asked = False
-        # Lightning answers SIGTERM by a message to the other processes, which may just then be amid another one
+        # Lightning answers SIGTERM by a message to the other processes, which may be in the middle of another one at
+        # that moment
         taken = (signal.SIGINT, signal.SIGTERM) if trainer.world_size > 1 else (signal.SIGINT,)
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in taken}

@@ -74,7 +74,7 @@ def _stream(target: nn.Module) -> LinearStream:
 
 
 def _check(model: ComponentModel) -> None:
-    """Refuse a target whose layers cannot be paired, are not all decomposed, or whose outputs are no features."""
+    """Refuse a target whose layers cannot be paired, are not all decomposed, or whose outputs are not features."""
     stream = _stream(model.target)
     layers = [*stream.stream_readers, *stream.stream_writers]
     missing = [name for name in layers if name not in model.components]

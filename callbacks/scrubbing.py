@@ -213,7 +213,7 @@ def _halves(noise: Noise, name: str, lower: Tensor, draws: range) -> Tensor:
 
 
 def _draws_at_once(step: Step) -> int:
-    """So many that masks and inner activations stay within :data:`NUMBERS_AT_ONCE`; one if the input is no tensor."""
+    """As many as keep masks and inner activations within :data:`NUMBERS_AT_ONCE`; one if the input is not a tensor."""
     if not isinstance(step.batch, Tensor):
         return 1
     examples = step.clean.output[..., 0].numel()

@@ -1,4 +1,4 @@
-"""Checkpoints that appear whole, and a full disk that is told in one line."""
+"""Checkpoints that appear whole, and a full disk reported in one line."""
 
 import threading
 from pathlib import Path

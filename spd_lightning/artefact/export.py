@@ -118,7 +118,7 @@ def _loaded(folder: Path, method: str, build: Callable[[dict[str, Any], dict[str
         return _filled(build(config, state), state, config, str(folder))
     except UsageError:
         raise
-    except Exception as error:  # anybody may have written it, and anything may be in it
+    except Exception as error:  # the file is not trusted and may hold anything
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{str(folder / CONFIG_NAME)!r} is damaged ({reason})") from None
 

@@ -14,7 +14,7 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 SWEEPS = "sweeps"
 _PACKAGE = Path(__file__).resolve().parent.parent
 LONGEST = 1500
-"""Signs of a message; values of any length find their way into one."""
+"""Longest message, in characters; it may quote a value of any length."""
 NO_SUBTYPE = "Does not validate against any"
 _NOISE = re.compile(rf"^({NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
 

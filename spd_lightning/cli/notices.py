@@ -14,7 +14,7 @@ def tell(line: str) -> None:
 
 
 def silence_notices() -> None:
-    """Silence notices that are no use here; every one of them is by design or another library's business."""
+    """Silence notices that do not help here: each is expected, or concerns another library."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from spd_lightning.errors import UsageError
 
 
@@ -35,7 +37,7 @@ def init_args(obj: object, skip: Collection[str] = ()) -> dict[str, Any]:
 def describe(obj: object) -> dict[str, Any]:
     """An object as ``{"class_path": ..., "init_args": ...}``.
 
-    Arguments that its class lists as ``given_by_caller`` are no hyper-parameters and are left out.
+    Arguments that its class lists as ``given_by_caller`` are not hyper-parameters and are left out.
     """
     return {"class_path": class_path(type(obj)), "init_args": init_args(obj, getattr(obj, "given_by_caller", ()))}
 
@@ -79,12 +81,21 @@ def factory(described: Any, kind: type, what: str) -> Callable[..., Any]:
 
 
 def _arguments(described: Any, what: str) -> dict[str, Any]:
-    """Hyper-parameters; a nested description becomes what builds it."""
-    arguments = described.get("init_args", {})
-    return {
-        name: factory(value, object, f"{what}.{name}") if isinstance(value, dict) and "class_path" in value else value
-        for name, value in arguments.items()
-    }
+    """Hyper-parameters; a nested description becomes an object, or what builds one where a caller's part is missing.
+
+    Only modules are nested. Of classes in general some run a command when they are built.
+    """
+    arguments: dict[str, Any] = dict(described.get("init_args", {}))
+    for name, value in arguments.items():
+        if isinstance(value, dict) and "class_path" in value:
+            build = factory(value, nn.Module, f"{what}.{name}")
+            arguments[name] = build if given_by_caller(value) else build()
+    return arguments
+
+
+def given_by_caller(described: Any, kind: type = nn.Module) -> bool:
+    """Whether the class that a description names is given arguments by its caller that are not hyper-parameters."""
+    return bool(getattr(class_of(described, kind, "what is described"), "given_by_caller", ()))
 
 
 def plain(value: Any) -> Any:

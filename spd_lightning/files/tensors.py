@@ -47,7 +47,7 @@ def read_pickled(path: Path, what: str) -> Any:
         raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
     except PermissionError:
         raise UsageError(f"{what} {str(path)!r} may not be read") from None
-    except Exception:  # bytes of anybody's making: torch stumbles over them in every way there is
+    except Exception:  # the bytes may come from anywhere, and torch may fail in any way
         raise UsageError(f"{what} {str(path)!r} is damaged or not a torch file") from None
     _check_claims(content, path, what)
     return content

@@ -39,7 +39,7 @@ def largest_over_processes(number: int, device: torch.device) -> int:
 
 
 def rows_of_all(batch: Any) -> Any:
-    """The rows of all processes, in the order of their ranks; what is no tensor stays as it is."""
+    """The rows of all processes, in the order of their ranks; whatever is not a tensor stays as it is."""
     if processes() == 1:
         return batch
     return tree_map(_gathered, batch)

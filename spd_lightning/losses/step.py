@@ -131,7 +131,7 @@ class Step:
         """The same step, knowing which rows of the batch are here where several processes share it.
 
         To be called by every process: they exchange the numbers of their rows. A weighted mean, averaged over
-        processes, is then the mean over the batch, and noise belongs to rows, whoever holds them.
+        processes, is then the mean over the batch, and noise belongs to rows, whichever process holds them.
         """
         if processes() == 1:
             return self

@@ -1,5 +1,7 @@
-"""What a checkpoint may hold before anything in it is used: it may come from anybody."""
+"""What a checkpoint may hold before anything in it is used: its origin is not trusted."""
 
+import dataclasses
+import inspect
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -8,10 +10,10 @@ from torch import Tensor, nn
 
 from spd_lightning.artefact.sizes import check_target_size
 from spd_lightning.errors import UsageError
-from spd_lightning.files.describe import class_of
+from spd_lightning.files.describe import class_of, factory, given_by_caller, rebuilt
 from spd_lightning.files.tensors import is_plain
 from spd_lightning.losses import Loss
-from spd_lightning.model import ImportanceFunction, TargetCall
+from spd_lightning.model import ImportanceFunction, Site, TargetCall
 from spd_lightning.targets import TargetRecipe
 
 _NAMED: dict[str, type] = {
@@ -32,7 +34,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 _LEFT_OUT = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
 """What a checkpoint of weights alone does without."""
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
-"""How Lightning rebuilds nested classes from plain data."""
+"""How Lightning would rebuild nested classes from plain data."""
 
 
 def check_content(checkpoint: Mapping[str, Any], finite: bool = True) -> None:
@@ -76,31 +78,58 @@ def check_state(state: dict[str, Tensor], own: dict[str, Tensor], origin: str) -
             raise UsageError(f"{name!r} has another shape: {shapes}")
 
 
-def check_named_classes(checkpoint: Mapping[str, Any], given: Collection[str]) -> None:
-    """Raise if the hyper-parameters of a checkpoint name anything that is not imported already, or of another kind.
+def rebuilt_arguments(method: type, checkpoint: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The constructor's arguments from the hyper-parameters of a checkpoint.
 
-    A name in a config is followed, since a config is trusted; one in a checkpoint must lead to what is there.
+    A name in a config is followed, since a config is trusted; one in a checkpoint must lead to a class of the right
+    kind that is imported already.
 
     Args:
+        method: whose constructor it is.
         checkpoint: its content.
-        given: arguments that the caller replaces.
+        given: arguments that the caller gives, which are left out.
+
+    Returns:
+        Every other argument, by name.
 
     Raises:
         UsageError: if a name leads elsewhere, or a target is larger than the file.
     """
-    arguments = checkpoint.get("hyper_parameters", {})
-    if not isinstance(arguments, dict):
+    kept = checkpoint.get("hyper_parameters", {})
+    if not isinstance(kept, dict):
         raise UsageError("the checkpoint is damaged: its hyper-parameters are no mapping")
-    if arguments.get("_instantiator", INSTANTIATOR) != INSTANTIATOR:
+    if kept.get("_instantiator", INSTANTIATOR) != INSTANTIATOR:
         raise UsageError("the checkpoint names a way to rebuild it that is not this package's; refused")
-    named = {name: (arguments.get(name), kind) for name, kind in _NAMED.items()}
-    losses = arguments.get("losses")
-    if isinstance(losses, dict):
-        named |= {f"losses.{name}": (loss, Loss) for name, loss in losses.items()}
-    elif losses is not None:
-        raise UsageError("the checkpoint is damaged: its losses are no mapping")
-    for name, (described, kind) in named.items():
-        if described is not None and name.partition(".")[0] not in given:
-            cls = class_of(described, kind, f"the checkpoint's {name}")
-            if issubclass(cls, nn.Module):
-                check_target_size(cls, described.get("init_args", {}), checkpoint["state_dict"])
+    arguments = {}
+    for name, parameter in inspect.signature(method).parameters.items():
+        if name not in given and name in kept:
+            arguments[name] = _argument(name, kept[name], parameter.default, checkpoint["state_dict"])
+    return arguments
+
+
+def _argument(name: str, kept: Any, default: Any, state: Mapping[str, Tensor]) -> Any:
+    """One argument from what a checkpoint keeps of it."""
+    what = f"the checkpoint's {name}"
+    if kept is None:
+        return None
+    if name in _NAMED:
+        cls = class_of(kept, _NAMED[name], what)
+        if issubclass(cls, nn.Module):
+            check_target_size(cls, kept.get("init_args", {}), state)
+        build = factory(kept, _NAMED[name], what)
+        return build if given_by_caller(kept, _NAMED[name]) else build()
+    if name == "losses":
+        return {str(term): rebuilt(loss, Loss, f"{what}.{term}") for term, loss in _mapping(kept, what).items()}
+    if name == "kinds":
+        if not isinstance(kept, list):
+            raise UsageError(f"{what} is damaged: it is no list")
+        return [class_of({"class_path": path}, Site, what) for path in kept]
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        return type(default)(**_mapping(kept, what))
+    return kept
+
+
+def _mapping(kept: Any, what: str) -> dict[str, Any]:
+    if not isinstance(kept, dict):
+        raise UsageError(f"{what} is damaged: it is no mapping")
+    return kept

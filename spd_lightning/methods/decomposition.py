@@ -104,7 +104,7 @@ class Decomposition(CheckpointedModule):
 
     @staticmethod
     def check_rows(batch: Any) -> None:
-        """Refuse a batch without examples, of which there is no mean."""
+        """Refuse an empty batch, which has no mean."""
         if rows_of(batch) == 0 and processes() == 1:
             raise UsageError("data: a batch holds no examples; leave it out in the data module, or set drop_last")
 
@@ -176,7 +176,7 @@ class Decomposition(CheckpointedModule):
         return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """Clean pass and importances of one batch, for the callbacks that look on."""
+        """Clean pass and importances of one batch, for the callbacks that analyse it."""
         return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:

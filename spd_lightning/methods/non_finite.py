@@ -128,7 +128,7 @@ class NonFiniteGuard:
 
     @property
     def _trained(self) -> list[nn.Parameter]:
-        """What the optimiser moves; of sharded parameters the shards, whoever holds them whole meanwhile."""
+        """What the optimiser moves; of sharded parameters the shards, even while they are gathered."""
         if self._parameters is None:
             self._parameters = self._trainable()
         return self._parameters

@@ -28,7 +28,7 @@ class Speed:
         table_nodes: nodes per component of the table that per-component gates are read from; 0 evaluates them exactly,
             ``null`` takes as many as the tolerance needs. A given number that is too small is refused at the start.
         table_tolerance: largest error of a table, in logits and slopes, relative where those exceed 1. Looked at every
-            500 steps; a table that has come to exceed it gets twice the nodes.
+            500 steps; a table that exceeds it by then gets twice the nodes.
     """
 
     step: StepKind = "fast"

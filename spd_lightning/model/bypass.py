@@ -42,7 +42,7 @@ def _spoiled(wrapping: Wrapping, batch: Any, paths: Sequence[str]) -> bool:
             one.spoil()
         try:
             output = wrapping.run(batch, run, modules=hidden).output
-        except Exception:  # whatever NaN does to a network, it has met some
+        except Exception:  # any failure shows that NaN was read
             return True
         finally:
             for one in hidden.values():
@@ -68,7 +68,7 @@ def _private(wrapping: Wrapping, paths: Sequence[str]) -> dict[str, list[nn.Para
 
 
 class _Hidden:
-    """Parameters whose numbers are out of sight but for the length of a ``with`` block."""
+    """Parameters whose numbers are hidden except inside a ``with`` block."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._pairs = [(p, p.data, torch.full_like(p.data, float("nan"))) for p in parameters]

@@ -94,7 +94,7 @@ class Components(nn.Module):
         return inner @ self.U if self.U.dim() == 2 else inner.flatten(-2) @ self.U.flatten(0, 1)
 
     def weight(self) -> Tensor:
-        """Sum of the components, ``[d_out, d_in]``, in full precision, so that the delta is no rounding."""
+        """Sum of the components, ``[d_out, d_in]``, in full precision, so that the delta is not just rounding."""
         with full_precision(self.V):
             return (self.V.flatten(1) @ self.U.flatten(0, -2)).T
 

@@ -121,7 +121,7 @@ class Wrapping:
             The output and what was kept.
 
         Raises:
-            UsageError: if the output is no tensor, or a module is called in a way that no site is.
+            UsageError: if the output is no tensor, or a module is called in a way that is not supported for sites.
         """
         arguments = self.call.arguments(batch)
         with self.patched(handler, modules), self.keeping(keep) as seen:

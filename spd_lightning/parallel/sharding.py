@@ -21,14 +21,14 @@ class ShardedParameters(nn.Module):
     """Keeps of every trained parameter one shard on each process: so also of its gradient and optimiser moments.
 
     Whole parameters exist from the start of a forward through this module to the end of its backward, and inside
-    :meth:`whole`. The model's own modules stay of their classes; this one stands beside the model.
+    :meth:`whole`. The model's own modules keep their classes; this one stands beside the model.
 
     Args:
         model: what is sharded; its target stays whole.
         mesh: the processes.
 
     Raises:
-        UsageError: if parameters of two sites are views of the same numbers.
+        UsageError: if parameters of two sites are kept equal.
     """
 
     def __init__(self, model: ComponentModel, mesh: DeviceMesh) -> None:

@@ -14,7 +14,7 @@ class Mechanisms:
         count: number of components.
         features: indices of the features (rows of the one-hot probes) that the target really represents.
         axis: where the features live in the site's weight: ``"input"`` columns or ``"output"`` rows; ``None``
-            where single columns are no mechanisms and MMCS / ML2R do not apply.
+            where single columns are not mechanisms and MMCS / ML2R do not apply.
     """
 
     kind: Literal["identity", "dense"]

@@ -58,7 +58,7 @@ class ImportanceFunction(nn.Module, ABC):
     """
 
     given_by_caller: ClassVar[frozenset[str]] = frozenset({"sites"})
-    """Arguments that are no hyper-parameters."""
+    """Arguments that are not hyper-parameters."""
 
     def __init__(self, sites: Mapping[str, SiteShape]) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class SiteFunction(nn.Module, ABC):
     """
 
     given_by_caller: ClassVar[frozenset[str]] = frozenset({"n_components", "d_in"})
-    """Arguments that are no hyper-parameters."""
+    """Arguments that are not hyper-parameters."""
     reads_features: ClassVar[bool] = True
     """Whether :meth:`forward` reads the features; it is given ``None`` in their place otherwise."""
 

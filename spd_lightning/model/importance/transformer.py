@@ -59,8 +59,8 @@ class SiteTransformer(ImportanceFunction):
     concatenation. Blocks follow, then a linear map per site. ``V`` receives no gradient through it.
 
     Sites without positions of their own (a pooled head) are added at every position, and their logits are read from the
-    mean over the positions that count. Where a site is called several times, each call's logits are read from the stream plus the
-    call's own projected features (ours): what tells one call from another.
+    mean over the positions that count. Where a site is called several times, each call's logits are read from the
+    stream plus the call's own projected features (ours): what tells one call from another.
 
     Args:
         sites: shapes of the sites by name.
