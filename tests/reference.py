@@ -120,7 +120,7 @@ def shared_mlp(a, weights, biases):
 
 
 def vector_mlp(a, weights, biases):
-    """One MLP per component, all of them reading the whole vector; weights[k] is [C, in, out], biases[k] is [C, out]."""
+    """One MLP per component, each reading the whole vector; weights[k] is [C, in, out], biases[k] is [C, out]."""
     components = range(weights[0].shape[0])
     rows = [[_rest_of_gate(list(vector), c, weights, biases) for c in components] for vector in a]
     return torch.stack([torch.stack(row) for row in rows])

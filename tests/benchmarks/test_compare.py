@@ -65,7 +65,7 @@ def test_another_component_that_happens_to_point_along_a_column_does_not_count(t
 def test_a_writing_layer_is_split_or_shared(tmp_path):
     target = ResidualMLP(n_features=4, n_layers=1, d_mlp=3, d_embed=8)
     model = DecomposedModel(target, {"layers.*.mlp_*": 5})
-    gates = model.ci_fns["layers.0.mlp_out"]
+    gates = model.importance_function.functions["layers.0.mlp_out"]
     for parameter in gates.parameters():
         parameter.zero_()
     for bias, value in ((gates.biases[-1], [2.0, 2.0, -1.0, -1.0, -1.0]),):

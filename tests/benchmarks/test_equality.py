@@ -49,7 +49,7 @@ def _randomised(name, kind, seed, **options):
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in system.module.model.ci_fns.parameters():
+        for parameter in system.module.model.importance_function.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return system.module, system.data
 

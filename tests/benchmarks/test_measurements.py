@@ -69,7 +69,7 @@ def test_curves_change_what_they_name(curve):
     found = {
         "components per site": model.components["linear1"].n_components,
         "batch size": system.data.batch_size,
-        "hidden width of the gates": model.ci_fns["linear1"].hidden[0],
+        "hidden width of the gates": model.importance_function.functions["linear1"].hidden[0],
         "sites": len(model.site_names),
     }
     assert found[curve] == sizes[0]

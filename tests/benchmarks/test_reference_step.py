@@ -1,10 +1,12 @@
 """The vectorised reference step says what the scalar formulas say."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from benchmarks.reference_step import Formula, ReferenceStep, SiteNoise
-from spd_lightning import DecomposedModel, ResidualMLP, SharedMLP
+from spd_lightning import DecomposedModel, PerSite, ResidualMLP, SharedMLP
 from spd_lightning.targets import ToyModelOfSuperposition
 from tests import reference as scalar
 from tests.comparison import assert_same_with_gradients
@@ -33,13 +35,14 @@ def _noise(model, seed):
 
 def _scalar_total(model, x, noise, formula):
     """The objective from the scalar formulas."""
-    sites = {name: (parts.site.weight, parts.V, parts.U) for name, parts in model.components.items()}
+    sites = {name: (parts.site.weight(), parts.V, parts.U) for name, parts in model.components.items()}
     received, inputs = x, {}
     for name, (W, _, _) in sites.items():  # the toy model is linear up to its last layer
         inputs[name] = received
         received = received @ W.T
+    gates = model.importance_function.functions
     z = {
-        name: scalar.gate_mlp(inputs[name] @ V, list(model.ci_fns[name].weights), list(model.ci_fns[name].biases))
+        name: scalar.gate_mlp(inputs[name] @ V, list(gates[name].weights), list(gates[name].biases))
         for name, (_, V, _) in sites.items()
     }
     g = {name: scalar.elementwise(*LOWER[model.leak], z[name]) for name in sites}
@@ -112,6 +115,6 @@ def test_without_given_noise_every_call_draws_its_own(make_model):
 
 
 def test_gates_it_does_not_know_are_refused(make_model):
-    model = make_model(ci_fn=SharedMLP)
+    model = make_model(importance=partial(PerSite, function=SharedMLP))
     with pytest.raises(ValueError, match="one hidden layer"):
         ReferenceStep(model, Formula())(torch.rand(EXAMPLES, 5))
