@@ -12,7 +12,7 @@ from spd_lightning.files.describe import init_args
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.files.tensors import read_pickled
 from spd_lightning.lightning_private import has_trainer
-from spd_lightning.methods.checkpoint_content import INSTANTIATOR, check_content, check_named_classes, check_state
+from spd_lightning.methods.checkpoint_content import INSTANTIATOR, check_content, check_state, rebuilt_arguments
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.shardable import Shardable
 from spd_lightning.model import ComponentModel
@@ -127,9 +127,10 @@ class CheckpointedModule(Shardable):
         check_content(content, finite=KEPT_STEP not in content)
         what = f"checkpoint {str(checkpoint_path)!r}"
         cls._check_method(check_format(content.get(CHECKPOINT_KEY), what), what)
-        check_named_classes(content, kwargs)
         try:
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+            kwargs |= rebuilt_arguments(cls, content, kwargs)
+            # nothing is left for Lightning to look up by a name in the file
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs, _instantiator=None)
         except UsageError:
             raise
         except Exception as error:

@@ -71,7 +71,7 @@ def test_the_artefact_alone_shows_the_mechanisms(finished_run):
     model = DecomposedModel.from_pretrained(finished_run.folder)
     clean = model.clean(0.75 * torch.eye(5))
 
-    importance = model.causal_importance(clean.site_inputs)
+    importance = model.importance(clean)
 
     assert [identity_error(importance[site].lower, 0.2) for site in SITES] == [0, 0]
     assert [int((importance[site].lower > 0.1).any(0).sum()) for site in SITES] == [5, 5]

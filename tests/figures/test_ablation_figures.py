@@ -42,7 +42,13 @@ def test_what_has_no_bar_is_printed_where_it_would_start(value, text, render):
 
 @pytest.mark.parametrize("value", [0.0, 1e-45, 3e38, float("nan"), float("inf")])
 def test_renders_a_single_regime(value, render):
-    render(ablation_bars({"a long name of a way to mask components": value}, baseline=value))
+    figure = ablation_bars({"a long name of a way to mask components": value}, baseline=value)
+    render(figure)
+    (axes,) = figure.axes
+    assert axes.texts[0].get_text() == ("0 (exact)" if value == 0 else f"{value:.2e}")
+    assert figure.legends[0].texts[0].get_text() == f"baseline {value:.2e}"
+    (bar,) = axes.patches
+    assert bar.get_width() == (value if np.isfinite(value) else 0.0 if np.isnan(value) else axes.get_xlim()[1])
 
 
 def test_baseline_is_a_named_line(render):

@@ -15,8 +15,13 @@ def test_renders_at_every_size(n_sites, shape, render):
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
-def test_renders_constant_and_diverged_tables(value, render):
-    render(importance_heatmap({"linear1": torch.full((5, 70), value)}))
+def test_renders_constant_and_diverged_tables(value, render, images):
+    figure = importance_heatmap({"linear1": torch.full((5, 70), value)})
+    render(figure)
+    (image,) = images(figure)
+    np.testing.assert_array_equal(np.ma.getdata(image.get_array()), np.full((5, 64), value))
+    assert image.get_clim() == (0, 1)
+    assert f"first 64 of 70 columns, the rest at most {value:.2g}" in image.axes.get_title().replace("\n", " ")
 
 
 def test_shows_the_values_in_the_order_given_on_a_fixed_scale(images):

@@ -79,13 +79,35 @@ def test_a_component_is_drawn_where_its_site_is():
 @pytest.mark.parametrize("widths", [(5, 2, 2, 5), (40, 10, 40), (1, 1), (1000, 50, 1000), (2,) * 8, (50,) * 27])
 def test_renders_at_every_size_within_a_page(widths, render):
     sites = chain(*widths)
-    render(network_diagram(sites, {site: list(range(30)) for site in sites}, "a chain"))
+    figure = network_diagram(sites, {site: list(range(30)) for site in sites}, "a chain")
+    render(figure)
+    target, total, *parts = figure.axes
+    assert parts
+    columns = len(widths) - 1
+    for axes in (target, total):
+        assert {start[0] for start, _ in edges(axes)} == set(range(columns)), "a layer without edges"
+    for axes in parts:
+        layer = int(axes.get_title().partition(":")[0].removeprefix("linear"))
+        assert {(start[0], end[0]) for start, end in edges(axes)} <= {(layer, layer + 1)}
+    assert any(edges(axes) for axes in parts)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf"), 1e300])
 def test_renders_constant_and_diverged_components(value, render):
     sites = {name: (weight, torch.full_like(V.double(), value), U) for name, (weight, V, U) in chain(5, 2, 5).items()}
-    render(network_diagram(sites, {"linear0": [0]}, "a title that is too long for one line " * 8))
+    figure = network_diagram(sites, {"linear0": [0]}, "a title that is too long for one line " * 8)
+    render(figure)
+    target, total, part = figure.axes
+    assert part.get_title().startswith("linear0: component 0\n")
+    if value == 0:
+        assert len(edges(target)) > 10
+        assert not edges(total)
+        assert not edges(part)
+    elif np.isfinite(value):  # against 1e300 the target's weights are nothing
+        assert not edges(target)
+        assert edges(part)
+    else:
+        assert len(edges(target)) > 10
 
 
 def test_without_a_live_component_target_and_sum_remain(render):

@@ -46,7 +46,12 @@ def test_renders_at_every_size(n_views, render):
 def test_renders_with_any_edges(n_edges, scale, render):
     edges = 3e-20 * scale ** torch.arange(n_edges, dtype=torch.float64)[: int(40 / np.log10(scale))]
     counts = torch.arange(len(edges) + 1)
-    render(scrubbing_histograms({"a": ScrubbedErrors(counts, counts.flip(0), 1e-9, 3.0)}, edges))
+    figure = scrubbing_histograms({"a": ScrubbedErrors(counts, counts.flip(0), 1e-9, 3.0)}, edges)
+    render(figure)
+    for color in (MAIN, ACCENT):
+        values, limits, _ = drawn(figure.axes[0], color)
+        assert values.sum() == counts.sum(), "every draw is in a bin"
+        assert (np.diff(limits) > 0).all()
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
@@ -60,7 +65,16 @@ def test_renders_nothing_and_not_a_number(value, render):
 @pytest.mark.parametrize("bin_", [0, 1, 40, 80, 81])
 def test_renders_where_all_errors_are_alike(bin_, render):
     counts = counted(**{f"_{bin_}": 7})
-    render(scrubbing_histograms({"a": ScrubbedErrors(counts, counts, 0.0, 0.0)}, EDGES))
+    figure = scrubbing_histograms({"a": ScrubbedErrors(counts, counts, 0.0, 0.0)}, EDGES)
+    render(figure)
+    for color in (MAIN, ACCENT):
+        values, limits, _ = drawn(figure.axes[0], color)
+        (place,) = np.flatnonzero(values)
+        assert values[place] == 7
+        if 0 < bin_ < 81:
+            np.testing.assert_allclose(limits[place : place + 2], EDGES[bin_ - 1 : bin_ + 1], rtol=1e-9)
+        else:
+            assert place == (0 if bin_ == 0 else len(values) - 1)
 
 
 def test_shows_both_kinds_of_draws_over_the_range_in_use(render):

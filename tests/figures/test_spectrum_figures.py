@@ -14,7 +14,18 @@ def test_renders_at_every_size(n_sites, size, render):
 
 @pytest.mark.parametrize("value", [0.0, 1e6, float("nan")])
 def test_renders_constant_and_diverged_means(value, render):
-    render(importance_spectrum({"linear1": torch.full((20,), value)}))
+    figure = importance_spectrum({"linear1": torch.full((20,), value)})
+    render(figure)
+    (axes,) = figure.axes
+    _, above, low = axes.lines
+    places = {0.0: (0, 20), 1e6: (20, 0)}.get(value)
+    if places is not None:
+        assert (len(above.get_xdata()), len(low.get_xdata())) == places
+        assert axes.get_title() == f"linear1\n{places[0]} of 20 above 1e-06"
+    else:  # no place on any axis: counted as not above the threshold
+        assert np.isnan(above.get_ydata()).all()
+        assert axes.get_title() == "linear1\n0 of 20 above 1e-06"
+    assert axes.get_ylim()[1] > (value if value == value else 1)
 
 
 def test_sorts_and_puts_what_is_too_small_on_the_floor():

@@ -18,7 +18,16 @@ def _curve(axes, label):
 )
 @pytest.mark.parametrize("default", [None, 0.0024, 3000.0])
 def test_renders_at_every_size(values, default, render):
-    render(sweep_sensitivity("importance.coefficient", {value: [RIGHT, WRONG] for value in values}, default))
+    figure = sweep_sensitivity("importance.coefficient", {value: [RIGHT, WRONG] for value in values}, default)
+    render(figure)
+    shares, counts = figure.axes
+    np.testing.assert_allclose(shares.lines[0].get_xydata(), [[value, 0.5] for value in sorted(values)])
+    for label, mean in (("contradictions of the pattern", 30), ("components alive", 6.5)):
+        np.testing.assert_allclose(_curve(counts, label).get_xydata(), [[value, mean] for value in sorted(values)])
+    for axes in (shares, counts):
+        low, high = axes.get_xlim()
+        assert low <= min(values) <= max(values) <= high
+        assert default is None or list(_curve(axes, f"default {default:g}").get_xdata()) == [default, default]
 
 
 def test_shares_and_counts_are_those_of_the_runs():

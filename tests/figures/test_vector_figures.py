@@ -86,16 +86,37 @@ def test_other_lengths_become_heat_maps_on_one_scale_around_zero(render, images)
     assert figure.axes[-1].get_ylabel() == "weight"
 
 
+def _drawn(axes):
+    """The matrix that a panel shows, as arrows or as a heat map."""
+    if axes.images:
+        return np.ma.getdata(axes.images[0].get_array())
+    (arrows,) = (drawn for drawn in axes.collections if isinstance(drawn, Quiver))
+    return np.stack([np.ma.getdata(arrows.U), np.ma.getdata(arrows.V)])
+
+
 @pytest.mark.parametrize(("d_out", "d_in"), [(1, 1), (2, 1), (2, 100), (3, 5), (1000, 50)])
 def test_renders_at_every_size(d_out, d_in, render):
-    read, write = torch.randn(d_in, 1), torch.randn(1, d_out)
-    render(component_vectors(torch.randn(d_out, d_in), read, write, [0], "one component"))
+    weight, read, write = torch.randn(d_out, d_in), torch.randn(d_in, 1), torch.randn(1, d_out)
+    figure = component_vectors(weight, read, write, [0], "one component")
+    render(figure)
+    panels = figure.axes[:3]
+    assert [axes.get_title().split("\n")[0] for axes in panels] == ["target", "sum of all 1", "component 0"]
+    wanted = [weight, (read @ write).T, (read @ write).T]
+    for axes, matrix in zip(panels, wanted, strict=True):
+        np.testing.assert_allclose(_drawn(axes), matrix.double(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("d_out", "value"), [(2, 0.0), (2, float("nan")), (2, 1e30), (3, 0.0), (3, float("inf"))])
 def test_renders_constant_and_diverged_components(d_out, value, render):
     parts = torch.full((5, 3), value), torch.full((3, d_out), 1.0)
-    render(component_vectors(torch.zeros(d_out, 5), *parts, [2], "a title that is too long for one line " * 4))
+    figure = component_vectors(torch.zeros(d_out, 5), *parts, [2], "a title that is too long for one line " * 4)
+    render(figure)
+    target, total, part = figure.axes[:3]
+    np.testing.assert_array_equal(_drawn(target), np.zeros((d_out, 5)))
+    assert total.get_title().split("\n")[-1] == f"largest error {3 * np.float32(value):.2g}"
+    if np.isfinite(value):
+        np.testing.assert_allclose(_drawn(part), np.full((d_out, 5), value))
+    assert "\n" in figure.get_suptitle()
 
 
 def test_many_features_are_told_apart_by_a_colour_bar(render):

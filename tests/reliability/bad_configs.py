@@ -30,6 +30,7 @@ BASE: dict[str, Any] = {
         "optimization": {},
         "warmup": {},
         "speed": {"compile": False},
+        "importance": {"class_path": "PerSite", "init_args": {}},
     },
     "data": {"class_path": "SparseFeatures", "init_args": {"n_features": 3, "batch_size": 8, "val_batch_size": 8}},
 }
@@ -50,13 +51,16 @@ REQUIRED = {
     "LoadedWeights": {"path": "weights.safetensors"},
     "SparseFeatures": {"n_features": 3},
     "DatasetBatches": {"train": {"class_path": "tests.data.examples.Examples"}},
+    "KeywordCall": {"inputs": ["x"]},
+    "Unfused": {"network": TARGET},
     "SweptValues": {"values": {"model.seed": 1}},
 }
 SIGNED = {"seed", "embedding_seed", "value_min", "value_max", "values", "save_top_k"}
 """Numbers that may be negative (or, a swept value, anything plain); every other number below 0 is nonsense."""
 ANY_SIZE = {"seed", "embedding_seed", "values"}
 """Whole numbers without a largest value."""
-NOT_IN_A_CONFIG = {"CIFunction", "DecomposedModel", "Loss", "SiteMask", "UsageError", "EvaluationCallback"}
+NOT_IN_A_CONFIG = {"DecomposedModel", "Grouping", "Loss", "SiteMask", "UsageError", "EvaluationCallback"}
+NOT_IN_A_CONFIG |= {"ImportanceFunction", "SiteFunction", "TargetCall", "Site"}  # bases, of which a config names others
 # built by the command line; see below for the last two
 NOT_IN_A_CONFIG |= {"AttributedModel", "PredictionWriter", "StochasticDecomposition", "AttributionDecomposition"}
 
@@ -99,8 +103,12 @@ def _named() -> Iterator[tuple[type, list[Any]]]:
                 yield cls, ["trainer", "callbacks+"]
             elif issubclass(cls, spd_lightning.Loss):
                 yield cls, ["model", "losses", "stochastic"]
-            elif issubclass(cls, spd_lightning.CIFunction):
-                yield cls, ["model", "ci_fn"]
+            elif issubclass(cls, spd_lightning.SiteFunction):
+                yield cls, ["model", "importance", "init_args", "function"]
+            elif issubclass(cls, spd_lightning.ImportanceFunction):
+                yield cls, ["model", "importance"]
+            elif issubclass(cls, spd_lightning.TargetCall):
+                yield cls, ["model", "call"]
             elif issubclass(cls, spd_lightning.targets.TargetRecipe):
                 yield cls, ["model", "recipe"]
             else:
@@ -111,7 +119,7 @@ def _parameters(cls: type) -> dict[str, tuple[Any, bool]]:
     """Type, and whether it must be given, by name."""
     hints = typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
     own = inspect.signature(cls).parameters
-    built_by_the_model = {"n_components", "d_in"} if issubclass(cls, spd_lightning.CIFunction) else set()
+    built_by_the_model = getattr(cls, "given_by_caller", frozenset())
     return {
         name: (hints[name], parameter.default is parameter.empty)
         for name, parameter in own.items()

@@ -1,5 +1,6 @@
 """Files from strangers run no code, take no memory, and end in one line or in finite numbers."""
 
+import functools
 import json
 import os
 import shutil
@@ -71,14 +72,35 @@ def _named(**arguments) -> dict:
     return content
 
 
+def _without(name: str, **entries) -> dict:
+    content = _good_checkpoint() | entries
+    del content["hyper_parameters"][name]
+    return content
+
+
+def _per_site(function) -> dict:
+    return {"class_path": "spd_lightning.PerSite", "init_args": {"function": function}}
+
+
+TOUCH = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "executed"]}}
 HARMFUL_NAMES = {
     "instantiator": lambda: _named(_instantiator="os.system"),
     "instantiator that is no text": lambda: _named(_instantiator=["os.system"]),
     "target": lambda: _named(target={"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "executed"]}}),
     "target to import": lambda: _named(target={"class_path": "sprung.Trap", "init_args": {}}),
     "target as text": lambda: _named(target="sprung.Trap"),
-    "ci_fn": lambda: _named(ci_fn="os.kill"),
-    "ci_fn as class": lambda: _named(ci_fn={"class_path": "os.kill"}),
+    "importance": lambda: _named(importance="os.kill"),
+    "importance as class": lambda: _named(importance={"class_path": "os.kill"}),
+    "site function": lambda: _named(importance=_per_site("sprung.Trap")),
+    "site function as class": lambda: _named(importance=_per_site({"class_path": "sprung.Trap"})),
+    "site function that runs": lambda: _named(importance=_per_site(TOUCH)),
+    "call": lambda: _named(call={"class_path": "sprung.Trap"}),
+    "argument that runs": lambda: _named(call={"class_path": "spd_lightning.AutomaticCall", "init_args": {"x": TOUCH}}),
+    "kind": lambda: _named(kinds=["sprung.Trap"]),
+    "kind that runs": lambda: _named(kinds=["subprocess.Popen"]),
+    "optimization": lambda: _named(optimization={"class_path": "sprung.Trap"}),
+    "optimization as text": lambda: _named(optimization="sprung.Trap"),
+    "hyper-parameters of an earlier Lightning": lambda: _without("kinds", hparams={"kinds": ["sprung.Trap"]}),
     "recipe": lambda: _named(recipe={"class_path": "sprung.Trap"}),
     "loss": lambda: _named(losses={"a": {"class_path": "sprung.Trap"}}),
     "gigantic target": lambda: _named(
@@ -105,7 +127,9 @@ def test_checkpoints_that_name_something_harmful(folder):
 
     endings = open_all("checkpoint,rebuilt", folder)
 
-    unread = 12  # for the command line the config is the truth; it reads no hyper-parameters
+    unread = list(HARMFUL_NAMES).index(
+        "no state"
+    )  # for the command line the config is the truth; it reads no hyper-parameters
     wrong = [f"rebuilt: {name}.ckpt" for name in HARMFUL_NAMES]
     wrong += [f"checkpoint: {name}.ckpt" for name in list(HARMFUL_NAMES)[unread:]]
     fine(endings, refused=wrong)
@@ -127,6 +151,26 @@ def test_damaged_weights(name, form, folder):
 
     endings = open_all("weights", folder)
     fine(endings, refused=[name for name in endings if "cut" in name], loaded=_all_of(endings, good.name))
+
+
+@pytest.mark.parametrize(
+    "place", ["target", "importance", "importance.init_args.function", "call", "call.init_args.x", "target.init_args.x"]
+)
+@pytest.mark.parametrize("class_path", ["sprung.Trap", "subprocess.Popen"])
+def test_artefacts_that_name_something_harmful(place, class_path, folder):
+    (folder / "sprung.py").write_text("open('executed', 'w')\nclass Trap:\n    pass\n")
+    _artefact(folder / "bad")
+    config = json.loads((folder / "bad/config.json").read_text())
+    *above, last = place.split(".")
+    entry = functools.reduce(lambda inner, name: inner[name], above, config)
+    entry[last] = {**TOUCH, "class_path": class_path}
+    (folder / "bad/config.json").write_text(json.dumps(config))
+
+    endings = open_all("artefact", folder)
+
+    fine(endings, refused=["artefact: bad"])
+    assert "which is no imported" in endings["artefact: bad"]
+    assert not (folder / "executed").exists()
 
 
 def _artefact(folder: Path) -> None:
