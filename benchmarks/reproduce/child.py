@@ -62,8 +62,8 @@ class Child:
 
     @property
     def step(self) -> int:
-        """The current step, by its progress bar."""
-        return current_step(self.run.log, self.run.steps) if self.prepared else 0
+        """The current step, as its log tells now and then."""
+        return current_step(self.run.log) if self.prepared else 0
 
     def ended(self) -> bool:
         """Whether the process is over; keeps ``process.json`` up to date."""

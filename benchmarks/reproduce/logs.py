@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 TAIL = 8192
-_STEP = re.compile(rb"Epoch \d+:[^\r\n]*?\| *(\d+)/(\d+) \[")
-_BAR = re.compile(r"\d+/(\d+|\?) \[|\[A$|it/s")
+_STEP = re.compile(rb"^step (\d+)/\d+: ", re.MULTILINE)
+_PROGRESS = re.compile(r"^step \d+(/\d+)?: |\d+/(\d+|\?) \[|\[A$|it/s")
 
 
 def last_line(log: Path, start: int = 0) -> str:
@@ -16,7 +16,7 @@ def last_line(log: Path, start: int = 0) -> str:
         start: where the output of that process begins, in bytes.
 
     Returns:
-        Its last ``error:`` line, else its last line that belongs to no progress bar.
+        Its last ``error:`` line, else its last line that does not tell of progress.
     """
     try:
         with log.open("rb") as file:
@@ -25,17 +25,16 @@ def last_line(log: Path, start: int = 0) -> str:
     except OSError:
         return "nothing was written"
     lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
-    told = [line for line in lines if line and not _BAR.search(line)]
+    told = [line for line in lines if line and not _PROGRESS.search(line)]
     errors = [line for line in told if line.startswith("error: ")]
     return (errors or told or ["nothing was written"])[-1]
 
 
-def current_step(log: Path, steps: int) -> int:
-    """The step that the progress bar in a log shows; 0 before the first.
+def current_step(log: Path) -> int:
+    """The step that the last line of progress in a log tells; 0 before the first.
 
     Args:
         log: the file, which may be growing.
-        steps: of the whole run; the bar of a resumed run counts what was left of them.
     """
     try:
         with log.open("rb") as file:
@@ -43,5 +42,4 @@ def current_step(log: Path, steps: int) -> int:
             found = _STEP.findall(file.read())
     except OSError:
         return 0
-    done, left = map(int, found[-1]) if found else (0, steps)
-    return max(0, steps - left + done)
+    return int(found[-1]) if found else 0

@@ -142,19 +142,17 @@ def test_published_tables_are_not_replaced_by_a_part(tmp_path, monkeypatch, caps
 def test_the_line_that_says_most(tmp_path):
     log = tmp_path / "a.log"
     assert last_line(log) == "nothing was written"
-    log.write_text("old\rEpoch 0:  1%| | 1/9 [00:01<?, 3it/s]\nValueError: no\n")
+    log.write_text("old\rEpoch 0:  1%| | 1/9 [00:01<?, 3it/s]\nValueError: no\nstep 4/9: total 1.00e+00 (3 steps/s)\n")
     assert last_line(log) == "ValueError: no"
     assert last_line(log, log.stat().st_size) == "nothing was written"
     log.write_text("error: the config is wrong\nnever mind\n")
     assert last_line(log) == "error: the config is wrong"
 
 
-def test_the_step_of_a_fresh_and_of_a_resumed_bar(tmp_path):
+def test_the_step_is_that_of_the_last_line_of_progress(tmp_path):
     log = tmp_path / "a.log"
-    assert current_step(log, 100) == 0
-    log.write_text("Training the target:  9%|#  | 50/500 [00:01<00:02]\r")
-    assert current_step(log, 100) == 0
-    log.write_text("Epoch 0:  9%|#  | 10/100 [00:01<00:02]\rEpoch 0:  20%|##  | 20/100 [00:01<00:02]\r")
-    assert current_step(log, 100) == 20
-    log.write_text("Epoch 1:  10%|#  | 8/80 [00:01<00:02]\r")
-    assert current_step(log, 100) == 28
+    assert current_step(log) == 0
+    log.write_text("in step 3/9: no\n")
+    assert current_step(log) == 0
+    log.write_text("step 1/100: total 1.0e+00 (3 steps/s)\nstep 20/100: total 1.0e+00 (3 steps/s)\nwarning\nstep 3")
+    assert current_step(log) == 20
