@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spd_lightning.methods import Decomposition
-from spd_lightning.report.rows import SITE_HEADER, ablation_rows, site_row, unrepresented, verdict
+from spd_lightning.model.wrapping import site_of
+from spd_lightning.report.rows import SITE_HEADER, ablation_rows, site_row, sites, unrepresented, verdict
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -12,6 +13,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _calls(scores: Mapping[str, float], module: Decomposition) -> list[tuple[str, int]]:
+    """Every scored call of every site with its ``C``; a site that was not scored once."""
+    scored: dict[str, list[str]] = {}
+    for call in sites(scores):
+        scored.setdefault(site_of(call), []).append(call)
+    components = module.model.components.items()
+    return [(call, parts.n_components) for name, parts in components for call in scored.get(name, [name])]
 
 
 def report_table(scores: Mapping[str, float], module: Decomposition, settings: Mapping[str, Any]) -> str:
@@ -25,8 +35,8 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
     Returns:
         Several lines of text.
     """
-    sites = [(name, parts.n_components) for name, parts in module.model.components.items()]
-    parts = ["", _aligned([SITE_HEADER, *(site_row(scores, name, count) for name, count in sites)])]
+    rows = [site_row(scores, call, count) for call, count in _calls(scores, module)]
+    parts = ["", _aligned([SITE_HEADER, *rows])]
     measured = [[f"  {words}", distance] for _, words, distance in ablation_rows(scores)]
     if measured:
         kind = settings.get("AblationCheck.distance")

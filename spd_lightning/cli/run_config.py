@@ -12,7 +12,9 @@ class RunConfig(SaveConfigCallback):
     """Saves the resolved config, whole; a resumed run keeps the first and adds ``config.resumed-N.yaml``."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose a free name, then save as usual."""
+        """Choose a free name, then save as usual; predictions are a file of their own, beside no run."""
+        if stage == "predict":
+            return
         self._folder, number = Path(trainer.log_dir or "."), 0
         while trainer.is_global_zero and not self.already_saved and (self._folder / self.config_filename).exists():
             number += 1

@@ -82,9 +82,16 @@ def component_count(record: RunRecord, site: str) -> int | None:
     if isinstance(spanning, int):
         return spanning
     for pattern, count in mapping(record.config, "model", "sites").items():
-        if fnmatch.fnmatchcase(site, str(pattern)) and isinstance(count, int):
+        if _is_meant(site, str(pattern)) and isinstance(count, int):
             return count
     return None
+
+
+def _is_meant(call: str, pattern: str) -> bool:
+    """Whether a pattern of the config means the site that a call is of; parts of fused matrices stand in brackets."""
+    site = call.partition("@")[0]
+    (path, _, part), (wanted, _, wanted_part) = site.partition("["), pattern.partition("[")
+    return fnmatch.fnmatchcase(site, pattern) or (part == wanted_part and fnmatch.fnmatchcase(path, wanted))
 
 
 def feature_count(record: RunRecord) -> int:

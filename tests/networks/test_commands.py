@@ -104,6 +104,7 @@ def test_commands(name, tmp_path, monkeypatch, capfd):
             "importances.pt",
         ]
     )
+    assert not (tmp_path / "config.yaml").exists()
     predicted = torch.load("importances.pt", weights_only=True)
     assert predicted.keys() == kept.keys()
     with torch.no_grad():
