@@ -22,10 +22,10 @@ demo: $(READY)  ## train a toy model of superposition, take it apart, score and 
 	$(RUN) -m spd_lightning fit --config tms.yaml
 
 quick: $(READY) lint  ## lint, types and the unit tests, for working
-	$(RUN) -m pytest $(UNITS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(UNITS)
 
 test: $(READY) lint  ## lint, types and all tests but the long ones
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 reliability: $(READY)  ## the long tests: what docs/reliability.md promises, and every network through every command
 	$(RUN) -m pytest -m reliability tests/reliability tests/networks

@@ -57,7 +57,7 @@ def test_patterns_match_module_paths_in_the_order_of_the_target(target):
         (
             {"layers.0.act": 2},
             "sites: module 'layers.0.act' is a GELU, which is no kind of site (LinearSite, TransposedSite, "
-            "EmbeddingSite, ConvolutionSite); narrow the pattern, leave it out, or give a kind for it",
+            "EmbeddingSite, ConvolutionSite); narrow the pattern, leave it out, or give a kind for it in kinds",
         ),
         ({"own": 2}, "sites: module 'own' is a OwnLinear, which is no kind of site ("),
         ({"plain": 0}, "sites: C must be at least 1, got 0 for 'plain'"),
