@@ -89,8 +89,8 @@ def _site(name: str, module: nn.Module, part: str | None, kinds: Sequence[type[S
     if kind is None:
         raise UsageError(
             f"sites: module {name!r} is a {type(module).__name__}, which is no kind of site ("
-            f"{', '.join(kind.__name__ for kind in kinds)}); narrow the pattern, leave it out, or give a kind for it in "
-            "kinds"
+            f"{', '.join(kind.__name__ for kind in kinds)}); narrow the pattern, leave it out, or give a kind for "
+            "it in kinds"
         )
     objection = kind.objection(module)
     if objection is not None:
