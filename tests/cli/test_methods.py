@@ -47,7 +47,7 @@ def test_the_artefact_gives_back_the_components(run, folder):
     x = torch.rand(6, 3)
     assert torch.equal(model.attributed(x).scores, cli.model.model.attributed(x).scores)
     assert (model.rank, model.n_components, model.ties) == (None, 4, {"linear2": "linear1"})
-    with pytest.raises(UsageError, match=r"'attribution', not 'stochastic'; use AttributedModel\.from_p"):
+    with pytest.raises(UsageError, match=r"'apd', not 'spd'; use AttributedModel\.from_p"):
         DecomposedModel.from_pretrained(folder / RUN)
 
 
@@ -101,8 +101,11 @@ REFUSED = {
     "k above C": (["--model.k=4.5"], "k must be above 0 and at most n_components (4), got 4.5"),
     "no k": (["--model.k=null"], "model.k"),
     "rank above the matrix": (["--model.rank=5"], "rank must be at most 4, one above that of the weight of 'linear1'"),
-    "rate of gates": (["--model.optimization.importance_lr=1e-3"], "importance_lr and clip_importance are for gates"),
-    "gates": (["--model.ci_fn=GateMLP"], "ci_fn"),
+    "rate of gates": (
+        ["--model.optimization.importance_lr=1e-3"],
+        "importance_lr and clip_importance are for predicted",
+    ),
+    "gates": (["--model.importance=PerSite"], "importance"),
     "loss of gates": (
         ["--model.losses={'i': {'class_path': 'ImportanceMinimality'}}"],
         "'i' is a ImportanceMinimality",
@@ -110,7 +113,7 @@ REFUSED = {
     "pattern matches nothing": (["--model.sites=['linaer1']", "--model.ties=null"], "did you mean 'linear"),
     "site of another kind": (
         ["--model.sites=['hidden_layers']", "--model.ties=null"],
-        "only torch.nn",
+        "'hidden_layers' is a ModuleList",
     ),
     "evaluation without gradients": (["--trainer.inference_mode=true"], "set trainer.inference_mode: false"),
 }
