@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.losses import DistanceKind
@@ -138,15 +139,19 @@ class Decomposition(CheckpointedModule):
     def check_wrapping(self, batch: Any) -> None:
         """Prove on a batch that the target computes the same thing however it is run, before the first step.
 
+        A batch without rows, as a process that shares one may hold, or with a value that is not finite, proves nothing.
+
         Args:
             batch: as :meth:`training_step` takes it.
 
         Raises:
             UsageError: naming the site, what the network does, and the way out.
         """
+        finite = all(leaf.isfinite().all() for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
         with self.whole_parameters():
-            self.with_whole_parameters(check_wrapping, self.model, batch, self.checked_form)
-        self._wrapping_checked = True
+            if finite and rows_of(batch) != 0:
+                self.with_whole_parameters(check_wrapping, self.model, batch, self.checked_form)
+        self._wrapping_checked = True  # on every process at the same step
 
     @property
     def checked_form(self) -> Callable[[Any], Form] | None:
