@@ -36,7 +36,8 @@ def check_format(stamp: Any, what: str) -> dict[str, Any]:
         stamp: its entry :data:`CHECKPOINT_KEY`.
         what: names the checkpoint in messages.
     """
-    if not isinstance(stamp, dict) or type(stamp.get("format")) is not int:
+    written_as = stamp.get("format") if isinstance(stamp, dict) else None
+    if not isinstance(written_as, int) or isinstance(written_as, bool):
         raise UsageError(f"{what} was not written by spd_lightning (format {CHECKPOINT_FORMAT})")
     if stamp["format"] != CHECKPOINT_FORMAT:
         raise UsageError(
