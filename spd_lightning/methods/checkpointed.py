@@ -44,7 +44,8 @@ def check_format(stamp: Any, what: str) -> dict[str, Any]:
             f"{what} is of format {stamp['format']}, this version reads format {CHECKPOINT_FORMAT}; train again, or "
             "use the version of spd_lightning that wrote it"
         )
-    return stamp
+    checked: dict[str, Any] = stamp
+    return checked
 
 
 class CheckpointedModule(Shardable):
