@@ -18,7 +18,7 @@ CASES = {
     ),
     "wrong type": (["--trainer.max_steps=many"], "many"),
     "pattern matches nothing": (["--model.sites={'linaer1': 4}", "--model.ties=null"], "did you mean 'linear"),
-    "unsupported module": (["--model.sites={'hidden_layers': 4}", "--model.ties=null"], "'hidden_layers' is a ModuleList"),
+    "unsupported module": (["--model.sites={'hidden_layers': 4}", "--model.ties=null"], "is a ModuleList"),
     "no component": (["--model.sites={'linear*': 0}"], "C must be at least 1, got 0"),
     "tie to no site": (["--model.ties={'linear2': 'linear9'}"], "two different sites"),
     "zero steps": (["--trainer.max_steps=0"], "max_steps must be at least 1, got 0"),
