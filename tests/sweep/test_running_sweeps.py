@@ -41,7 +41,7 @@ def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(sweep):
     assert (third.code, _states(third.folder / "stopped")) == (0, [("finished", "6"), ("finished", "6")])
     resumed = yaml.safe_load((third.folder / "stopped/seed_everything=1/config.resumed-1.yaml").read_text())
     added = [callback["class_path"] for callback in resumed["trainer"]["callbacks"][-2:]]
-    assert added == ["SweptValues", "tests.cli.stopper.StopAfter"]
+    assert added == ["spd_lightning.callbacks.SweptValues", "tests.cli.stopper.StopAfter"]
 
 
 def test_a_run_that_fails_does_not_stop_the_others(sweep):
