@@ -159,6 +159,7 @@ def test_the_layout_groups_the_scalars_that_are_logged(tmp_path):
         "importance": {"train/importance"},
         "total": {"train/loss"},
         "learning rate": {"train/lr"},
+        "gradient norm before clipping": {"train/gradient_norm/components", "train/gradient_norm/importance"},
         "L0 per site": {f"val/l0/{site}" for site in sites},
         "alive per site": {f"val/alive/{site}" for site in sites},
         "MMCS and chance": {f"val/recovery/{site}/{name}" for site in sites for name in ("mmcs", "chance_mmcs")},

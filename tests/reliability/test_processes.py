@@ -49,7 +49,7 @@ def test_scores_are_counted_over_all_processes(two, one):
 def test_everything_is_written_and_said_once(two):
     assert json.loads((two.run / "metrics.json").read_text())["processes"] == 2
     assert len(list(two.run.glob("events*"))) <= 2  # of training and of the test that follows
-    assert two.said.count("output distance from the target under") == 1
+    assert two.said.count("from the target under") == 1
     assert "Warning" not in two.said
     assert "sync_dist" not in two.said
 
