@@ -145,7 +145,8 @@ def loss_is_kl(loss):
     return getattr(loss, "distance", "kl") == "kl" and not isinstance(loss, ActivationReconstruction)
 
 
-def _assert_same_terms(model, plain, fast, tolerance):
+def _assert_same_terms(model, plain, fast, tolerance, of_gradients=None):
+    slack = of_gradients or tolerance
     for term, value in plain.items():
         torch.testing.assert_close(fast[term], value, rtol=tolerance, atol=tolerance, msg=lambda m, t=term: f"{t}: {m}")
         assert value.isfinite(), term
@@ -156,7 +157,7 @@ def _assert_same_terms(model, plain, fast, tolerance):
         for found, wanted in zip(*gradients, strict=True):
             scale = max(wanted.abs().max().item(), 1e-3)
             torch.testing.assert_close(
-                found / scale, wanted / scale, rtol=tolerance, atol=tolerance, msg=lambda m, t=term: f"{t}: {m}"
+                found / scale, wanted / scale, rtol=slack, atol=slack, msg=lambda m, t=term: f"{t}: {m}"
             )
 
 
@@ -177,7 +178,10 @@ def test_every_term_is_the_same_in_single_precision(name):
     for one in terms:  # a signed step may go either way where a gradient is nearly 0
         for term in adversarial:
             del one[term]
-    _assert_same_terms(model, *terms, 3e-2 if name in HALF else 1e-4)
+    if name in HALF:
+        _assert_same_terms(model, *terms, 3e-2)
+    else:  # gates of GPT-2 and Llama sum gradients that cancel: 7e-5 of the largest
+        _assert_same_terms(model, *terms, 1e-5, of_gradients=1e-4)
 
 
 @pytest.mark.parametrize("name", ["token transformer", "padded dictionary", "shared layer", "pooled head"])
