@@ -80,9 +80,8 @@ class AblationCheck(EvaluationCallback):
         for name, masks in (("rounded", self._rounded(step)), ("zero", _zero(step))):
             weights = step.weights_of(step.clean.output)
             scores[name] = distance(self._distance, step.masked(masks), step.clean.output, weights)
-        rows = step.counted(step.clean.output)[..., 0].numel()
         for name, score in scores.items():
-            self._means[name].update(score, weight=rows)
+            self._means[name].update(score, weight=step.mass)
         for call in step.tables:
             counts = active_counts(step.counted(step.importance[call].lower), self.rounding_threshold)
             self._l0[call] = self._l0.get(call, MeanMetric().to(module.device))

@@ -70,6 +70,20 @@ class Weights:
         rest = leading[shared:]
         return values.reshape(*values.shape, *[1] * len(rest)).expand(leading) / max(rest.numel(), 1)
 
+    def mass(self, leading: torch.Size) -> float:
+        """What the positions here weigh beside those of other batches, or of other processes.
+
+        Args:
+            leading: dimensions that a mean was taken over.
+
+        Returns:
+            Their number where all count alike, the sum of their weights where these were divided by it, and 1 where
+            the weights of all processes were scaled together.
+        """
+        if self.values is None:
+            return float(leading.numel())
+        return 1.0 if self.normalised or self._total is not None else self.raw(leading).sum().item()
+
     def mean(self, values: Tensor) -> Tensor:
         """Weighted mean of ``[...]``, a scalar."""
         return mean_over_examples(values, self.of(values.shape))

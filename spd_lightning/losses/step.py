@@ -145,10 +145,14 @@ class Step:
             return self
         return replace(self, noise=replace(self.noise, share=self.noise.share._replace(first=0)))
 
+    @property
+    def mass(self) -> float:
+        """What a mean over the output's positions weighs beside those of other batches and processes."""
+        return self.weights.mass(self.clean.output.shape[:-1])
+
     def summed(self, gradient: Tensor) -> Tensor:
         """A gradient of a mean over the rows here, up to a positive factor that of the mean over the whole batch."""
-        rows = 1 if self.weights.values is not None else self.clean.output[..., 0].numel()
-        return sum_over_processes(gradient * rows)
+        return sum_over_processes(gradient * self.mass)
 
     def unweighted(self) -> Self:
         """The same step with positions that all count alike, unless some do not count at all."""

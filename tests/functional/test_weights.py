@@ -134,3 +134,13 @@ def test_several_processes_weigh_as_one_does():
             for share, (first, last) in zip(shares, cuts, strict=True)
         ]
         torch.testing.assert_close(torch.stack(means).mean(), Weights(whole).mean(values))
+
+
+def test_what_positions_weigh_beside_those_of_other_batches():
+    values = torch.tensor([[1.0, 1.0, 0.0], [0.5, 0.0, 0.0]])
+
+    assert EVEN.mass(torch.Size([2, 3])) == 6
+    assert Weights(values).mass(torch.Size([2, 3])) == 2.5
+    assert Weights(values).mass(torch.Size([2])) == 1.5  # a row counts as its best position
+    assert Weights(values / 2.5, normalised=True).mass(torch.Size([2, 3])) == 1
+    assert Weights(values).gathered(lambda total: total / 2).mass(torch.Size([2, 3])) == 1

@@ -8,60 +8,8 @@ import yaml
 
 from spd_lightning import DecomposedModel
 from spd_lightning.cli.command import main
-from tests.networks.data import saved_weights
+from tests.networks.configs import HALFWAY, config_of
 from tests.networks.zoo import ZOO, example, network
-
-STEPS, HALFWAY = 100, 50
-
-
-def _config(name, folder) -> str:
-    """A few lines of YAML, as a user would write them."""
-    entry, cls = ZOO[name], type(network(name))
-    data = {"class_path": "tests.networks.data.Examples", "init_args": {"network": name}}
-    kl = {"distance": "kl"} if entry.options.get("kl") or "embed" in entry.sites else {}
-    model = {
-        "target": {"class_path": f"{cls.__module__}.{cls.__qualname__}"},
-        "recipe": {"class_path": "LoadedWeights", "init_args": {"path": saved_weights(network(name), "weights.pt")}},
-        "sites": entry.sites,
-        "importance": {
-            "class_path": "PerSite",
-            "init_args": {"function": {"class_path": "GateMLP", "init_args": {"hidden": [4]}}},
-        },
-        "losses": {
-            "faithfulness": {"class_path": "Faithfulness"},
-            "stochastic": {"class_path": "Reconstruction", "init_args": {"routing": "subset", **kl}},
-            "importance": {"class_path": "ImportanceMinimality", "init_args": {"coefficient": 1e-4}},
-        },
-    }
-    if entry.call is not None:
-        model["call"] = entry.call
-    config = {
-        "trainer": {
-            "max_steps": STEPS,
-            "val_check_interval": HALFWAY,
-            "enable_progress_bar": False,
-            "logger": {
-                "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-                "init_args": {"save_dir": "runs", "name": "net", "default_hp_metric": False},
-            },
-            "callbacks+": [
-                {"class_path": "Checkpoints", "init_args": {"every_n_train_steps": HALFWAY, "save_top_k": -1}},
-            ],
-        },
-        "model": model,
-        "data": {
-            "class_path": "DatasetBatches",
-            "init_args": {
-                "train": data,
-                "val": {**data, "init_args": {"network": name, "batches": 2, "first": 90}},
-                "predict": {**data, "init_args": {"network": name, "batches": 1, "first": 95}},
-                "batch_size": 4,
-                "val_batch_size": 4,
-            },
-        },
-    }
-    (folder / "net.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    return "net.yaml"
 
 
 def _trained(path: Path) -> dict[str, torch.Tensor]:
@@ -78,7 +26,8 @@ ALWAYS = ("in-place residual", "padded dictionary", "gpt2", "shared layer")
 )
 def test_commands(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    config = _config(name, tmp_path)
+    config = "net.yaml"
+    Path(config).write_text(yaml.safe_dump(config_of(name, tmp_path), sort_keys=False))
     trained = main(["fit", "--config", config])
     run = tmp_path / "runs/net/version_0"
     last = _trained(run / "checkpoints/last.ckpt")
