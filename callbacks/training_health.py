@@ -104,7 +104,7 @@ class TrainingHealth(EvaluationCallback):
         kind, clean = self.distance or module.distance, step.clean.output
         outputs = [step.masked(masks) for masks in (kept, nothing)]
         found = [distance(kind, output, clean, step.weights_of(clean)).double() for output in outputs]
-        rows = len(step.counted(clean))
+        rows = step.mass
         sums = torch.stack([*(rows * one for one in found), found[0].new_tensor(rows)])
         self._distances = sums if self._distances is None else self._distances + sums
 

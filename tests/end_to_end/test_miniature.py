@@ -9,7 +9,7 @@ from spd_lightning.cli.command import main
 from spd_lightning.runs.verdict import shortfalls
 
 pytestmark = pytest.mark.slow
-SIZES = {"mini/residual_mlp_1.yaml": (1, 20), "mini/residual_mlp_2.yaml": (2, 20), "mini/residual_mlp_3.yaml": (3, 40)}
+SIZES = {"mini/residual_mlp_1.yaml": (1, 20), "mini/residual_mlp_2.yaml": (2, 40), "mini/residual_mlp_3.yaml": (3, 40)}
 """Layers and features."""
 
 
