@@ -7,16 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spd_lightning.cli.config_files import check_config_file
+from spd_lightning.cli.near import nearest, suggestion
 from spd_lightning.errors import UsageError
 from spd_lightning.files.whole import is_file
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
+HELP_FLAGS = ("-h", "--help")
 SWEEPS = "sweeps"
 _PACKAGE = Path(__file__).resolve().parent.parent
 LONGEST = 1500
 """Longest message, in characters; it may quote a value of any length."""
 NO_SUBTYPE = "Does not validate against any"
-_NOISE = re.compile(rf"^({NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>)")
+_NOISE = re.compile(
+    rf"^({NO_SUBTYPE}|- {NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>|"
+    r"- Expected a path but|Subclass types expect|- a class path|- a dict with|- Not a valid subclass of \w+$)"
+)
 
 
 def shipped_configs() -> Path:
@@ -53,7 +58,10 @@ def _found(name: str, what: str, shipped: Path, offered: Callable[[Path], bool])
     if name and os.path.exists(name):
         raise UsageError(f"{what} {name!r} is no file")
     names = sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*.yaml") if offered(path))
-    raise UsageError(f"{what} {name!r} does not exist; shipped {what}s are {', '.join(names)}")
+    near = nearest(Path(name).stem, [shipped_name.removesuffix(".yaml") for shipped_name in names])
+    meant = " or ".join(f"{stem}.yaml" for stem in near)
+    hint = f"did you mean {meant}?" if near else f"shipped {what}s are {', '.join(names)}"
+    raise UsageError(f"{what} {name!r} does not exist; {hint}")
 
 
 def with_shipped_configs(args: list[str]) -> list[str]:
@@ -67,7 +75,8 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     Returns:
         Arguments in which every config is an existing path.
     """
-    if not args or args[0] not in SUBCOMMANDS:
+    check_command(args)
+    if args[0] not in SUBCOMMANDS:
         return list(args)
     subcommand, *rest = args
     resolved = _resolved(rest)
@@ -75,6 +84,22 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     if not named:
         resolved = [*_config_of_run(rest), *resolved]
     return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *resolved]
+
+
+def check_command(args: list[str]) -> None:
+    """Refuse arguments that begin with no command.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    if not args:
+        raise UsageError(f"name a command: {', '.join(SUBCOMMANDS)}; for example fit --config tms.yaml")
+    if args[0].startswith("-") and args[0] not in HELP_FLAGS:
+        raise UsageError(
+            f"a command comes before its flags, got {args[0]!r}; the commands are {', '.join(SUBCOMMANDS)}"
+        )
+    if args[0] not in (*SUBCOMMANDS, *HELP_FLAGS):
+        raise UsageError(f"there is no command {args[0]!r}{suggestion(args[0], SUBCOMMANDS)}")
 
 
 def _resolved(args: list[str]) -> list[str]:

@@ -20,11 +20,12 @@ from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, with_shipped_confi
 from spd_lightning.cli.inputs import InputRows, read_inputs
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import silence_notices, tell
+from spd_lightning.cli.parser import OneLineParser
 from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
 from spd_lightning.cli.run_config import RunConfig
 from spd_lightning.cli.settings import (
     as_seed,
-    check_terms,
+    check_classes,
     check_trainer,
     drop_switched_off,
     logger_folder,
@@ -43,15 +44,6 @@ WRONG_USAGE = 2
 PREDICTED_AT_ONCE = 4096
 RESUME_HELP = "auto: go on with the newest run where there is one to go on with; never: only as --ckpt_path says."
 INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
-
-
-class OneLineParser(LightningArgumentParser):
-    """Reports what is wrong with arguments or configs in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Print ``error: ...`` and exit with code 2."""
-        hint = "; name a config, for example --config tms.yaml" if "arguments are required" in message else ""
-        raise UsageError(one_line(message) + hint)
 
 
 class DecompositionCLI(LightningCLI):
@@ -106,7 +98,7 @@ class DecompositionCLI(LightningCLI):
         settings = self._settings
         if self.subcommand == "fit":
             check_trainer(settings.trainer)
-        check_terms(settings.model)
+        check_classes(settings)
         drop_switched_off(settings.trainer)
         if self.subcommand == "fit":
             self._choose_start(settings)

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from spd_lightning.cli.near import nearest
 from spd_lightning.errors import UsageError
 
 MAX_BYTES = 2**20
@@ -97,12 +98,17 @@ def _check_keys(node: MappingNode, config: str) -> None:
                 f"{config}: {key.value!r} is given twice, {_line(first[key.value])} and {_line(key)}; keep one"
             )
         first[key.value] = key
-    beside = [name for name in first if name not in _OF_A_CLASS] if "class_path" in first else []
+    given = [name for name in _OF_A_CLASS if name in first]
+    beside = [name for name in first if name not in _OF_A_CLASS] if given else []
     if beside:
         raise UsageError(
-            f"{config}, {_line(first[beside[0]])}: {beside[0]!r} stands beside class_path; arguments of a class belong "
-            "under its init_args"
+            f"{config}, {_line(first[beside[0]])}: {beside[0]!r} stands beside {given[0]}{_meant(beside[0])}"
         )
+
+
+def _meant(name: str) -> str:
+    near = nearest(name, _OF_A_CLASS)
+    return f"; did you mean {near[0]}?" if near else "; arguments of a class belong under its init_args"
 
 
 def _check_groups(root: MappingNode, config: str) -> None:

@@ -1,17 +1,20 @@
 """What a command's settings say about its run directory."""
 
+import inspect
 from pathlib import Path
+from pydoc import locate
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from spd_lightning.cli.near import suggestion
+from spd_lightning.cli.wording import classes_under
 from spd_lightning.errors import UsageError, check_whole
 
 CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
 LEAST = {"max_steps": 1, "accumulate_grad_batches": 1, "log_every_n_steps": 0, "num_sanity_val_steps": -1}
 """The smallest values of some whole numbers of the trainer."""
-ABSTRACT = ("spd_lightning.Loss", "spd_lightning.losses.Loss", "spd_lightning.losses.base.Loss")
-"""What a term is taken for that nothing gives a class."""
 LARGEST_SEED = 2**32 - 1
 """The largest that numpy takes."""
 
@@ -37,17 +40,26 @@ def check_trainer(trainer: Namespace) -> None:
         raise UsageError(f"trainer.val_check_interval must be at least 1 step, got {interval}")
 
 
-def check_terms(model: Namespace) -> None:
-    """Refuse a term of the objective that is no class: the name on the command line is not one of the config's.
+def check_classes(settings: Namespace | dict[str, Any], key: str = "") -> None:
+    """Refuse what no class is given for: a flag of a misspelt term, or arguments of something that has no class yet.
+
+    Args:
+        settings: of a command, or a part of them.
+        key: where the part stands.
 
     Raises:
-        UsageError: naming the term and those that there are.
+        UsageError: naming the key, and what it may have meant.
     """
-    terms = model.get("losses") or {}
-    unknown = [name for name, term in terms.items() if term.class_path in ABSTRACT]
-    if unknown:
-        names = ", ".join(name for name in terms if name not in unknown)
-        raise UsageError(f"model.losses.{unknown[0]} has no class_path, and the config no term of that name: {names}")
+    parts: dict[str, Any] = vars(settings) if isinstance(settings, Namespace) else settings
+    for name, value in parts.items():
+        here = f"{key}.{name}" if key else name
+        if not isinstance(value, Namespace) and not isinstance(value, dict):
+            continue
+        base = locate(str(value["class_path"])) if "class_path" in value else None
+        if inspect.isabstract(base):
+            terms = [other for other in parts if other != name] if isinstance(settings, dict) else ()
+            raise UsageError(f"{here} has no class_path{suggestion(name, terms or classes_under(base))}")
+        check_classes(value, here)
 
 
 def as_seed(value: bool | int) -> int:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 CASES = {
-    "unknown key": (["--model.leek=linear"], "unrecognized arguments: --model.leek=linear"),
-    "unknown nested key": (["--model.target.n_featurs=3"], "'n_featurs' is not accepted"),
+    "unknown key": (["--model.leek=linear"], "there is no flag --model.leek; did you mean --model.leak?"),
+    "unknown nested key": (["--model.target.n_featurs=3"], "takes no 'n_featurs'; did you mean n_features?"),
     "misspelt class": (["--model.recipe=FeatureTrainig"], "FeatureTrainig"),
     "misspelt term": (
         ["--config=tms.yaml", "--model.losses.importence.coefficient=1"],

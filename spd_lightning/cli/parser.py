@@ -1,0 +1,38 @@
+"""The parser behind every command."""
+
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from spd_lightning.cli.arguments import one_line
+from spd_lightning.cli.wording import worded
+from spd_lightning.errors import UsageError
+
+REQUIRED = "arguments are required"
+
+
+class OneLineParser(LightningArgumentParser):
+    """Reports what is wrong with arguments or configs in one line, and takes no abbreviated flags.
+
+    Attributes:
+        owner: the class whose arguments it reads, if it reads those of a class.
+    """
+
+    owner: type | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def add_class_arguments(
+        self, theclass: type, nested_key: str | None = None, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """Add them, and know whose they are."""
+        if nested_key is None:
+            self.owner = theclass
+        added: list[str] = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+        return added
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Raise a :class:`UsageError`, which becomes ``error: ...`` and exit code 2."""
+        hint = "; name a config, for example --config tms.yaml" if self.owner is None and REQUIRED in message else ""
+        raise UsageError(one_line(worded(getattr(ex, "subcommand_parser", self), message)) + hint)
