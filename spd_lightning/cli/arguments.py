@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from spd_lightning.cli.checkpoint_choice import LAST, check_place, run_directory
 from spd_lightning.cli.config_files import check_config_file
 from spd_lightning.cli.near import nearest, suggestion
 from spd_lightning.errors import UsageError
@@ -127,9 +128,9 @@ def _config_of_run(args: list[str]) -> list[str]:
         flag, separator, value = argument.partition("=")
         if flag == "--ckpt_path":
             path = Path(value if separator else "".join(args[position + 1 : position + 2]))
-            if path.name != "last" and not is_file(path):
-                raise UsageError(f"checkpoint {str(path)!r} does not exist")
-            config = path.parent.parent / "config.yaml"
+            if path.name != LAST:
+                check_place(path)
+            config = run_directory(path) / "config.yaml"
             if not is_file(config):
                 return []
             check_config_file(config)

@@ -17,6 +17,7 @@ import spd_lightning.targets  # noqa: F401 (classes can be named without their p
 from spd_lightning import callbacks
 from spd_lightning.callbacks.publishing import apart, run_folder
 from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, with_shipped_configs
+from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
 from spd_lightning.cli.inputs import InputRows, read_inputs
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import silence_notices, tell
@@ -80,7 +81,7 @@ class DecompositionCLI(LightningCLI):
         parser.add_argument("--init_from", type=str | None, default=None, help=start)
         if subcommand == "predict":
             parser.add_argument(
-                "--input", type=str | None, default=None, help="Inputs, .csv or .pt; default: one-hot probes."
+                "--input", type=str | None, default=None, help="Inputs, .csv, .npy or .pt; default: one-hot probes."
             )
             parser.add_argument("--output", type=str, default="importances.csv", help="File to write, .csv or .pt.")
         return parser
@@ -131,6 +132,7 @@ class DecompositionCLI(LightningCLI):
     def _use_checkpoint(self, settings: Namespace) -> None:
         if settings.ckpt_path == "last":
             settings.ckpt_path = str(newest_checkpoint(logger_folder(settings)))
+        settings.ckpt_path = str(chosen_checkpoint(Path(settings.ckpt_path)))
         self._checkpoint = read_checkpoint(Path(settings.ckpt_path))
         run = run_of(Path(settings.ckpt_path))
         logger = tensorboard_settings(settings)

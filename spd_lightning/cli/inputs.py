@@ -2,9 +2,11 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -14,6 +16,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import is_plain, read_pickled
 from spd_lightning.files.whole import is_file
 
+FORMATS = "a .csv, .npy or .pt file"
 DELIMITERS = ",;\t"
 SHOWN = 60
 """Characters of a row that a message shows."""
@@ -42,8 +45,9 @@ def read_inputs(path: Path, target: nn.Module) -> Tensor | dict[str, Tensor]:
     """Read a batch of inputs; whole numbers stay whole numbers.
 
     Args:
-        path: ``.csv``, one example per row, cells apart by commas, semicolons or tabs, with or without a header; or
-            ``.pt``, one tensor ``[rows, ...]``, or a mapping of them.
+        path: ``.csv``, one example per row, cells apart by commas, semicolons or tabs, with or without a header;
+            ``.npy``, one array ``[rows, ...]``; or ``.pt``, one tensor ``[rows, ...]``, or a mapping of them. One
+            vector is one example.
         target: if it states ``n_features``, the width must be that. A table of whole numbers is read as tokens if the
             target holds an embedding.
 
@@ -54,12 +58,16 @@ def read_inputs(path: Path, target: nn.Module) -> Tensor | dict[str, Tensor]:
         UsageError: if the file is missing, damaged, empty, of another width, or holds anything but finite numbers.
     """
     what = f"input {str(path)!r}"
+    if isdir(path):
+        raise UsageError(f"{what} is a folder; --input takes {FORMATS}")
     if path.suffix == ".pt":
         inputs = _checked(read_pickled(path, "input"), what)
+    elif path.suffix == ".npy":
+        inputs = _checked(_read_array(path, what), what)
     elif path.suffix == ".csv":
         inputs = _read_table(path, what, tokens=any(isinstance(module, nn.Embedding) for module in target.modules()))
     else:
-        raise UsageError(f"--input must end in .csv or .pt, got {str(path)!r}")
+        raise UsageError(f"--input takes {FORMATS}, got {str(path)!r}")
     if isinstance(inputs, dict):
         return {name: _numbers(tensor, target, what) for name, tensor in inputs.items()}
     width = getattr(target, "n_features", inputs.shape[-1])
@@ -75,14 +83,28 @@ def _checked(content: Any, what: str) -> Tensor | dict[str, Tensor]:
         if all(is_plain(tensor) and tensor.dim() for tensor in tensors) and len({len(t) for t in tensors}) == 1:
             _check_rows(len(tensors[0]), what)
             return content
-    if not is_plain(content) or content.dim() < 2:
+    if not is_plain(content) or not content.dim():
         raise UsageError(
-            f"{what} must hold one tensor of at least two dimensions, or tensors of as many rows by name; of a single "
-            "example make a batch with x[None]"
+            f"{what} must hold one tensor [rows, ...], one vector for one example, or tensors of as many rows by name"
         )
     _check_rows(content.numel(), what)
     tensor: Tensor = content
-    return tensor
+    if tensor.dim() == 1:
+        tell(f"{what} holds one vector: it is taken for one example of {len(tensor)} numbers")
+    return tensor if tensor.dim() > 1 else tensor[None]
+
+
+def _read_array(path: Path, what: str) -> Tensor:
+    """An array of numbers; its header is believed only as far as the file reaches."""
+    if not is_file(path):
+        raise UsageError(f"{what} does not exist")
+    try:
+        array = numpy.load(path, mmap_mode="r", allow_pickle=False)
+        return torch.from_numpy(numpy.array(array, dtype=array.dtype.newbyteorder("=")))
+    except TypeError:
+        raise UsageError(f"{what} holds no numbers that a network takes, but {array.dtype}") from None
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError):
+        raise UsageError(f"{what} is damaged or no array of numbers") from None
 
 
 def _check_rows(count: int, what: str) -> None:

@@ -67,7 +67,7 @@ def find_stop(folder: Path, version: str | int | None, config: Namespace) -> Sto
     run = _newest_run(folder, version)
     if run is None:
         return None
-    record, found = read_record(run), _newest_intact(run)
+    record, found = read_record(run), newest_intact(run)
     finished = record.state == "finished" and record.metrics.get("steps", 0) >= config.trainer.max_steps
     if found is None and not finished:
         if version is not None and any(run.glob("checkpoints/*.ckpt")):
@@ -135,7 +135,8 @@ def _newest_run(folder: Path, version: str | int | None) -> Path | None:
     return begun[max(begun)] if begun else None
 
 
-def _newest_intact(run: Path) -> tuple[Path, dict[str, Any]] | None:
+def newest_intact(run: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint of a run that was written last and is whole, with its content; damaged ones are told."""
     for path in sorted(run.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             content = read_checkpoint(path)

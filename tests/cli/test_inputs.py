@@ -1,5 +1,6 @@
 """Inputs of ``predict``: what is read, as which numbers, and what is refused."""
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -81,7 +82,7 @@ def test_tensors_by_name(tensors):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (torch.rand(3), r"at least two dimensions.*x\[None\]"),
+        (torch.tensor(3.0), r"one vector for one example"),
         (torch.empty(0, 3), r"holds no rows"),
         ({"a": torch.rand(2, 3), "b": torch.rand(3, 3)}, r"tensors of as many rows by name"),
         (torch.tensor([[0.0, float("nan"), 1.0]]), r"not finite"),
@@ -90,3 +91,40 @@ def test_tensors_by_name(tensors):
 def test_tensors_that_cannot_be_used(content, told, tensors):
     with pytest.raises(UsageError, match=told):
         tensors(content, nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.pt"])
+def test_one_vector_is_one_example_and_that_is_said(name, tmp_path, capsys):
+    row = numpy.array([0.5, 0.25, 0.0])
+    numpy.save(tmp_path / name, row) if name == "x.npy" else torch.save(torch.tensor(row), tmp_path / name)
+    found = read_inputs(tmp_path / name, nn.Linear(3, 2))
+    assert found.tolist() == [row.tolist()]
+    assert "holds one vector: it is taken for one example of 3 numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<i8", "|b1", "<f2"])
+def test_arrays_of_numbers_in_every_form(kind, tmp_path):
+    numpy.save(tmp_path / "x.npy", numpy.array([[1, 0, 1], [0, 1, 1]], dtype=kind))
+    assert read_inputs(tmp_path / "x.npy", nn.Linear(3, 2)).tolist() == [[1, 0, 1], [0, 1, 1]]
+
+
+UNREADABLE = {
+    "text": (lambda path: path.write_text("0.5,0.25"), "damaged or no array of numbers"),
+    "objects": (lambda path: numpy.save(path, numpy.array([{}], dtype=object)), "damaged or no array of numbers"),
+    "words": (lambda path: numpy.save(path, numpy.array(["a", "b"])), "holds no numbers that a network takes, but <U1"),
+    "half a file": (
+        lambda path: (numpy.save(path, numpy.zeros((9, 3))), path.write_bytes(path.read_bytes()[:140])),
+        "damaged",
+    ),
+    "no row": (lambda path: numpy.save(path, numpy.zeros((0, 3))), "holds no rows"),
+    "nothing": (lambda path: None, "does not exist"),
+    "a folder": (lambda path: path.mkdir(), r"is a folder; --input takes a \.csv, \.npy or \.pt file"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_arrays_that_cannot_be_used(case, tmp_path):
+    make, told = UNREADABLE[case]
+    make(tmp_path / "x.npy")
+    with pytest.raises(UsageError, match=told):
+        read_inputs(tmp_path / "x.npy", nn.Linear(3, 2))
