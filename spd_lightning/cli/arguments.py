@@ -8,14 +8,13 @@ from pathlib import Path
 
 from spd_lightning.cli.checkpoint_choice import LAST, check_place, run_directory
 from spd_lightning.cli.config_files import check_config_file
-from spd_lightning.cli.near import nearest, suggestion
+from spd_lightning.cli.flags import RUNNING
+from spd_lightning.cli.near import nearest
+from spd_lightning.cli.shipped import SWEEPS
+from spd_lightning.cli.shipped import shipped_configs as shipped_configs
 from spd_lightning.errors import UsageError
 from spd_lightning.files.whole import is_file
 
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
-HELP_FLAGS = ("-h", "--help")
-SWEEPS = "sweeps"
-_PACKAGE = Path(__file__).resolve().parent.parent
 LONGEST = 1500
 """Longest message, in characters; it may quote a value of any length."""
 NO_SUBTYPE = "Does not validate against any"
@@ -23,12 +22,6 @@ _NOISE = re.compile(
     rf"^({NO_SUBTYPE}|- {NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>|"
     r"- Expected a path but|Subclass types expect|- a class path|- a dict with|- Not a valid subclass of \w+$)"
 )
-
-
-def shipped_configs() -> Path:
-    """Folder of the configs that come with the package, installed or in a checkout."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def find_config(name: str) -> Path:
@@ -76,8 +69,7 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     Returns:
         Arguments in which every config is an existing path.
     """
-    check_command(args)
-    if args[0] not in SUBCOMMANDS:
+    if not args or args[0] not in RUNNING:
         return list(args)
     subcommand, *rest = args
     resolved = _resolved(rest)
@@ -85,22 +77,6 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     if not named:
         resolved = [*_config_of_run(rest), *resolved]
     return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *resolved]
-
-
-def check_command(args: list[str]) -> None:
-    """Refuse arguments that begin with no command.
-
-    Raises:
-        UsageError: naming those that there are.
-    """
-    if not args:
-        raise UsageError(f"name a command: {', '.join(SUBCOMMANDS)}; for example fit --config tms.yaml")
-    if args[0].startswith("-") and args[0] not in HELP_FLAGS:
-        raise UsageError(
-            f"a command comes before its flags, got {args[0]!r}; the commands are {', '.join(SUBCOMMANDS)}"
-        )
-    if args[0] not in (*SUBCOMMANDS, *HELP_FLAGS):
-        raise UsageError(f"there is no command {args[0]!r}{suggestion(args[0], SUBCOMMANDS)}")
 
 
 def _resolved(args: list[str]) -> list[str]:

@@ -21,7 +21,8 @@ from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
 from spd_lightning.cli.inputs import InputRows, read_inputs
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import silence_notices, tell
-from spd_lightning.cli.parser import OneLineParser
+from spd_lightning.cli.parser import OneLineParser, full_help
+from spd_lightning.cli.quick import answer_at_once
 from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
 from spd_lightning.cli.run_config import RunConfig
 from spd_lightning.cli.settings import (
@@ -57,6 +58,7 @@ class DecompositionCLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         self._checkpoint: dict[str, Any] | None = None
         self._finished: Path | None = None
+        self.parsers: dict[str, LightningArgumentParser] = {}
         super().__init__(
             chosen_method(args),
             parser_class=OneLineParser,
@@ -75,6 +77,7 @@ class DecompositionCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Give ``fit`` its ways to start, ``predict`` its input and output files."""
         parser: LightningArgumentParser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        self.parsers[subcommand] = parser
         if subcommand == "fit":
             parser.add_argument("--resume", type=Literal["never", "auto"], default="never", help=RESUME_HELP)
         start = INIT_HELP if subcommand == "fit" else "What the run was started from; of no effect here."
@@ -85,6 +88,14 @@ class DecompositionCLI(LightningCLI):
             )
             parser.add_argument("--output", type=str, default="importances.csv", help="File to write, .csv or .pt.")
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse them, unless they ask for help."""
+        for word in args[1:]:
+            if word.startswith("--help."):
+                sys.stdout.write(full_help(self.parsers[args[0]], word.removeprefix("--help.")))
+                sys.exit(0)
+        super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """The config is the truth: hyper-parameters stored in a checkpoint never override it."""
@@ -235,9 +246,11 @@ def main(args: list[str] | None = None) -> DecompositionCLI:
     Raises:
         SystemExit: with code 2 and one line on stderr for wrong usage, 130 after Ctrl-C.
     """
+    args = sys.argv[1:] if args is None else args
+    answer_at_once(args)
     silence_notices()
     try:
-        return DecompositionCLI(with_shipped_configs(sys.argv[1:] if args is None else args))
+        return DecompositionCLI(with_shipped_configs(args))
     except (UsageError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         sys.exit(WRONG_USAGE)

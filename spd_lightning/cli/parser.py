@@ -36,3 +36,21 @@ class OneLineParser(LightningArgumentParser):
         """Raise a :class:`UsageError`, which becomes ``error: ...`` and exit code 2."""
         hint = "; name a config, for example --config tms.yaml" if self.owner is None and REQUIRED in message else ""
         raise UsageError(one_line(worded(getattr(ex, "subcommand_parser", self), message)) + hint)
+
+
+def full_help(parser: LightningArgumentParser, part: str) -> str:
+    """Every option with its type and default.
+
+    Args:
+        parser: of a command; not to be used for anything else afterwards.
+        part: ``all``, or the first part of the names that are wanted.
+    """
+    if part != "all":
+        parser.usage, parser.description = f"flags that begin with --{part}", None
+        parser._action_groups = [group for group in parser._action_groups if _is_about(group, part)]
+    text: str = parser.format_help()
+    return text
+
+
+def _is_about(group: Any, part: str) -> bool:
+    return any(action.dest.partition(".")[0] == part for action in group._group_actions)

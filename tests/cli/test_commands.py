@@ -244,7 +244,7 @@ def test_print_config_is_complete_and_help_reads(folder, capsys):
     assert printed["trainer"]["inference_mode"] is False
 
     with pytest.raises(SystemExit):
-        main(["fit", "--help"])
+        main(["fit", "--help.all"])
     text = " ".join(capsys.readouterr().out.split())
     assert "patterns of module paths to components per site" in text
 

@@ -127,6 +127,8 @@ def test_a_misspelt_word_in_a_config(text, tmp_path, said):
         (["tset", "--ckpt_path", "x"], "there is no command 'tset'; did you mean test?"),
         (["--config", "tms.yaml"], "a command comes before its flags, got '--config'"),
         ([], "name a command: fit"),
+        (["configs", "tms.yaml"], "configs takes no arguments, got 'tms.yaml'"),
+        (["fit", "--help.trainr"], "there is no flag --help.trainr; did you mean --help.trainer?"),
         (["test", "--resume", "auto", "--config", "tms.yaml"], "there is no flag --resume"),
     ],
 )
