@@ -18,6 +18,7 @@ from spd_lightning.files.whole import is_file
 LONGEST = 1500
 """Longest message, in characters; it may quote a value of any length."""
 NO_SUBTYPE = "Does not validate against any"
+_TWICE = re.compile(r"more than one stateful callback of type `(\w+)`")
 _NOISE = re.compile(
     rf"^({NO_SUBTYPE}|- {NO_SUBTYPE}|Subtypes:|Errors:|Given value|- Expected a <class 'NoneType'>|"
     r"- Expected a path but|Subclass types expect|- a class path|- a dict with|- Not a valid subclass of \w+$)"
@@ -127,6 +128,14 @@ def one_line(message: str) -> str:
     kept = [line.removeprefix("- ").rstrip(":") for line in lines if line and not _NOISE.match(line)]
     unique = list(dict.fromkeys(kept))
     return _shown(": ".join(unique).replace('Parser key "', 'key "'))
+
+
+def trainer_message(message: str) -> str:
+    """What Lightning's trainer refuses, in one line."""
+    twice = _TWICE.search(message)
+    if twice:
+        return f"trainer.callbacks names {twice[1]} twice, and a checkpoint could not tell their states apart; keep one"
+    return f"trainer: {one_line(message)}"
 
 
 def _shown(text: str) -> str:

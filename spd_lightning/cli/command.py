@@ -16,7 +16,7 @@ import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
 from spd_lightning import callbacks
 from spd_lightning.callbacks.publishing import apart, run_folder
-from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, with_shipped_configs
+from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, trainer_message, with_shipped_configs
 from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
 from spd_lightning.cli.inputs import InputRows, read_inputs
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
@@ -32,6 +32,7 @@ from spd_lightning.cli.settings import (
     drop_switched_off,
     logger_folder,
     resumable_place,
+    settle_callbacks,
     tensorboard_settings,
 )
 from spd_lightning.errors import UsageError
@@ -111,6 +112,7 @@ class DecompositionCLI(LightningCLI):
         if self.subcommand == "fit":
             check_trainer(settings.trainer)
         check_classes(settings)
+        settle_callbacks(settings.trainer)
         drop_switched_off(settings.trainer)
         if self.subcommand == "fit":
             self._choose_start(settings)
@@ -202,7 +204,7 @@ class DecompositionCLI(LightningCLI):
         except UsageError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:  # Lightning knows several kinds
-            raise UsageError(f"trainer: {one_line(str(error))}") from None
+            raise UsageError(trainer_message(str(error))) from None
         check_strategy(trainer, str(self.subcommand))
         LeanEpochLoop.install(trainer)
         if self.subcommand == "predict":

@@ -5,13 +5,16 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from spd_lightning.cli.near import suggestion
+from spd_lightning.cli.shipped import shipped_configs
 from spd_lightning.cli.wording import classes_under
 from spd_lightning.errors import UsageError, check_whole
 
+PROGRESS_BAR = "ProgressBar"
 CHECKPOINTING = ("ModelCheckpoint", "Checkpoints")
 LEAST = {"max_steps": 1, "accumulate_grad_batches": 1, "log_every_n_steps": 0, "num_sanity_val_steps": -1}
 """The smallest values of some whole numbers of the trainer."""
@@ -21,9 +24,37 @@ LARGEST_SEED = 2**32 - 1
 
 def drop_switched_off(trainer: Namespace) -> None:
     """Leave out callbacks of the base config that a trainer switch turns off; Lightning would refuse both at once."""
-    for switch, names in (("enable_progress_bar", "ProgressBar"), ("enable_checkpointing", CHECKPOINTING)):
+    for switch, names in (("enable_progress_bar", PROGRESS_BAR), ("enable_checkpointing", CHECKPOINTING)):
         if trainer[switch] is False:
             trainer.callbacks = [c for c in trainer.callbacks or [] if not c.class_path.endswith(names)]
+
+
+def settle_callbacks(trainer: Namespace) -> None:
+    """Put what a config adds in the place of an entry of ``base.yaml`` of the same class; there is one progress bar.
+
+    Several entries that a config adds itself are left to Lightning, which takes those that it can tell apart.
+    """
+    given = list(trainer.callbacks or [])
+    standing = _standing()
+    if [entry.class_path.rpartition(".")[2] for entry in given[: len(standing)]] != standing:
+        return  # the list was replaced
+    own = given[len(standing) :]
+    for place, entry in enumerate(given[: len(standing)]):
+        later = next((one for one in own if _kind(one) == _kind(entry)), None)
+        if later is not None:
+            given[place] = own.pop(own.index(later))
+    trainer.callbacks = [*given[: len(standing)], *own]
+
+
+def _standing() -> list[str]:
+    """Classes of the callbacks of ``base.yaml``, in order."""
+    base = yaml.safe_load((shipped_configs() / "base.yaml").read_text(encoding="utf-8"))
+    return [entry["class_path"].rpartition(".")[2] for entry in base["trainer"]["callbacks"]]
+
+
+def _kind(entry: Namespace) -> str:
+    path = str(entry.class_path)
+    return PROGRESS_BAR if path.endswith(PROGRESS_BAR) else path
 
 
 def check_trainer(trainer: Namespace) -> None:
@@ -35,6 +66,11 @@ def check_trainer(trainer: Namespace) -> None:
     for name, least in LEAST.items():
         if trainer[name] is not None:
             check_whole(f"trainer.{name}", trainer[name], least)
+    if trainer.max_epochs not in (None, -1):
+        raise UsageError(
+            f"trainer.max_epochs must be -1, since training counts steps, got {trainer.max_epochs}; set "
+            "trainer.max_steps"
+        )
     interval = trainer.val_check_interval
     if isinstance(interval, int) and interval < 1:
         raise UsageError(f"trainer.val_check_interval must be at least 1 step, got {interval}")

@@ -13,6 +13,7 @@ _KEY = re.compile(r'^(?:Parser key "(?P<key>[^"]*)"(?: element \d+)?|--(?P<help>
 _OPTION = re.compile(r"^(?:Subcommand '\w+' does not accept o|O)ption '([^']+)'(?: is not accepted)?(?: before .*)?$")
 _GROUP = re.compile(r"^Group '([^']+)' does not accept option '([^']+)'$")
 _FLAGS = re.compile(r"^unrecognized arguments: (.*)$", re.DOTALL)
+_LINK = re.compile(r"^Call to compute_fn of link .*? failed: ", re.DOTALL)
 _CLASS = re.compile(
     r"Expected a dot import path string: (?P<bare>.+)|"
     r"Problem with given class_path '(?P<path>[^']+)':\s+(?P<why>No module named .+|module .+ has no attribute .+)"
@@ -37,6 +38,7 @@ def worded(parser: ArgumentParser, message: str) -> str:
     Returns:
         Possibly several lines; those that say nothing beside a precise one are gone.
     """
+    message = _LINK.sub("", message)
     for pattern, say in ((_FLAGS, _no_flag), (_OPTION, _no_key), (_GROUP, _no_key)):
         found = pattern.match(message)
         if found:

@@ -41,6 +41,8 @@ FLAGS = {
     "--trainer.callbacks+=AblationChek": ["trainer.callbacks", "'AblationChek'; did you mean AblationCheck?"],
     "--trainer.logger.nam x": ["trainer.logger", "TensorBoardLogger takes no 'nam'; did you mean name?"],
     "--model.target.help ToyModel": ["'ToyModel'", "ToyModelOfSuperposition"],
+    "--seed_everything true": ["error: seed_everything must be a whole number, got True"],
+    "--trainer.max_epochs 3": ["trainer.max_epochs must be -1, since training counts steps, got 3; set trainer.max_s"],
     "--config tmss.yaml": ["config 'tmss.yaml' does not exist; did you mean tms.yaml?"],
     "tms.yaml": ["'tms.yaml' belongs to no flag; a config is given as --config tms.yaml"],
 }
@@ -101,10 +103,11 @@ def said(tmp_path, monkeypatch, capsys):
     return give
 
 
-def test_what_is_spelt_right_is_understood(tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", ["--model.losses.importance.coefficient 1", "--trainer.max_epochs=null"])
+def test_what_is_spelt_right_is_understood(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(_UnderstoodError):
-        main(["fit", "--config", "tms.yaml", "--model.losses.importance.coefficient", "1"])
+        main(["fit", "--config", "tms.yaml", *words.split(" ")])
 
 
 @pytest.mark.parametrize("words", FLAGS)
