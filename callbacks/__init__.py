@@ -22,6 +22,7 @@ from spd_lightning.callbacks.predictions import PredictionWriter
 from spd_lightning.callbacks.progress_bar import DecompositionProgressBar
 from spd_lightning.callbacks.scrubbing import ScrubbingTest
 from spd_lightning.callbacks.swept_values import SweptValues
+from spd_lightning.callbacks.task_performance import TaskPerformance
 from spd_lightning.callbacks.training_health import TrainingHealth
 from spd_lightning.callbacks.training_log import TrainingLog
 from spd_lightning.callbacks.whole_files import WholeFiles
@@ -45,6 +46,7 @@ __all__ = [
     "PredictionWriter",
     "ScrubbingTest",
     "SweptValues",
+    "TaskPerformance",
     "TensorBoardLayout",
     "TrainingHealth",
     "TrainingLog",

@@ -1,5 +1,7 @@
 """Does the network survive what the importances allow to be ablated?"""
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -7,13 +9,15 @@ from torchmetrics import MeanMetric
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores, probe_importances
 from spd_lightning.callbacks.publishing import publish_figure
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ablation_bars, ablation_matrix
-from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance
+from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance, mean_output
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Reconstruction, Step, check_positive
+from spd_lightning.losses.sharing import sum_over_processes
+from spd_lightning.losses.sources import rounded_masks, zero_masks
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import ComponentModel, SiteMask
+from spd_lightning.model import ComponentModel
 
 NUMBERS_AT_ONCE, MOST_DRAWN = 2**24, 300
 
@@ -24,12 +28,15 @@ class AblationCheck(EvaluationCallback):
     ``unmasked`` (all ones), ``ci_masked`` (importances as masks), ``rounded`` (importance above a threshold), ``zero``:
     without the delta component. ``stochastic`` and ``worst_case``: with it, if the model uses one. The worst case is
     found by projected gradient ascent on one fresh source per component, shared by the batch, and is the headline:
-    random masks rarely meet the worst combination.
+    random masks rarely meet the worst combination. After training the ascent goes on, on the first batch, to the end
+    of a ladder (``ladder_20``, ...). ``constant`` is no mask but a unit beside ``zero``: the distance of the best
+    output that does not look at the input.
 
     Args:
         distance: ``"mse"`` or ``"kl"``; ``null`` for the one that is trained.
         adversary_steps: signed gradient steps of the worst case.
         adversary_step_size: length of one of them; steps times size around 2 crosses the whole range.
+        ladder: numbers of steps of the adversary that is followed after training; empty for none.
         rounding_threshold: importance above which ``rounded`` keeps a component.
         probe: magnitude of the one-hot probes for single ablations.
         every_n_validations: how often the check runs while training.
@@ -40,6 +47,7 @@ class AblationCheck(EvaluationCallback):
         distance: DistanceKind | None = None,
         adversary_steps: int = 20,
         adversary_step_size: float = 0.1,
+        ladder: Sequence[int] = (20, 80, 320),
         rounding_threshold: float = ALIVE_THRESHOLD,
         probe: float = 0.75,
         every_n_validations: int = 1,
@@ -47,6 +55,10 @@ class AblationCheck(EvaluationCallback):
         super().__init__(every_n_validations)
         check_positive("rounding_threshold", rounding_threshold, allow_zero=True)
         check_positive("probe", probe)
+        check_list("AblationCheck: ladder", ladder)
+        for rung in ladder:
+            check_whole("AblationCheck: ladder: each", rung, least=1)
+        self.ladder = list(ladder)
         self.distance, self.rounding_threshold, self.probe = distance, rounding_threshold, probe
         self.adversary_steps, self.adversary_step_size = adversary_steps, adversary_step_size
         self._compared_by("mse" if distance is None else distance)  # so that wrong values are refused at once
@@ -70,18 +82,20 @@ class AblationCheck(EvaluationCallback):
     def start(self, trainer: Trainer, module: Decomposition) -> None:
         """Fresh means per regime."""
         self._compared_by(module.distance if self.distance is None else self.distance)
-        regimes = [*self._reconstructions, "rounded", "zero"]
-        self._means = {name: MeanMetric().to(module.device) for name in regimes}
+        self._means: dict[str, MeanMetric] = {}
         self._l0: dict[str, MeanMetric] = {}
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Compare one batch under every regime."""
         scores = {name: loss(step.named(name)) for name, loss in self._reconstructions.items()}
-        for name, masks in (("rounded", self._rounded(step)), ("zero", _zero(step))):
+        for name, masks in (("rounded", rounded_masks(step, self.rounding_threshold)), ("zero", zero_masks(step))):
             weights = step.weights_of(step.clean.output)
             scores[name] = distance(self._distance, step.masked(masks), step.clean.output, weights)
+        scores["constant"] = distance(self._distance, self._constant(step), step.clean.output, weights)
+        if trainer.state.fn != "fit":
+            scores |= self._climbed(step)
         for name, score in scores.items():
-            self._means[name].update(score, weight=step.mass)
+            self._means.setdefault(name, MeanMetric().to(module.device)).update(score, weight=step.mass)
         for call in step.tables:
             counts = active_counts(step.counted(step.importance[call].lower), self.rounding_threshold)
             self._l0[call] = self._l0.get(call, MeanMetric().to(module.device))
@@ -99,9 +113,19 @@ class AblationCheck(EvaluationCallback):
         if hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
             self._draw_single_ablations(trainer, module, stage)
 
-    def _rounded(self, step: Step) -> dict[str, SiteMask]:
-        kept = {name: ci.lower > self.rounding_threshold for name, ci in step.importance.items()}
-        return {name: SiteMask(keep.to(step.importance[name].lower.dtype)) for name, keep in kept.items()}
+    def _climbed(self, step: Step) -> dict[str, Tensor]:
+        """What the adversary reaches after training; the first batch is enough to tell."""
+        if any(name.startswith("ladder") for name in self._means):
+            return {}
+        reached = self._reconstructions["worst_case"].ladder(step.named("worst_case"), self.ladder)
+        return {f"ladder_{steps}": score for steps, score in reached.items()}
+
+    def _constant(self, step: Step) -> Tensor:
+        """The nearest output that does not look at the input, as large as the output."""
+        output = step.clean.output
+        weights = None if step.weights.values is None else step.weights.raw(output.shape[:-1])
+        combine = None if step.noise.share is None else sum_over_processes
+        return mean_output(self._distance, output, weights, combine).to(output).expand_as(output)
 
     def _draw_single_ablations(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         tables = probe_importances(trainer, module, self.probe)
@@ -111,10 +135,6 @@ class AblationCheck(EvaluationCallback):
         effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
         if trainer.is_global_zero:
             publish_figure(trainer, f"{stage}/single_ablations", ablation_matrix(effects, live))
-
-
-def _zero(step: Step) -> dict[str, SiteMask]:
-    return {name: SiteMask(torch.zeros_like(ci.lower)) for name, ci in step.importance.items()}
 
 
 def _most_important(table: Tensor, threshold: float) -> list[int]:

@@ -11,11 +11,13 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from spd_lightning.callbacks.publishing import run_folder, tensorboard
-from spd_lightning.callbacks.report_table import report_table
+from spd_lightning.callbacks.report_table import report_table, verdict_lines
 from spd_lightning.callbacks.swept_values import SweptValues
 from spd_lightning.files.version import library_version
 from spd_lightning.files.whole import written_whole
 from spd_lightning.methods import Decomposition
+from spd_lightning.report.rows import recovery
+from spd_lightning.runs.findings import findings
 from spd_lightning.runs.memory import peak_memory
 
 
@@ -84,6 +86,7 @@ class FinalReport(Callback):
     def _document(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> dict[str, Any]:
         return {
             "scores": scores,
+            "verdict": [finding._asdict() for finding in findings(scores)],
             "settings": _settings(trainer, module),
             "seed": module.seed,
             "steps": max(trainer.global_step, self._steps),
@@ -108,7 +111,10 @@ class FinalReport(Callback):
             settings = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 settings |= callback.values if isinstance(callback, SweptValues) else {}
+            final |= {f"final/{found.question}": float(found.good) for found in findings(scores)}
             logger.log_hyperparams(settings, final)
+            lines = [*verdict_lines(findings(scores)), recovery(scores)]
+            logger.experiment.add_text("verdict", "\n\n".join(lines), trainer.global_step)
             logger.save()
 
 
@@ -122,6 +128,7 @@ def _settings(trainer: Trainer, module: Decomposition) -> dict[str, Any]:
         "alive_threshold",
         "adversary_steps",
         "adversary_step_size",
+        "ladder",
         "distance",
         "draws",
         "data_draws",

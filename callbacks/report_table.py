@@ -5,7 +5,18 @@ from typing import Any
 
 from spd_lightning.methods import Decomposition
 from spd_lightning.model.wrapping import site_of
-from spd_lightning.report.rows import SITE_HEADER, ablation_rows, site_row, sites, unrepresented, verdict
+from spd_lightning.report.rows import (
+    DISTANCE_HEADER,
+    SITE_HEADER,
+    TASK_HEADER,
+    ablation_rows,
+    recovery,
+    site_row,
+    sites,
+    task_rows,
+    unrepresented,
+)
+from spd_lightning.runs.findings import Finding, findings
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -25,7 +36,7 @@ def _calls(scores: Mapping[str, float], module: Decomposition) -> list[tuple[str
 
 
 def report_table(scores: Mapping[str, float], module: Decomposition, settings: Mapping[str, Any]) -> str:
-    """Sites, ablations, thresholds and verdict.
+    """Sites, ablations, task, thresholds and verdict.
 
     Args:
         scores: scores by name, without the stage.
@@ -36,13 +47,43 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
         Several lines of text.
     """
     rows = [site_row(scores, call, count) for call, count in _calls(scores, module)]
-    parts = ["", _aligned([SITE_HEADER, *rows])]
-    measured = [[f"  {words}", distance] for _, words, distance in ablation_rows(scores)]
-    if measured:
-        kind = settings.get("AblationCheck.distance")
-        title = f"output distance{f' ({kind})' if kind else ''} from the target under"
-        parts += ["", _aligned([[title, ""], *measured])]
-    if settings:
-        parts += ["", "with " + ", ".join(f"{name} {value}" for name, value in settings.items())]
     lost = unrepresented(scores, module.model.site_names, getattr(module.target, "n_features", 0))
-    return "\n".join([*parts, *([""] if lost else []), *lost, "", verdict(scores)])
+    blocks = [
+        _aligned([SITE_HEADER, *rows]),
+        _ablations(scores, settings.get("AblationCheck.distance")),
+        _task(scores),
+        _thresholds(settings),
+        "\n".join(lost),
+        "\n".join([*verdict_lines(findings(scores)), recovery(scores)]),
+    ]
+    return "\n\n".join(["", *(block for block in blocks if block)]).removeprefix("\n")
+
+
+def _ablations(scores: Mapping[str, float], kind: str | None) -> str:
+    measured = [[f"  {words}", *cells] for _, words, cells in ablation_rows(scores)]
+    title = f"output distance{f' ({kind})' if kind else ''} from the target under"
+    return _aligned([[title, *DISTANCE_HEADER], *measured]) if measured else ""
+
+
+def _task(scores: Mapping[str, float]) -> str:
+    measured = [[f"  {words}", *cells] for words, *cells in task_rows(scores)]
+    return _aligned([["on the labels of the data", *TASK_HEADER], *measured]) if measured else ""
+
+
+def _thresholds(settings: Mapping[str, Any]) -> str:
+    """A line per callback: what its scores depend on."""
+    by_callback: dict[str, list[str]] = {}
+    for name, value in settings.items():
+        callback, _, setting = name.partition(".")
+        by_callback.setdefault(callback, []).append(f"{setting} {value}")
+    rows = [[f"  {callback}", ", ".join(values)] for callback, values in by_callback.items()]
+    return _aligned([["measured with", ""], *rows]) if rows else ""
+
+
+def verdict_lines(found: Sequence[Finding]) -> list[str]:
+    """What was found, an answer a line, and below an answer that is not good what to try next."""
+    lines = []
+    for finding in found:
+        lines.append(f"{finding.answer.capitalize()}: {finding.measured}.")
+        lines += [f"  Next: {finding.advice}."] if finding.advice else []
+    return lines

@@ -14,8 +14,8 @@ from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
+from spd_lightning.losses.sources import fixed_masks, zero_masks
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import SiteMask
 
 _TOLD = {
     "dead": "no component has an importance above {threshold:g} on any validation example",
@@ -99,10 +99,8 @@ class TrainingHealth(EvaluationCallback):
             at_one = torch.stack([(lower >= self.saturation).sum(), lower.new_tensor(lower.numel())])
             seen = torch.cat([alive, at_one]).double()
             self._seen[name] = seen + self._seen.get(name, 0.0)
-        kept = {name: SiteMask(ci.lower) for name, ci in step.importance.items()}
-        nothing = {name: SiteMask(torch.zeros_like(ci.lower)) for name, ci in step.importance.items()}
         kind, clean = self.distance or module.distance, step.clean.output
-        outputs = [step.masked(masks) for masks in (kept, nothing)]
+        outputs = [step.masked(masks) for masks in (fixed_masks(step, "ci"), zero_masks(step))]
         found = [distance(kind, output, clean, step.weights_of(clean)).double() for output in outputs]
         rows = step.mass
         sums = torch.stack([*(rows * one for one in found), found[0].new_tensor(rows)])

@@ -1,7 +1,7 @@
 """Take a trained neural network apart into the mechanisms its weights implement."""
 
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
-from spd_lightning.data import DatasetBatches, SparseFeatures
+from spd_lightning.data import DatasetBatches, Digits, SparseFeatures
 from spd_lightning.errors import UsageError
 from spd_lightning.losses import (
     ActivationReconstruction,
@@ -35,18 +35,29 @@ from spd_lightning.model import (
     TargetCall,
     VectorMLP,
 )
-from spd_lightning.targets import FeatureTraining, LoadedWeights, ResidualMLP, ToyModelOfSuperposition, Unfused
+from spd_lightning.targets import (
+    MLP,
+    ClassifierTraining,
+    FeatureTraining,
+    LoadedWeights,
+    ResidualMLP,
+    ToyModelOfSuperposition,
+    Unfused,
+)
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "MLP",
     "ActivationReconstruction",
     "AttributedModel",
     "AttributionDecomposition",
     "AutomaticCall",
+    "ClassifierTraining",
     "ContributionSparsity",
     "DatasetBatches",
     "DecomposedModel",
+    "Digits",
     "Faithfulness",
     "FeatureTraining",
     "FrequencyMinimality",

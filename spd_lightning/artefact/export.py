@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spd_lightning.artefact.sizes import check_component_sizes, check_importance_size, check_target_size
 from spd_lightning.errors import UsageError
-from spd_lightning.files.describe import class_of, describe, factory, init_args, rebuilt
+from spd_lightning.files.describe import class_of, describe, factory, import_named, init_args, rebuilt
 from spd_lightning.files.fingerprint import fingerprint, state_fingerprint
 from spd_lightning.files.tensors import read_safetensors
 from spd_lightning.files.version import library_version
@@ -64,6 +64,7 @@ def load_decomposition(
     target: nn.Module | None = None,
     importance: ImportanceFactory | None = None,
     call: TargetCall | None = None,
+    import_classes: bool = False,
 ) -> DecomposedModel:
     """Read what :func:`save_decomposition` wrote.
 
@@ -73,6 +74,7 @@ def load_decomposition(
             target's weights they are loaded into it, otherwise its own must be the decomposed ones.
         importance: builds the importance function; needed if its class is not imported.
         call: how the target is called; needed if its class is not imported.
+        import_classes: whether modules that the config names are imported, which runs their code.
 
     Returns:
         The decomposition.
@@ -80,6 +82,8 @@ def load_decomposition(
     Raises:
         UsageError: if files are missing, damaged, of another format, or do not fit.
     """
+    if import_classes:
+        import_named(_read_config(Path(folder) / CONFIG_NAME), str(Path(folder) / CONFIG_NAME))
     return _loaded(Path(folder), SPD, lambda config, state: _built(config, state, target, importance, call))
 
 
@@ -261,3 +265,4 @@ def _cast(target: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 DecomposedModel.reader, AttributedModel.reader = load_decomposition, load_attributed
+ComponentModel.writer = staticmethod(save_decomposition)

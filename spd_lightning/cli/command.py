@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -10,7 +10,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch.utils.data import DataLoader
 
 import spd_lightning.data
 import spd_lightning.targets  # noqa: F401 (classes can be named without their package once imported)
@@ -18,10 +17,10 @@ from spd_lightning import callbacks
 from spd_lightning.callbacks.publishing import apart, run_folder
 from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, trainer_message, with_shipped_configs
 from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
-from spd_lightning.cli.inputs import InputRows, read_inputs
+from spd_lightning.cli.inputs import input_batches
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import silence_notices, tell
-from spd_lightning.cli.parser import OneLineParser, full_help
+from spd_lightning.cli.parser import OneLineParser, add_own_arguments, full_help
 from spd_lightning.cli.quick import answer_at_once
 from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
 from spd_lightning.cli.run_config import RunConfig
@@ -44,9 +43,6 @@ from spd_lightning.runs.record import METRICS_NAME
 
 INTERRUPTED = 130
 WRONG_USAGE = 2
-PREDICTED_AT_ONCE = 4096
-RESUME_HELP = "auto: go on with the newest run where there is one to go on with; never: only as --ckpt_path says."
-INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
 
 
 class DecompositionCLI(LightningCLI):
@@ -79,15 +75,7 @@ class DecompositionCLI(LightningCLI):
         """Give ``fit`` its ways to start, ``predict`` its input and output files."""
         parser: LightningArgumentParser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         self.parsers[subcommand] = parser
-        if subcommand == "fit":
-            parser.add_argument("--resume", type=Literal["never", "auto"], default="never", help=RESUME_HELP)
-        start = INIT_HELP if subcommand == "fit" else "What the run was started from; of no effect here."
-        parser.add_argument("--init_from", type=str | None, default=None, help=start)
-        if subcommand == "predict":
-            parser.add_argument(
-                "--input", type=str | None, default=None, help="Inputs, .csv, .npy or .pt; default: one-hot probes."
-            )
-            parser.add_argument("--output", type=str, default="importances.csv", help="File to write, .csv or .pt.")
+        add_own_arguments(parser, subcommand)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -214,8 +202,7 @@ class DecompositionCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "predict" and self._settings.input is not None:
-            inputs = InputRows(read_inputs(Path(self._settings.input), self.model.target))
-            kwargs["dataloaders"] = DataLoader(inputs, batch_size=PREDICTED_AT_ONCE)
+            kwargs["dataloaders"] = input_batches(Path(self._settings.input), self.model.target)
             del kwargs["datamodule"]
         return kwargs
 

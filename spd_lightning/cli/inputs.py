@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from spd_lightning.cli.notices import tell
 from spd_lightning.errors import UsageError
@@ -18,6 +18,7 @@ from spd_lightning.files.whole import is_file
 
 FORMATS = "a .csv, .npy or .pt file"
 DELIMITERS = ",;\t"
+PREDICTED_AT_ONCE = 4096
 SHOWN = 60
 """Characters of a row that a message shows."""
 
@@ -39,6 +40,11 @@ class InputRows(Dataset[Any]):
         if isinstance(self.inputs, Tensor):
             return self.inputs[index]
         return {name: tensor[index] for name, tensor in self.inputs.items()}
+
+
+def input_batches(path: Path, target: nn.Module) -> DataLoader[Any]:
+    """Inputs in batches, as a data module would hand them over; see :func:`read_inputs`."""
+    return DataLoader(InputRows(read_inputs(path, target)), batch_size=PREDICTED_AT_ONCE)
 
 
 def read_inputs(path: Path, target: nn.Module) -> Tensor | dict[str, Tensor]:

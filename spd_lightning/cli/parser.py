@@ -1,6 +1,6 @@
 """The parser behind every command."""
 
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -8,6 +8,9 @@ from spd_lightning.cli.arguments import one_line
 from spd_lightning.cli.wording import worded
 from spd_lightning.errors import UsageError
 
+RESUME_HELP = "auto: go on with the newest run where there is one to go on with; never: only as --ckpt_path says."
+INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
+INPUT_HELP = "Inputs, .csv, .npy or .pt; default: one-hot probes."
 REQUIRED = "arguments are required"
 
 
@@ -36,6 +39,22 @@ class OneLineParser(LightningArgumentParser):
         """Raise a :class:`UsageError`, which becomes ``error: ...`` and exit code 2."""
         hint = "; name a config, for example --config tms.yaml" if self.owner is None and REQUIRED in message else ""
         raise UsageError(one_line(worded(getattr(ex, "subcommand_parser", self), message)) + hint)
+
+
+def add_own_arguments(parser: LightningArgumentParser, command: str) -> None:
+    """Give ``fit`` its ways to start, ``predict`` its input and output files.
+
+    Args:
+        parser: of the command.
+        command: its name.
+    """
+    if command == "fit":
+        parser.add_argument("--resume", type=Literal["never", "auto"], default="never", help=RESUME_HELP)
+    start = INIT_HELP if command == "fit" else "What the run was started from; of no effect here."
+    parser.add_argument("--init_from", type=str | None, default=None, help=start)
+    if command == "predict":
+        parser.add_argument("--input", type=str | None, default=None, help=INPUT_HELP)
+        parser.add_argument("--output", type=str, default="importances.csv", help="File to write, .csv or .pt.")
 
 
 def full_help(parser: LightningArgumentParser, part: str) -> str:

@@ -1,7 +1,8 @@
 """LightningDataModules."""
 
 from spd_lightning.data.dataset_batches import DatasetBatches
+from spd_lightning.data.digits import Digits
 from spd_lightning.data.keyed import KeyedBatches
 from spd_lightning.data.sparse_features import SparseFeatures
 
-__all__ = ["DatasetBatches", "KeyedBatches", "SparseFeatures"]
+__all__ = ["DatasetBatches", "Digits", "KeyedBatches", "SparseFeatures"]

@@ -1,9 +1,10 @@
 """Objects as plain data: ``class_path`` and ``init_args``, the form they have in a YAML file."""
 
 import dataclasses
+import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -63,10 +64,38 @@ def class_of(described: Any, kind: type, what: str) -> type[Any]:
     found = getattr(sys.modules.get(module), name, None)
     if not isinstance(found, type) or not issubclass(found, kind):
         raise UsageError(
-            f"{what} is {path[:200]!r}, which is no imported {kind.__name__}; if you trust the file, import it first, "
-            "or pass an object in its place"
+            f"{what} is {path[:200]!r}, which is no imported {kind.__name__}; if you trust the file, import it "
+            "first or pass import_classes=True; or pass an object in its place"
         )
     return found
+
+
+def import_named(config: Any, origin: str) -> None:
+    """Import every module that holds a class named in plain data; only for data that the caller trusts.
+
+    Args:
+        config: dictionaries and lists; classes are the values of ``class_path``, or of a list ``kinds``.
+        origin: the file's name, for the message.
+
+    Raises:
+        UsageError: if a module cannot be imported.
+    """
+    for path in _class_paths(config):
+        module = path.rpartition(".")[0]
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(f"{origin}: names {path!r}, but {module!r} cannot be imported ({error})") from None
+
+
+def _class_paths(config: Any) -> Iterator[str]:
+    if isinstance(config, dict):
+        named = [config.get("class_path"), *(config["kinds"] if isinstance(config.get("kinds"), list) else [])]
+        yield from (path for path in named if isinstance(path, str) and "." in path)
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            yield from _class_paths(item)
 
 
 def rebuilt(described: Any, kind: type, what: str) -> Any:

@@ -21,6 +21,7 @@ from spd_lightning.functional.losses import (
     importance_covariance,
     importance_minimality,
     kl,
+    mean_output,
     mean_over_examples,
     mse,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "lr_factor",
     "mask_from_source",
     "max_cosine_similarity",
+    "mean_output",
     "mean_over_examples",
     "merged_rows",
     "merged_sparse_features",

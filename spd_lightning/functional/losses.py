@@ -203,3 +203,28 @@ def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Te
         if kind == "kl":
             return kl(prediction, target, weights)
     raise ValueError(f"distance must be 'mse' or 'kl', got {kind!r}")
+
+
+def mean_output(
+    kind: DistanceKind,
+    output: Tensor,
+    weights: Tensor | None = None,
+    combine: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The output that does not look at the input and comes closest to all of them: a unit for distances (ours).
+
+    Args:
+        kind: which distance; for ``"kl"`` the mean is taken over distributions.
+        output: ``[..., d]``.
+        weights: of the examples, ``[...]``, in any unit; ``None`` weighs all alike.
+        combine: turns sums over this process's examples into those over all.
+
+    Returns:
+        ``[d]`` in double precision: the mean, or logits of the mean distribution.
+    """
+    values = (output.double().softmax(-1) if kind == "kl" else output.double()).flatten(0, -2)
+    mass = values.new_ones(len(values)) if weights is None else weights.flatten().to(values)
+    sums = torch.cat([mass @ values, mass.sum()[None]])
+    sums = sums if combine is None else combine(sums)
+    mean = sums[:-1] / sums[-1]
+    return mean.log() if kind == "kl" else mean

@@ -1,6 +1,6 @@
 """Reconstruction losses: where the sources come from, what runs its components, how outputs are compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -97,16 +97,36 @@ class Reconstruction(Loss):
                 return stochastic_masks(step, kind, generator)
 
     def _adversarial_masks(self, step: Step, subset: Subset | None, generator: Generator) -> dict[str, SiteMask]:
+        worst = self._pushed(step, subset, adversary_start(step, self.adversary_scope, generator), self.adversary_steps)
+        return masks_from_channels(step, step.importance, worst)
+
+    def _pushed(self, step: Step, subset: Subset | None, sources: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
+        """Sources after some steps of ascent."""
         # the network and the importances are constants of the ascent; only the sources move
         frozen = {name: CausalImportance(*(part.detach() for part in ci)) for name, ci in step.importance.items()}
 
         def objective(channels: dict[str, Tensor]) -> Tensor:
             return self._routed_distance(step, masks_from_channels(step, frozen, channels), subset)
 
-        start = adversary_start(step, self.adversary_scope, generator)
         combine = step.summed if self.adversary_scope == "shared" and step.noise.share is not None else None
-        worst = ascend(objective, start, self.adversary_steps, self.adversary_step_size, combine)
-        return masks_from_channels(step, step.importance, worst)
+        return ascend(objective, sources, steps, self.adversary_step_size, combine)
+
+    def ladder(self, step: Step, rungs: Sequence[int]) -> dict[int, Tensor]:
+        """What one adversary reaches after more and more steps: an ascent that soon ends may have ended too soon.
+
+        Args:
+            step: the batch.
+            rungs: numbers of steps, in any order.
+
+        Returns:
+            The distance after each.
+        """
+        sources, taken = adversary_start(step, self.adversary_scope, step.noise.generator(0)), 0
+        reached: dict[int, Tensor] = {}
+        for rung in sorted(rungs):
+            sources, taken = self._pushed(step, None, sources, rung - taken), rung
+            reached[rung] = self._routed_distance(step, masks_from_channels(step, step.importance, sources), None)
+        return reached
 
     def _subset(self, step: Step, generator: Generator) -> Subset | None:
         if self.routing != "subset":

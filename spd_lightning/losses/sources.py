@@ -95,3 +95,14 @@ def fixed_masks(step: Step, kind: Literal["ci", "ones"]) -> dict[str, SiteMask]:
     if kind == "ones":
         return {name: SiteMask(torch.ones_like(ci.lower)) for name, ci in step.importance.items()}
     return {name: SiteMask(ci.lower) for name, ci in step.importance.items()}
+
+
+def rounded_masks(step: Step, threshold: float) -> dict[str, SiteMask]:
+    """One where the importance is above a threshold, else zero; no delta component."""
+    kept = {call: ci.lower > threshold for call, ci in step.importance.items()}
+    return {call: SiteMask(keep.to(step.importance[call].lower.dtype)) for call, keep in kept.items()}
+
+
+def zero_masks(step: Step) -> dict[str, SiteMask]:
+    """Everything ablated, the delta component included."""
+    return {call: SiteMask(torch.zeros_like(ci.lower)) for call, ci in step.importance.items()}

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -51,6 +52,10 @@ class TargetCall(ABC):
     def arguments(self, batch: Any) -> Arguments:
         """The target's arguments for a batch; a :class:`UsageError` that names what the batch lacks."""
 
+    def labels_of(self, batch: Any) -> Tensor | None:
+        """Class numbers, one for each position of the output, where the batch holds them; they are never trained on."""
+        return None
+
     def chosen(self, returned: Any) -> Tensor:
         """The output in what the target returned.
 
@@ -76,16 +81,21 @@ class PositionalCall(TargetCall):
         inputs: which parts of the batch the target takes, in order.
         weights: the part that weighs examples or positions, such as a padding mask; ``null`` for none.
         output: see :class:`TargetCall`.
+        labels: the part that holds the right classes, for scores; ``null`` for none.
     """
 
     def __init__(
-        self, inputs: list[int] | None = None, weights: int | None = None, output: str | int | None = None
+        self,
+        inputs: list[int] | None = None,
+        weights: int | None = None,
+        output: str | int | None = None,
+        labels: int | None = None,
     ) -> None:
         super().__init__(output)
         check_list("call: inputs", [] if inputs is None else inputs)
-        for index in [*(inputs or []), *([] if weights is None else [weights])]:
-            check_whole("call: inputs and weights: each", index, least=0)
-        self.inputs, self.weights = [0] if inputs is None else list(inputs), weights
+        for index in [*(inputs or []), *(part for part in (weights, labels) if part is not None)]:
+            check_whole("call: inputs, weights and labels: each", index, least=0)
+        self.inputs, self.weights, self.labels = [0] if inputs is None else list(inputs), weights, labels
 
     def arguments(self, batch: Any) -> Arguments:
         """Parts of the batch by number."""
@@ -100,6 +110,12 @@ class PositionalCall(TargetCall):
         weights = Weights(None if self.weights is None else parts[self.weights])
         return Arguments(tuple(parts[index] for index in self.inputs), {}, weights)
 
+    def labels_of(self, batch: Any) -> Tensor | None:
+        """The part that was named, if the batch has it."""
+        if self.labels is None or not isinstance(batch, list | tuple) or self.labels >= len(batch):
+            return None
+        return class_numbers(batch[self.labels])
+
 
 class KeywordCall(TargetCall):
     """Keyword arguments from a batch that is a mapping, as Hugging Face's data sets yield.
@@ -109,6 +125,7 @@ class KeywordCall(TargetCall):
         weights: key that weighs examples or positions, such as ``attention_mask``; padding has weight 0.
         output: see :class:`TargetCall`.
         constants: further keyword arguments, the same for every batch, for example ``{use_cache: false}``.
+        labels: key of the right classes, one for each position of the output, for scores; ``null`` for none.
     """
 
     def __init__(
@@ -117,10 +134,12 @@ class KeywordCall(TargetCall):
         weights: str | None = None,
         output: str | int | None = None,
         constants: dict[str, bool | int | float | str] | None = None,
+        labels: str | None = None,
     ) -> None:
         super().__init__(output)
         check_list("call: inputs", inputs)
         self.inputs, self.weights, self.constants = list(inputs), weights, dict(constants or {})
+        self.labels = labels
 
     def arguments(self, batch: Any) -> Arguments:
         """Entries of the batch by key."""
@@ -134,13 +153,18 @@ class KeywordCall(TargetCall):
         weights = Weights(None if self.weights is None else batch[self.weights])
         return Arguments((), {**{name: batch[name] for name in self.inputs}, **self.constants}, weights)
 
+    def labels_of(self, batch: Any) -> Tensor | None:
+        """The entry that was named, if the batch has it."""
+        return None if self.labels is None else class_numbers(batch.get(self.labels))
+
 
 class AutomaticCall(TargetCall):
     """What most networks want, without being told.
 
     A tensor, or the first part of a tuple or list, is the target's one argument. Of a mapping the target gets, by name,
     what its ``forward`` takes, labels excepted, and ``attention_mask`` weighs the positions if it has their shape. The
-    output is the one tensor that is returned, or the ``logits`` of a ``ModelOutput``.
+    output is the one tensor that is returned, or the ``logits`` of a ``ModelOutput``. Labels, for scores, are the
+    second part of a pair, or an entry called ``labels`` or ``label``, if they are one whole number per example.
     """
 
     def __init__(self) -> None:
@@ -169,11 +193,26 @@ class AutomaticCall(TargetCall):
         weighs = isinstance(mask, Tensor) and mask.dim() <= 2  # a larger one says which positions see which
         return Arguments((), taken, Weights(mask if weighs else None))
 
+    def labels_of(self, batch: Any) -> Tensor | None:
+        """See the class."""
+        if isinstance(batch, Mapping):
+            found = next((batch[name] for name in LABELS if name in batch), None)
+        else:
+            found = batch[1] if isinstance(batch, list | tuple) and len(batch) == 2 else None
+        labels = class_numbers(found)
+        return labels if labels is not None and labels.dim() == 1 else None
+
     def chosen(self, returned: Any) -> Tensor:
         """The tensor itself, or the logits."""
         if isinstance(returned, Mapping) and LOGITS in returned:
             return super().chosen(returned[LOGITS])
         return super().chosen(returned)
+
+
+def class_numbers(found: Any) -> Tensor | None:
+    """A tensor of whole numbers, or ``None`` for anything else."""
+    whole = isinstance(found, Tensor) and not (found.is_floating_point() or found.is_complex())
+    return found if whole and found.dtype != torch.bool else None
 
 
 def _part(returned: Any, which: str | int) -> Any:

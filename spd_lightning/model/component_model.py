@@ -1,22 +1,27 @@
 """A frozen target some of whose weight matrices can run on components, whatever decides which of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError
+from spd_lightning.model.ablation import Ablated, masks_without
 from spd_lightning.model.assembly import assembled, of_call
 from spd_lightning.model.call import AutomaticCall, TargetCall
-from spd_lightning.model.components import Components
+from spd_lightning.model.components import Components, MaskMisfitError
 from spd_lightning.model.grouping import Grouping
 from spd_lightning.model.masks import Mask, SiteMask, as_mask
 from spd_lightning.model.passes import CausalImportance, CleanPass, MaskedPass
 from spd_lightning.model.site_dict import SiteDict
 from spd_lightning.model.sites import Site
+from spd_lightning.model.summary import summary
 from spd_lightning.model.ties import TiedComponents, TwinComponents, parameter_of
 from spd_lightning.model.wrapping import Keeper, Original, Wrapping, calls_in_order, place_name, site_of
 
@@ -38,6 +43,8 @@ class ComponentModel(nn.Module, ABC):
         importance_function: predicts importances; empty where nothing is predicted.
     """
 
+    writer: ClassVar[Callable[..., None]]
+    """Writes the artefact; set by the room that knows its format, which builds on this class."""
     components: SiteDict[Components]
     importance_function: nn.Module
     use_delta = False
@@ -54,6 +61,7 @@ class ComponentModel(nn.Module, ABC):
         self.target = target.requires_grad_(False).eval()
         self.call = AutomaticCall() if call is None else call
         self.wrapping = Wrapping(target, self.call, {name: site for name, (site, _) in found.items()})
+        self._ablated: Ablated | None = None
 
     @abstractmethod
     def importance_of(self, batch: Any) -> dict[str, CausalImportance]:
@@ -79,6 +87,22 @@ class ComponentModel(nn.Module, ABC):
     def site_names(self) -> list[str]:
         """Names of the sites, in the order of the target's modules."""
         return list(self.components)
+
+    def save_pretrained(self, folder: str | Path, include_target: bool = True) -> None:
+        """Write ``components.safetensors`` and ``config.json``, which ``from_pretrained`` reads.
+
+        Args:
+            folder: where; it is made if it does not exist, and files of the two names are replaced.
+            include_target: whether the target's weights go into the file.
+        """
+        type(self).writer(self, folder, include_target)
+
+    def summary(self) -> str:
+        """A table of the sites: kind, shape, components, and their parameters beside the target's."""
+        return summary(dict(self.components.items()), self.importance_function, self.target)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {type(self.target).__name__}\n{self.summary()}"
 
     @property
     def twins(self) -> list[TwinComponents]:
@@ -146,7 +170,7 @@ class ComponentModel(nn.Module, ABC):
     def masked(
         self,
         batch: Any,
-        masks: Mapping[str, Mask | Tensor],
+        masks: Mapping[str, Mask | Tensor | NDArray[Any]],
         routing: Mapping[str, Tensor] | None = None,
         keep: Sequence[str] = (),
     ) -> MaskedPass:
@@ -154,8 +178,8 @@ class ComponentModel(nn.Module, ABC):
 
         Args:
             batch: as the call takes it.
-            masks: per site call, or per site for all its calls; a tensor ``[..., C]`` is a mask without the delta
-                component. Sites without an entry run the target's own weight.
+            masks: per site call, or per site for all its calls; a tensor or array ``[..., C]`` is a mask without the
+                delta component. Sites without an entry run the target's own weight.
             routing: per site call a boolean tensor ``[...]``, true where the components run and false where the
                 target's own weight does; ``None`` or a missing entry means everywhere.
             keep: names of modules of the target whose outputs are wanted.
@@ -177,19 +201,48 @@ class ComponentModel(nn.Module, ABC):
         returned = self.wrapping.run(batch, run, keep, modules)
         return MaskedPass(returned.output, returned.kept)
 
-    def checked_masks(self, masks: Mapping[str, Mask | Tensor]) -> dict[str, Mask]:
+    def checked_masks(self, masks: Mapping[str, Mask | Tensor | NDArray[Any]]) -> dict[str, Mask]:
         """Masks by site call or site, tensors made masks; a :class:`UsageError` for one that cannot be used."""
         given = {}
         for call, mask in masks.items():
             site = site_of(call)
             if site not in self.components:
                 raise UsageError(f"masks: there is no site {site!r}; the sites are {', '.join(self.site_names)}")
-            given[call] = as_mask(call, mask, self.components[site].n_components)
+            given[call] = as_mask(call, mask, self.components[site].n_components, self.components[site].V)
         return given
 
-    def forward(self, batch: Any) -> Tensor:
-        """Output with every component fully on and no delta: the unmasked decomposition, ``[..., d]``."""
-        return self.masked(batch, self.ones()).output
+    def forward(self, batch: Any, ablated: Ablated | None = None) -> Tensor:
+        """Output with every component fully on and no delta, the unmasked decomposition, or the target without some.
+
+        Args:
+            batch: as the call takes it.
+            ablated: components by number, per site or site call, ``{"fc1": [3, 7]}``. They are taken away from the
+                target's own weights, with what belongs to them at other sites; an empty mapping gives the target's
+                output. ``None`` does what :meth:`ablated` says around the call, if anything does.
+
+        Returns:
+            ``[..., d]``.
+        """
+        ablated = self._ablated if ablated is None else ablated
+        if ablated is None:
+            return self.masked(batch, self.ones()).output
+        sites = {name: site_of(name) for name in ablated}
+        return self.masked(batch, masks_without(ablated, dict(self.components.items()), self.mechanisms, sites)).output
+
+    @contextmanager
+    def ablated(self, components: Ablated) -> Iterator[Self]:
+        """Take components away from every call of this model inside a ``with`` block; see :meth:`forward`.
+
+        The target itself stays as it is.
+
+        Args:
+            components: numbers by site or site call, ``{"fc1": [3, 7]}``.
+        """
+        before, self._ablated = self._ablated, components
+        try:
+            yield self
+        finally:
+            self._ablated = before
 
     def ones(self) -> dict[str, SiteMask]:
         """Every component of every site on."""
@@ -211,7 +264,10 @@ class ComponentModel(nn.Module, ABC):
             mask = of_call(masks, name, index)
             if mask is None:
                 continue
-            output = self.components[name](site_input, mask)
+            try:
+                output = self.components[name](site_input, mask)
+            except MaskMisfitError as misfit:
+                raise UsageError(f"masks: {name!r}: {misfit}") from None
             routed = of_call(routing, name, index)
             if routed is not None:
                 own = site.own_rows(site.taken(original(site_input)), -1)

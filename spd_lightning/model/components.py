@@ -13,6 +13,20 @@ from spd_lightning.model.sites import Site
 Init = Literal["overlap", "random", "examples"]
 
 
+class MaskMisfitError(ValueError):
+    """A mask whose leading dimensions are not those of the site.
+
+    Args:
+        positions: what the site reads.
+        mask: shape of the mask.
+    """
+
+    def __init__(self, positions: torch.Size, mask: torch.Size) -> None:
+        super().__init__(
+            f"its components read {list(positions)}, got a mask of shape {list(mask)}; masks are [C] or [..., C]"
+        )
+
+
 class Components(nn.Module):
     """``C`` matrices whose sum stands in for a site's weight: ``U[c] ⊗ V[:, c]``, or sums of ``m`` such products.
 
@@ -79,8 +93,18 @@ class Components(nn.Module):
 
         Returns:
             As ``inner``.
+
+        Raises:
+            MaskMisfitError: if it is not.
         """
-        return inner * (mask if self.rank is None else mask[..., None])
+        mask = mask if self.rank is None else mask[..., None]
+        try:
+            masked = inner * mask
+        except RuntimeError:
+            raise MaskMisfitError(inner.shape, mask.shape) from None
+        if masked.shape != inner.shape:
+            raise MaskMisfitError(inner.shape, mask.shape)
+        return masked
 
     def write(self, inner: Tensor) -> Tensor:
         """What components put out together.

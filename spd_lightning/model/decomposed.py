@@ -57,6 +57,8 @@ class DecomposedModel(ComponentModel):
     reader: ClassVar[Callable[..., "DecomposedModel"]]
     """Reads the artefact; set by the room that knows its format, which builds on this class."""
 
+    sites: dict[str, int]
+    """``C`` of every site, by its name."""
     importance_function: ImportanceFunction
 
     def __init__(
@@ -83,7 +85,7 @@ class DecomposedModel(ComponentModel):
         super().__init__(target, found, call)
         self.leak, self.use_delta, self.init, self.seed = leak, use_delta, init, seed
         self.ties, self.tied_updates, self.kinds = dict(ties or {}), tied_updates, self_kinds
-        self.sites = dict(sites)
+        self.sites = {name: count for name, (_, count) in found.items()}
         tied = TiedComponents if tied_updates == "once" else TwinComponents
         self.components = tied_components(found, self.ties, Components, tied)
         self.importance_function = self._build_importance(importance, found)
@@ -96,6 +98,7 @@ class DecomposedModel(ComponentModel):
         target: nn.Module | None = None,
         importance: ImportanceFactory | None = None,
         call: TargetCall | None = None,
+        import_classes: bool = False,
     ) -> "DecomposedModel":
         """Restore a decomposition from ``components.safetensors`` and ``config.json``.
 
@@ -105,6 +108,8 @@ class DecomposedModel(ComponentModel):
                 in from the file, or checked against it where the file leaves them out.
             importance: needed when the importance function is a class of yours that is not imported.
             call: the same for the way the target is called.
+            import_classes: whether modules that ``config.json`` names are imported. Importing runs their code: only for
+                files that you trust.
 
         Returns:
             The decomposition, with the same numbers that were saved.
@@ -112,7 +117,7 @@ class DecomposedModel(ComponentModel):
         Raises:
             UsageError: if files are missing, damaged, or do not fit the target.
         """
-        return cls.reader(run_dir, target, importance, call)
+        return cls.reader(run_dir, target, importance, call, import_classes)
 
     def reset(self) -> None:
         """Draw components and importance function anew from the seed, for the target's present weights."""

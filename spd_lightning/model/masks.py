@@ -1,7 +1,8 @@
 """Masks of one site, as numbers or as the noise they will be drawn from."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
@@ -52,22 +53,28 @@ class UniformMask(NamedTuple):
 Mask = SiteMask | UniformMask
 
 
-def as_mask(call: str, given: Mask | Tensor, n_components: int) -> Mask:
+def as_mask(call: str, given: Any, n_components: int, like: Tensor) -> Mask:
     """What a caller gave as a mask, made one.
 
     Args:
         call: the site call that it is for, for messages.
-        given: a mask, or a tensor ``[..., C]``.
+        given: a mask, or numbers ``[..., C]`` as a tensor, an array or a list.
         n_components: ``C``.
+        like: has the type and the device of the components.
 
     Raises:
         UsageError: if it is neither, or of another width.
     """
+    if not isinstance(given, SiteMask | UniformMask | Tensor):
+        try:
+            given = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError):
+            said = f"got a {type(given).__name__}"
+            raise UsageError(f"masks: {call!r} must be a tensor, an array or a SiteMask, {said}") from None
+    mask: Mask = given
     if isinstance(given, Tensor):
-        given = SiteMask(given)
-    if not isinstance(given, SiteMask | UniformMask):
-        raise UsageError(f"masks: {call!r} must be a tensor or a SiteMask, got a {type(given).__name__}")
-    shape = given.importance.shape if isinstance(given, UniformMask) else given.components.shape
+        mask = SiteMask(given.to(like) if not given.is_floating_point() or given.device != like.device else given)
+    shape = mask.importance.shape if isinstance(mask, UniformMask) else mask.components.shape
     if shape[-1:] != (n_components,):
         raise UsageError(f"masks: {call!r} has {n_components} components, got a mask of shape {list(shape)}")
-    return given
+    return mask

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from spd_lightning.runs.findings import ladder
 from spd_lightning.runs.verdict import known_sites, pattern_errors, shortfalls, site_shortfalls
 
 Scores = Mapping[str, float]
@@ -27,8 +28,13 @@ ABLATIONS = {
     "stochastic": "stochastic masks",
     "worst_case": "worst case over a fresh adversary",
     "zero": "everything ablated",
+    "constant": "the same output for every input",
 }
-"""Regimes of ``ablation/NAME`` in words, in the order of a report."""
+"""Regimes of ``ablation/NAME`` in words, in the order of a report; the last is no mask but a unit."""
+DISTANCE_HEADER = ("distance", "of ablating everything", "of the output's variation")
+"""Columns of :func:`ablation_rows` behind the words."""
+TASK_HEADER = ("accuracy", "cross entropy")
+TASK = {"target": "the target itself", **ABLATIONS}
 
 _UNREADABLE = "a count of errors or a tolerance is not a number"
 
@@ -88,10 +94,35 @@ def _pattern(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
         return "unreadable", []
 
 
-def ablation_rows(scores: Scores) -> list[tuple[str, str, str]]:
-    """Name, words and distance of every regime of ablation that was scored."""
-    scored = [name for name in ABLATIONS if f"ablation/{name}" in scores]
-    return [(name, ABLATIONS[name], number(scores[f"ablation/{name}"], 2, "e")) for name in scored]
+def ablation_rows(scores: Scores) -> list[tuple[str, str, tuple[str, str, str]]]:
+    """Name, words and distance of every regime of ablation that was scored, and the rungs of the adversary's ladder.
+
+    The distance stands beside the same in units of what ablating everything costs, and of the distance of the best
+    output that does not look at the input.
+    """
+    scored = [(name, words) for name, words in ABLATIONS.items() if f"ablation/{name}" in scores]
+    rungs = [(f"ladder_{steps}", f"a fresh adversary after {steps} steps, one batch") for steps, _ in ladder(scores)]
+    before = [name for name, _ in scored].index("zero") if "ablation/zero" in scores else len(scored)
+    return [(name, words, _distances(scores, name)) for name, words in (*scored[:before], *rungs, *scored[before:])]
+
+
+def _distances(scores: Scores, name: str) -> tuple[str, str, str]:
+    value = scores[f"ablation/{name}"]
+    zero, constant = (_share(value, scores.get(f"ablation/{unit}")) for unit in ("zero", "constant"))
+    return number(value, 2, "e"), zero, constant
+
+
+def _share(value: float, unit: float | None) -> str:
+    return f"{value / unit:.2%}" if unit is not None and unit > 0 else "-"
+
+
+def task_rows(scores: Scores) -> list[tuple[str, str, str]]:
+    """Words, accuracy and cross entropy of the target and of every regime that was compared with labels."""
+    scored = [(name, words) for name, words in TASK.items() if f"task/accuracy/{name}" in scores]
+    return [
+        (words, f"{scores[f'task/accuracy/{name}']:.1%}", number(scores.get(f"task/cross_entropy/{name}")))
+        for name, words in scored
+    ]
 
 
 def missing(scores: Scores, site: str | None = None) -> list[str]:
@@ -110,7 +141,7 @@ def missing(scores: Scores, site: str | None = None) -> list[str]:
         return [_UNREADABLE]
 
 
-def verdict(scores: Scores) -> str:
+def recovery(scores: Scores) -> str:
     """One sentence: whether every known mechanism was found, by the rule of :mod:`spd_lightning.runs.verdict`.
 
     Args:

@@ -15,8 +15,9 @@ from spd_lightning.report.notes import (
 )
 from spd_lightning.report.pictures import pictures
 from spd_lightning.report.reading import component_count, config_text, feature_count, mapping, run_name, with_floats
+from spd_lightning.runs.findings import MAX_MASKED, MAX_UNMASKED, Finding, findings
 from spd_lightning.runs.record import RunRecord
-from spd_lightning.runs.verdict import MAX_UNMASKED, RULE, known_sites
+from spd_lightning.runs.verdict import RULE, known_sites
 
 
 def run_page(record: RunRecord) -> str:
@@ -31,7 +32,7 @@ def run_page(record: RunRecord) -> str:
     record, name = with_floats(record), run_name(record.folder)
     body = [page.element("h1", name), headline(record)]
     if record.state == "finished":
-        body += [_sites(record), _ablations(record)]
+        body += [_sites(record), _ablations(record), _task(record)]
     body.append(_pictures(record))
     if record.state == "finished":
         body.append(_circumstances(record))
@@ -45,15 +46,26 @@ def headline(record: RunRecord) -> page.Html:
     """What was found, and why it counts as that."""
     if record.state != "finished":
         return _box("other", state_text(record))
+    notes = [page.element("p", note) for note in _other_version(record)]
+    return page.joined([*map(_finding, findings(record.scores)), _recovery(record, notes)])
+
+
+def _finding(finding: Finding) -> page.Html:
+    advice = [page.element("p", "Next: ", finding.advice, ".")] if finding.advice else []
+    measured = page.element("p", finding.measured, ".", class_="faint")
+    return _box("good" if finding.good else "bad", finding.answer.capitalize(), measured, *advice)
+
+
+def _recovery(record: RunRecord, notes: Sequence[str]) -> page.Html:
     known, reasons = known_sites(record.scores), rows.missing(record.scores)
     lost = rows.unrepresented(record.scores, known, feature_count(record))
     rule = page.element("p", "The rule: ", RULE, ".", class_="faint")
-    notes = [page.element("p", note) for note in (*lost, *_other_version(record))]
+    notes = [*(page.element("p", note) for note in lost), *notes]
     if not known:
-        return _box("other", rows.verdict(record.scores), *notes)
+        return _box("other", rows.recovery(record.scores), *notes)
     if reasons:
         return _box("bad", "Not recovered", page.bullets(reasons), *notes, rule)
-    return _box("good", rows.verdict(record.scores), *notes, rule)
+    return _box("good", rows.recovery(record.scores), *notes, rule)
 
 
 def _box(kind: str, first: str, *rest: str) -> page.Html:
@@ -94,18 +106,39 @@ def _found(scores: Mapping[str, float], site: str, *, known: bool) -> page.Html:
 def _ablations(record: RunRecord) -> page.Html:
     settings = mapping(record.metrics, "settings")
     lines = [
-        [ablation_title(name, words, settings), distance, f"≤ {MAX_UNMASKED:.0e}" if name == "unmasked" else ""]
-        for name, words, distance in rows.ablation_rows(record.scores)
+        [ablation_title(name, words, settings), *distances, _limit(name)]
+        for name, words, distances in rows.ablation_rows(record.scores)
     ]
     if not lines:
         return page.Html()
     kind = plain(settings.get("AblationCheck.distance", "distance"))
-    table = page.table("ablation", ["masks", f"distance of the output ({kind})", "needed"], lines)
+    table = page.table("ablation", ["masks", *_distance_header(kind), "needed"], lines)
     active = [score for name, score in record.scores.items() if name.startswith("l0/")]
     active = active[:1] if record.config.get("method") == "apd" else active  # a component is on in all sites at once
     at = f" At L0 {rows.number(sum(active), 2)} over all sites: either number alone is easy to make small."
     note = "Distance from the target's output on held-out data." + (at if active else "")
     return page.section("Ablation", table, page.element("p", note, class_="faint"))
+
+
+def _distance_header(kind: str) -> list[str]:
+    first, *shares = rows.DISTANCE_HEADER
+    return [f"{first} of the output ({kind})", *shares]
+
+
+def _limit(name: str) -> str:
+    """The threshold on a distance, as a share of what ablating everything costs."""
+    if name == "unmasked":
+        return f"≤ {MAX_UNMASKED:.0%}"
+    return f"≤ {MAX_MASKED:.0%}" if name in ("ci_masked", "rounded") or name.startswith("ladder") else ""
+
+
+def _task(record: RunRecord) -> page.Html:
+    lines = [list(row) for row in rows.task_rows(record.scores)]
+    if not lines:
+        return page.Html()
+    note = "By the labels of held-out data, which training never sees."
+    table = page.table("task", ["masks", *rows.TASK_HEADER], lines)
+    return page.section("Task", table, page.element("p", note, class_="faint"))
 
 
 def _pictures(record: RunRecord) -> page.Html:

@@ -112,7 +112,7 @@ def _verdict(record: RunRecord) -> page.Html:
     if record.state != "finished":
         return page.said(state_text(record), "bad")
     if not known_sites(record.scores):
-        return page.said(rows.verdict(record.scores))
+        return page.said(rows.recovery(record.scores))
     reasons = rows.missing(record.scores)
     return page.said("; ".join(reasons) or "recovered", "bad" if reasons else "good")
 

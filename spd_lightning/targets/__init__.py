@@ -1,18 +1,23 @@
 """Networks with known mechanisms, how they are trained once, how any network is loaded."""
 
+from spd_lightning.targets.classifier import MLP, ClassifierTraining
 from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms
-from spd_lightning.targets.recipes import FeatureTraining, LoadedWeights, TargetRecipe
+from spd_lightning.targets.recipes import LoadedWeights, TargetRecipe
 from spd_lightning.targets.residual_mlp import ResidualMLP
 from spd_lightning.targets.superposition import ToyModelOfSuperposition
+from spd_lightning.targets.training import FeatureTraining, TargetTraining
 from spd_lightning.targets.unfused import Unfused, unfused
 
 __all__ = [
+    "MLP",
+    "ClassifierTraining",
     "FeatureTraining",
     "KnownMechanisms",
     "LoadedWeights",
     "Mechanisms",
     "ResidualMLP",
     "TargetRecipe",
+    "TargetTraining",
     "ToyModelOfSuperposition",
     "Unfused",
     "unfused",

@@ -1,6 +1,7 @@
 """The artefact: what was saved comes back, and nothing else does."""
 
 import functools
+import importlib
 import json
 import sys
 
@@ -330,7 +331,7 @@ def test_classes_of_ones_own_that_are_not_imported_are_handed_in(tmp_path, monke
         told = rf"^config\.json: {place} is '{__name__}\.{name}', which is no imported \w+; if you trust"
         with pytest.raises(UsageError, match=told) as refused:
             load_decomposition(tmp_path, **rest)
-        assert "import it first, or pass an object in its place" in str(refused.value)
+        assert "import it first or pass import_classes=True; or pass an object in its place" in str(refused.value)
 
     _same(model, DecomposedModel.from_pretrained(tmp_path, **given), torch.rand(2, 3, 5))
 
@@ -344,6 +345,39 @@ def test_a_kind_of_ones_own_that_is_not_imported_is_refused(tmp_path, monkeypatc
         UsageError, match=r"kinds is '.*\.OwnKind', which is no imported Site; if you trust the file, import"
     ):
         load_decomposition(tmp_path, target)
+
+
+OWN_FILE = """
+from torch import nn
+
+
+class Found(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(x)
+"""
+
+
+def test_classes_are_imported_if_the_caller_asks(tmp_path, monkeypatch):
+    (tmp_path / "found_in_a_file.py").write_text(OWN_FILE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = DecomposedModel(importlib.import_module("found_in_a_file").Found(), {"fc": 4})
+    model.save_pretrained(tmp_path / "saved")
+    monkeypatch.delitem(sys.modules, "found_in_a_file")
+
+    with pytest.raises(UsageError, match="which is no imported Module"):
+        DecomposedModel.from_pretrained(tmp_path / "saved")
+    restored = DecomposedModel.from_pretrained(tmp_path / "saved", import_classes=True)
+
+    x = torch.rand(5, 3)
+    assert torch.equal(restored(x), model(x))
+    monkeypatch.delitem(sys.modules, "found_in_a_file")
+    (tmp_path / "found_in_a_file.py").unlink()
+    with pytest.raises(UsageError, match="'found_in_a_file' cannot be imported"):
+        DecomposedModel.from_pretrained(tmp_path / "saved", import_classes=True)
 
 
 def test_another_network_than_the_decomposed_one_is_refused(tmp_path):

@@ -15,9 +15,12 @@ from spd_lightning.callbacks import (
     MechanismRecovery,
     TrainingHealth,
 )
-from spd_lightning.callbacks.report_table import report_table, verdict
+from spd_lightning.callbacks.report_table import report_table
+from spd_lightning.report.rows import recovery
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import OwnNetwork, expected_notices, features, fit, toy
+
+LADDER = [20, 80, 320]
 
 
 def _scores(site="a", mechanisms=3, alive=3, loose=0, strict=4, kind="identity"):
@@ -34,9 +37,9 @@ def _scoring():
 
 
 def test_recovered_means_no_contradiction_at_the_loosest_tolerance():
-    assert verdict(_scores()) == "Recovered: the known mechanisms of all 1 sites were found."
+    assert recovery(_scores()) == "Recovered: the known mechanisms of all 1 sites were found."
     both = _scores() | _scores("b", kind="dense")
-    assert verdict(both) == "Recovered: the known mechanisms of all 2 sites were found."
+    assert recovery(both) == "Recovered: the known mechanisms of all 2 sites were found."
 
 
 @pytest.mark.parametrize(
@@ -45,25 +48,25 @@ def test_recovered_means_no_contradiction_at_the_loosest_tolerance():
 def test_one_site_that_was_missed_is_named(change):
     scores = _scores("a") | _scores("b", **change)
 
-    assert verdict(scores).startswith("Not recovered: b: ")
-    assert "a:" not in verdict(scores)
+    assert recovery(scores).startswith("Not recovered: b: ")
+    assert "a:" not in recovery(scores)
 
 
 def test_the_strictest_tolerance_does_not_decide():
     tied = {"recovery/a/mechanisms": 3.0, "recovery/a/identity_error_0.2": 0.0, "recovery/a/identity_error_0.1": 5.0}
 
-    assert verdict(tied).startswith("Recovered")
+    assert recovery(tied).startswith("Recovered")
 
 
 def test_without_activity_the_pattern_decides():
     scores = _scores()
     del scores["alive/a"]
 
-    assert verdict(scores).startswith("Recovered")
+    assert recovery(scores).startswith("Recovered")
 
 
-def test_a_target_of_unknown_mechanisms_has_no_verdict():
-    assert verdict({"alive/a": 3.0}) == "The target states no mechanisms, so recovery was not scored."
+def test_a_target_of_unknown_mechanisms_has_no_recovery():
+    assert recovery({"alive/a": 3.0}) == "The target states no mechanisms, so recovery was not scored."
 
 
 def test_the_table_shows_every_score_in_its_place():
@@ -74,20 +77,28 @@ def test_the_table_shows_every_score_in_its_place():
         "recovery/linear1/ml2r": 1.25,
         "l0/linear1": 0.254,
         "ablation/worst_case": 0.00123,
-        "ablation/unmasked": 4.5e-5,
+        "ablation/unmasked": 4.4e-5,
+        "ablation/zero": 0.004,
+        "ablation/ladder_80": 0.002,
+        "task/accuracy/target": 0.97,
+        "task/cross_entropy/target": 0.21,
     }
 
-    lines = [line.split() for line in report_table(scores, module, {"X.threshold": 0.1}).splitlines()]
+    lines = [line.split() for line in report_table(scores, module, {"X.threshold": 0.1, "X.other": 3}).splitlines()]
 
     assert lines[1][:6] == ["site", "C", "mechanisms", "alive", "L0", "MMCS"]
     assert " ".join(lines[2]) == "linear1 6 5 6 0.25 0.993 (0.871) 1.250 - identity 4 at 0.1, 1 at 0.2"
     assert lines[3] == ["linear2", "7", "-", "-", "-", "-", "-", "-", "-", "-"]
-    assert ["all", "masks", "one,", "no", "delta", "4.50e-05"] in lines
-    assert ["worst", "case", "over", "a", "fresh", "adversary", "1.23e-03"] in lines
-    assert ["with", "X.threshold", "0.1"] in lines
+    assert ["all", "masks", "one,", "no", "delta", "4.40e-05", "1.10%", "-"] in lines
+    assert ["worst", "case", "over", "a", "fresh", "adversary", "1.23e-03", "30.75%", "-"] in lines
+    assert ["a", "fresh", "adversary", "after", "80", "steps,", "one", "batch", "2.00e-03", "50.00%", "-"] in lines
+    assert ["the", "target", "itself", "97.0%", "0.210"] in lines
+    assert lines[lines.index(["measured", "with"]) + 1] == ["X", "threshold", "0.1,", "other", "3"]
+    assert " ".join(lines[-3]) == "Breaks under attack: 50.00% after 80 steps of a fresh adversary (at most 25%)."
+    assert lines[-2][:4] == ["Next:", "add", "a", "Reconstruction"]
     assert " ".join(lines[-1]) == (
         "Not recovered: linear1: 1 identity errors at 0.2, 6 alive for 5 mechanisms, MMCS 0.9931, ML2R 1.2500; "
-        "unmasked error 4.5e-05."
+        "unmasked error 4.4e-05."
     )
 
 
@@ -104,13 +115,15 @@ def test_the_document_holds_scores_and_what_they_depend_on(perfect, examples, ru
     document = json.loads((result.folder / "metrics.json").read_text())
     expected = {name.removeprefix("test/"): value for name, value in result.scores.items() if name.startswith("test/")}
     assert document["scores"] == expected
-    assert len(expected) == 2 * (2 + 7) + 6
+    assert len(expected) == 2 * (2 + 7) + 7 + len(LADDER)
+    assert [finding["question"] for finding in document["verdict"]] == ["faithful", "sparse", "attack"]
     assert document["settings"] == {
         "ComponentActivity.threshold": 0.2,
         "AblationCheck.probe": 0.75,
         "AblationCheck.rounding_threshold": 0.1,
         "AblationCheck.adversary_steps": 3,
         "AblationCheck.adversary_step_size": 0.1,
+        "AblationCheck.ladder": LADDER,
         "AblationCheck.distance": "mse",
         "MechanismRecovery.alive_threshold": 0.1,
         "MechanismRecovery.tolerances": [0.1, 0.2],
@@ -122,7 +135,7 @@ def test_the_document_holds_scores_and_what_they_depend_on(perfect, examples, ru
     printed = capsys.readouterr().out
     assert "Recovered: the known mechanisms of all 2 sites were found." in printed
     assert f"Scores, pictures and components are in {result.folder}" in printed
-    assert "AblationCheck.adversary_steps 3" in printed
+    assert "adversary_steps 3, adversary_step_size 0.1" in printed
 
 
 @pytest.mark.parametrize("trained", ["mse", "kl"])
@@ -135,10 +148,10 @@ def test_the_distance_that_is_trained_is_measured_and_named(trained, examples, r
     printed = capsys.readouterr().out
     assert settings["AblationCheck.distance"] == settings["TrainingHealth.distance"] == trained
     assert f"output distance ({trained}) from the target under" in printed
-    assert f"AblationCheck.distance {trained}" in printed
+    assert f"distance {trained}" in printed
     assert "None" not in printed
     distances = [{k: v for k, v in found.scores.items() if "ablation" in k} for found in (result, named)]
-    assert len(distances[0]) == 6
+    assert len(distances[0]) == 7 + len(LADDER)
     assert distances[0] == distances[1]
 
 
@@ -158,7 +171,7 @@ def test_a_decomposition_that_is_not_there_yet_is_not_called_recovered(examples,
     assert "Not recovered: linear1: " in capsys.readouterr().out
 
 
-def test_a_network_of_ones_own_is_reported_without_verdict(examples, run, capsys):
+def test_a_network_of_ones_own_is_reported_without_recovery(examples, run, capsys):
     module = StochasticDecomposition(OwnNetwork(width=3), {"head": 3})
 
     run(module, Unprobed(examples), ComponentActivity(), AblationCheck(), FinalReport())

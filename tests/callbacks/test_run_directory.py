@@ -152,7 +152,7 @@ def test_the_layout_groups_the_scalars_that_are_logged(tmp_path):
         for chart in category.chart
     }
     sites = ("linear1", "linear2")
-    regimes = ("unmasked", "ci_masked", "rounded", "zero", "stochastic", "worst_case")
+    regimes = ("unmasked", "ci_masked", "rounded", "zero", "stochastic", "worst_case", "constant")
     assert shown == {
         "reconstruction": {"train/stochastic", "train/layerwise"},
         "faithfulness": {"train/faithfulness"},

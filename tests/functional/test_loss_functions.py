@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from spd_lightning.functional import distance, faithfulness, importance_minimality, kl, mse
+from spd_lightning.functional import distance, faithfulness, importance_minimality, kl, mean_output, mse
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -105,3 +105,30 @@ def test_what_only_the_target_rules_out_costs_the_prediction_what_it_gives_to_it
     assert found.item() == pytest.approx(math.log(2))
     found.backward()
     torch.testing.assert_close(prediction.grad, torch.tensor([[-0.5, 0.5]]))
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl"])
+def test_no_output_without_input_is_nearer_than_the_mean_one(kind):
+    generator = torch.Generator().manual_seed(5)
+    output = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64)
+    weights = torch.rand(3, 4, generator=generator, dtype=torch.float64)
+
+    for weighed in (None, weights):
+        mean = mean_output(kind, output, weighed).requires_grad_()
+        normalised = None if weighed is None else weighed / weighed.sum()
+        nearest = distance(kind, mean.expand_as(output), output, normalised)
+        (gradient,) = torch.autograd.grad(nearest, mean)
+        torch.testing.assert_close(gradient, torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-12)
+        assert nearest > 0
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl"])
+def test_a_mean_output_over_shares_is_that_of_all_rows(kind):
+    output, weights = torch.randn(6, 4, generator=torch.Generator().manual_seed(6)), torch.arange(6.0)
+    sums = []
+    for rows in (slice(0, 2), slice(2, 6)):
+        mean_output(kind, output[rows], weights[rows], lambda own: sums.append(own) or own)
+
+    together = mean_output(kind, output[:2], weights[:2], lambda own: sums[0] + sums[1])
+
+    torch.testing.assert_close(together, mean_output(kind, output, weights))

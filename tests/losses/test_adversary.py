@@ -128,3 +128,17 @@ def test_a_single_example_without_a_batch_dimension(make_model, make_step, scope
     loss = Reconstruction(sources="adversarial", adversary_scope=scope)
     row = torch.rand(5, dtype=torch.float64)
     assert torch.isfinite(loss(make_step(model, row)))
+
+
+def test_a_ladder_is_one_ascent_looked_at_on_its_way(step):
+    """Each rung is what a loss with so many steps, from the same start, finds."""
+    rungs = [5, 1, 2]
+    loss = Reconstruction(sources="adversarial", adversary_steps=1, adversary_step_size=0.3)
+
+    reached = loss.ladder(step, rungs)
+
+    assert list(reached) == [1, 2, 5]
+    for steps, distance in reached.items():
+        alone = Reconstruction(sources="adversarial", adversary_steps=steps, adversary_step_size=0.3)
+        torch.testing.assert_close(distance, alone(step), rtol=1e-12, atol=1e-12)
+    assert reached[5] > reached[1]

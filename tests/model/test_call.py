@@ -74,8 +74,8 @@ def test_refusals_by_position():
         {"x": X, "y": Y},
     )
     _refused("call: inputs must be a list, got '0'", PositionalCall, "0")
-    _refused("call: inputs and weights: each must be at least 0, got -1", PositionalCall, [0, -1])
-    _refused("call: inputs and weights: each must be a whole number, got True", PositionalCall, [0], True)
+    _refused("call: inputs, weights and labels: each must be at least 0, got -1", PositionalCall, [0, -1])
+    _refused("call: inputs, weights and labels: each must be a whole number, got True", PositionalCall, [0], True)
 
 
 # ---- by keyword
@@ -249,3 +249,32 @@ def test_a_way_of_ones_own():
 )
 def test_rows_are_those_of_the_first_tensor(batch, rows):
     assert rows_of(batch) == rows
+
+
+# ---- labels
+
+CLASSES = torch.tensor([2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [(X, CLASSES), [X, CLASSES], {"x": X, "labels": CLASSES}, {"x": X, "label": CLASSES.int()}],
+    ids=["pair", "list", "labels", "label"],
+)
+def test_whole_numbers_beside_the_input_are_labels(batch):
+    assert torch.equal(_bound(lambda x: x).labels_of(batch).long(), CLASSES)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [X, (X,), (X, Y), (X, CLASSES > 0), (X, CLASSES, Y), {"x": X, "labels": CLASSES[None]}, {"x": X, "labels": "a"}],
+)
+def test_anything_else_is_no_label(batch):
+    assert _bound(lambda x: x).labels_of(batch) is None
+
+
+def test_labels_that_are_named():
+    assert torch.equal(PositionalCall(labels=2).labels_of((X, Y, CLASSES)), CLASSES)
+    assert PositionalCall(labels=2).labels_of((X, Y)) is None
+    assert torch.equal(KeywordCall(["x"], labels="next").labels_of({"x": X, "next": CLASSES[None]}), CLASSES[None])
+    assert KeywordCall(["x"]).labels_of({"x": X, "labels": CLASSES}) is None

@@ -22,10 +22,11 @@ def test_a_recovered_run_says_so_and_shows_every_score(finished):
     read = _page(finished)
 
     assert read.text.startswith(
-        "tiny/seed_0 tiny/seed_0 Recovered: the known mechanisms of all 2 sites were found. The rule: no importance"
+        "tiny/seed_0 tiny/seed_0 Faithful all components on 0.00% (at most 1%), importances as "
     )
+    assert "Recovered: the known mechanisms of all 2 sites were found. The rule: no importance" in read.text
     assert read.table("score") == [[name, repr(score)] for name, score in scores.items()]
-    assert len(scores) == 2 * (2 + 7) + 6
+    assert len(scores) == 2 * (2 + 7) + 7 + 3
 
 
 def test_sites_stand_beside_their_thresholds(finished, rewrite):
@@ -49,7 +50,16 @@ def test_every_reason_of_a_failure_is_named(finished, rewrite):
 
 
 def test_ablations_state_the_budget_they_were_measured_with(finished, rewrite):
-    rewrite(finished, {"ablation/worst_case": 0.00321, "l0/linear1": 1.0, "l0/linear2": 0.5})
+    rewrite(
+        finished,
+        {
+            "ablation/worst_case": 0.00321,
+            "ablation/zero": 0.02,
+            "ablation/constant": 0.01,
+            "l0/linear1": 1.0,
+            "l0/linear2": 0.5,
+        },
+    )
 
     read = _page(finished)
 
@@ -60,10 +70,12 @@ def test_ablations_state_the_budget_they_were_measured_with(finished, rewrite):
         "importances rounded to 0 or 1 (at 0.1)",
         "stochastic masks",
         "worst case over a fresh adversary (3 steps of 0.1)",
+        *(f"a fresh adversary after {steps} steps, one batch" for steps in (20, 80, 320)),
         "everything ablated",
+        "the same output for every input",
     ]
-    assert table[4][1:] == ["3.21e-03", ""]
-    assert table[0][2] == "≤ 1e-05"
+    assert table[4][1:] == ["3.21e-03", "16.05%", "32.10%", ""]
+    assert [row[-1] for row in table] == ["≤ 1%", "≤ 25%", "≤ 25%", "", "", "≤ 25%", "≤ 25%", "≤ 25%", "", ""]
     assert "At L0 1.50 over all sites" in read.text
 
 

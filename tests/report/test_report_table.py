@@ -102,7 +102,7 @@ def test_runs_without_scores_say_why(make, finished, tmp_path):
         ["2", "Cannot be read: config.yaml is missing."],
         ["3", "Nothing there: the run was not started."],
     ]
-    assert rows[1][2:] == ["-"] * 9
+    assert rows[1][2:] == ["-"] * 10
 
 
 def test_a_system_of_which_nothing_is_finished_is_still_there(tmp_path):

@@ -1,0 +1,127 @@
+"""Classifiers for first tries on real data: a multi-layer perceptron, and its training on labelled examples."""
+
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from spd_lightning.errors import UsageError, check_list, check_whole
+from spd_lightning.files.fingerprint import state_fingerprint
+from spd_lightning.functional import keyed_generator
+from spd_lightning.functional.schedules import LRSchedule
+from spd_lightning.targets.training import TargetTraining
+
+
+class MLP(nn.Module):
+    """Linear layers ``fc1``, ``fc2``, ... with ReLU between them.
+
+    Args:
+        widths: of the input, of every hidden layer, and of the output.
+
+    Raises:
+        UsageError: if there are fewer than two, or one is no whole number above 0.
+    """
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        check_list("target: widths", widths)
+        for width in widths:
+            check_whole("target: widths: each", width, least=1)
+        if len(widths) < 2:
+            raise UsageError(f"target: widths must name input and output, got {list(widths)}")
+        self.widths = list(widths)
+        for number, (d_in, d_out) in enumerate(pairwise(widths), 1):
+            self.add_module(f"fc{number}", nn.Linear(d_in, d_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., widths[0]]`` to ``[..., widths[-1]]``."""
+        first, *rest = self.children()
+        out: Tensor = first(x)
+        for layer in rest:
+            out = layer(out.relu())
+        return out
+
+    def reset_parameters(self) -> None:
+        """Draw new weights from torch's global generator."""
+        for layer in self.children():
+            cast(nn.Linear, layer).reset_parameters()
+
+
+class ClassifierTraining(TargetTraining):
+    """Train a classifier on labelled examples, once, and keep the result in the cache.
+
+    Cross entropy, AdamW, batches drawn with replacement. Works for networks whose modules all have
+    ``reset_parameters`` and that take a batch of examples as their one argument.
+
+    Args:
+        train: examples, each a pair of the network's input and a whole number.
+        steps: number of updates.
+        batch_size: examples per update.
+        lr: learning rate.
+        weight_decay: AdamW's.
+        schedule: learning rate over time.
+        seed: seeds the start and the batches.
+
+    Raises:
+        UsageError: for a value outside its range.
+    """
+
+    given_by_caller = ("train",)
+    """Described by a hash of what it holds."""
+
+    def __init__(
+        self,
+        train: Dataset,  # type: ignore[type-arg] # the parser of configs takes no Dataset[Any]
+        steps: int = 2000,
+        batch_size: int = 256,
+        lr: float = 3e-3,
+        weight_decay: float = 0.01,
+        schedule: LRSchedule = "half_cosine",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(steps, batch_size, lr, weight_decay, schedule, seed)
+        self.train = train
+        self._examples: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def examples(self) -> tuple[Tensor, Tensor]:
+        """All inputs ``[examples, ...]`` and labels ``[examples]``, read once."""
+        if self._examples is None:
+            inputs, labels = zip(*map(self._pair, range(len(self.train))), strict=True)  # type: ignore[arg-type]
+            self._examples = torch.stack(inputs), torch.tensor(labels)
+        return self._examples
+
+    def _pair(self, index: int) -> tuple[Tensor, int]:
+        example = self.train[index]
+        if not isinstance(example, tuple | list) or len(example) != 2 or not isinstance(example[0], Tensor):
+            raise UsageError("recipe: train must hold pairs of a tensor and a whole number; write a dataset that does")
+        return example[0], int(example[1])
+
+    def description(self, network: nn.Module) -> dict[str, Any]:
+        """The network and the recipe, with a hash in the place of the examples."""
+        inputs, labels = self.examples
+        described = super().description(network)
+        described["recipe"]["init_args"]["train"] = state_fingerprint({"inputs": inputs, "labels": labels})
+        return described
+
+    def reset(self, network: nn.Module) -> None:
+        """Every module that holds parameters draws them in its own way."""
+        for module in network.modules():
+            if list(module.parameters(recurse=False)):
+                if not hasattr(module, "reset_parameters"):
+                    kind = type(module).__name__
+                    raise UsageError(
+                        f"recipe: ClassifierTraining cannot start a {kind} anew, which has no reset_parameters; "
+                        "train the network yourself and use LoadedWeights"
+                    )
+                cast(nn.Linear, module).reset_parameters()
+
+    def loss(self, network: nn.Module, step: int) -> Tensor:
+        """Cross entropy of a batch."""
+        inputs, labels = self.examples
+        generator = keyed_generator(self.seed, step, "target training")
+        rows = torch.randint(len(labels), (self.batch_size,), generator=generator)
+        return F.cross_entropy(network(inputs[rows]), labels[rows])

@@ -1,0 +1,178 @@
+"""Targets that are trained once and kept in the cache."""
+
+import warnings
+from abc import abstractmethod
+from typing import Any, Protocol, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from tqdm import trange
+
+from spd_lightning.errors import UsageError, check_choice, check_finite, check_fraction, check_number, check_whole
+from spd_lightning.files.describe import describe
+from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
+from spd_lightning.functional.schedules import LRSchedule
+from spd_lightning.targets.cache import TargetCache
+from spd_lightning.targets.recipes import TargetRecipe, load_state
+
+
+class TargetTraining(TargetRecipe):
+    """Base of recipes that train a network once and keep the result in the cache; AdamW, a loss of the subclass's.
+
+    Args:
+        steps: number of updates.
+        batch_size: examples per update.
+        lr: learning rate.
+        weight_decay: AdamW's.
+        schedule: learning rate over time.
+        seed: seeds the start and the data.
+
+    Raises:
+        UsageError: for a value outside its range.
+    """
+
+    def __init__(
+        self, steps: int, batch_size: int, lr: float, weight_decay: float, schedule: LRSchedule, seed: int
+    ) -> None:
+        for name, size in {"steps": steps, "batch_size": batch_size}.items():
+            check_whole(f"recipe: {name}", size)
+        if steps < 1 or batch_size < 1:
+            raise UsageError(f"recipe: steps and batch_size must be at least 1, got {steps} and {batch_size}")
+        check_whole("recipe: seed", seed, most=None)
+        check_choice("recipe: schedule", schedule, get_args(LRSchedule))
+        check_number("recipe: lr", lr)
+        if not 0 < lr < float("inf"):
+            raise UsageError(f"recipe: lr must be a finite number above 0, got {lr}")
+        check_finite("recipe: weight_decay", weight_decay)
+        if weight_decay < 0:
+            raise UsageError(f"recipe: weight_decay must be at least 0, got {weight_decay}")
+        self.steps, self.batch_size, self.lr, self.weight_decay = steps, batch_size, lr, weight_decay
+        self.schedule, self.seed = schedule, seed
+
+    @abstractmethod
+    def loss(self, network: nn.Module, step: int) -> Tensor:
+        """The loss of one update, a scalar; its data is keyed by the seed and the step."""
+
+    @abstractmethod
+    def reset(self, network: nn.Module) -> None:
+        """Draw new weights from torch's global generator, which is seeded."""
+
+    def description(self, network: nn.Module) -> dict[str, Any]:
+        """Plain data that determines the trained weights."""
+        return {"network": describe(network), "recipe": describe(self)}
+
+    def prepare(self, network: nn.Module) -> None:
+        """Load the trained weights from the cache, or train and fill it."""
+        state = TargetCache().get(self.description(network), lambda: self._train(network))
+        load_state(network, state, "the cached target")
+
+    def _train(self, network: nn.Module) -> dict[str, Tensor]:
+        requires_grad = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
+        network.requires_grad_(True)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(self.seed)
+            self.reset(network)
+            self._optimise(network)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(requires_grad[name])
+        return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+    def _optimise(self, network: nn.Module) -> None:
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)
+        bar = trange(self.steps, desc="Training the target", mininterval=0.5, leave=False, disable=None)
+        for step in bar:
+            optimizer.param_groups[0]["lr"] = self.lr * lr_factor(step, self.steps, self.schedule)
+            loss = self.loss(network, step)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if step % 500 == 0:
+                bar.set_postfix(loss=f"{loss.item():.2e}")
+
+
+class FeatureNetwork(Protocol):
+    """A network that :class:`FeatureTraining` can train."""
+
+    n_features: int
+
+    def label(self, x: Tensor) -> Tensor:
+        """The wanted output."""
+        ...
+
+    def reset_parameters(self) -> None:
+        """Draw new weights from torch's global generator."""
+        ...
+
+    def flaws(self) -> list[str]:
+        """What is wrong with the trained weights, a sentence each."""
+        ...
+
+
+class FeatureTraining(TargetTraining):
+    """Train a toy network on sparse synthetic features, once, and keep the result in the cache.
+
+    Mean squared error to the network's own ``label(x)``, AdamW, a fresh batch every step (SPD paper's code).
+
+    Args:
+        steps: number of updates.
+        batch_size: examples per update.
+        lr: learning rate.
+        weight_decay: AdamW's.
+        schedule: learning rate over time.
+        feature_probability: chance that a feature is active, in (0, 1].
+        value_min: lowest value of an active feature.
+        value_max: highest value of an active feature.
+        seed: seeds the start and the data.
+
+    Raises:
+        UsageError: for a value outside its range.
+    """
+
+    def __init__(
+        self,
+        steps: int = 10_000,
+        batch_size: int = 1024,
+        lr: float = 5e-3,
+        weight_decay: float = 0.01,
+        schedule: LRSchedule = "constant",
+        feature_probability: float = 0.05,
+        value_min: float = 0.0,
+        value_max: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(steps, batch_size, lr, weight_decay, schedule, seed)
+        check_fraction("recipe: feature_probability", feature_probability, zero=False)
+        check_finite("recipe: value_min", value_min)
+        check_finite("recipe: value_max", value_max)
+        if value_min >= value_max:
+            raise UsageError(f"recipe: value_min must be below value_max, got {value_min} and {value_max}")
+        self.feature_probability, self.value_min, self.value_max = feature_probability, value_min, value_max
+
+    def prepare(self, network: nn.Module) -> None:
+        """Load the trained weights from the cache, or train and fill it; warn if the result is flawed."""
+        if not all(hasattr(network, name) for name in ("n_features", "label", "reset_parameters", "flaws")):
+            raise UsageError(
+                f"recipe: FeatureTraining cannot train a {type(network).__name__}, which has no n_features, label, "
+                "reset_parameters and flaws; use recipe: null or LoadedWeights"
+            )
+        super().prepare(network)
+        for flaw in cast(FeatureNetwork, network).flaws():
+            warnings.warn(f"the trained target is flawed, {flaw}; try another recipe seed", stacklevel=2)
+
+    def reset(self, network: nn.Module) -> None:
+        """The network's own way."""
+        cast(FeatureNetwork, network).reset_parameters()
+
+    def loss(self, network: nn.Module, step: int) -> Tensor:
+        """Mean squared error on fresh features."""
+        toy = cast(FeatureNetwork, network)
+        x = sparse_features(
+            self.batch_size,
+            toy.n_features,
+            self.feature_probability,
+            (self.value_min, self.value_max),
+            keyed_generator(self.seed, step, "target training"),
+        )
+        error: Tensor = (network(x) - toy.label(x)).square().mean()
+        return error

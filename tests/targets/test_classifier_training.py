@@ -1,0 +1,82 @@
+"""A classifier is trained once, on what it is given."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from spd_lightning import MLP, ClassifierTraining, Digits, UsageError
+
+
+def _blobs(size=200):
+    labels = torch.arange(size) % 3
+    x = torch.eye(3)[labels] + 0.1 * torch.randn(size, 3, generator=torch.Generator().manual_seed(0))
+    return TensorDataset(x, labels)
+
+
+def _accuracy(network, examples):
+    x, labels = examples[:]
+    return (network(x).argmax(-1) == labels).float().mean().item()
+
+
+def test_a_classifier_learns_what_it_is_shown(cache):
+    network, examples = MLP([3, 8, 3]), _blobs()
+
+    ClassifierTraining(examples, steps=300, batch_size=32).prepare(network)
+
+    assert _accuracy(network, examples) == 1.0
+
+
+def test_it_is_trained_once_and_again_for_other_examples(cache, monkeypatch):
+    trained = []
+    monkeypatch.setattr(
+        ClassifierTraining, "loss", lambda self, network, step: trained.append(1) or network(self.examples[0]).sum()
+    )
+    for examples in (_blobs(), _blobs(), _blobs(100)):
+        ClassifierTraining(examples, steps=2, batch_size=8).prepare(MLP([3, 3]))
+
+    assert len(trained) == 2 * 2
+
+
+def test_one_seed_one_target(cache):
+    states = []
+    for seed in (0, 0, 1):
+        network = MLP([3, 4, 3])
+        recipe = ClassifierTraining(_blobs(), steps=20, batch_size=16, seed=seed)
+        states.append(recipe._train(network)["fc1.weight"])
+
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_what_cannot_be_trained_is_named(cache):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x * self.scale
+
+    with pytest.raises(UsageError, match="cannot start a Own anew"):
+        ClassifierTraining(_blobs(), steps=1, batch_size=2).prepare(Own())
+    with pytest.raises(UsageError, match="pairs of a tensor and a whole number"):
+        ClassifierTraining(TensorDataset(torch.zeros(4, 3)), steps=1, batch_size=2).prepare(MLP([3, 3]))
+
+
+@pytest.mark.parametrize("widths", [[3], [3, 0], [3, 2.5], 4, "34"])
+def test_widths_that_make_no_network_are_refused(widths):
+    with pytest.raises(UsageError, match="target: widths"):
+        MLP(widths)
+
+
+def test_digits_are_split_into_images_that_do_not_overlap():
+    train, test = Digits("train"), Digits("test")
+
+    assert len(train) + len(test) == 1797
+    assert len(test) == 1797 // 5
+    assert train[0][0].shape == (64,)
+    assert 0 <= min(image.min() for image, _ in train) <= max(image.max() for image, _ in train) <= 1
+    assert {label for _, label in test} == set(range(10))
+    with pytest.raises(UsageError, match="split"):
+        Digits("val")
