@@ -27,8 +27,8 @@ quick: $(READY) lint  ## lint, types and the unit tests, for working
 test: $(READY) lint  ## lint, types and all tests but the long ones
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
-reliability: $(READY)  ## the long tests: what docs/reliability.md promises, and every network through every command
-	$(RUN) -m pytest -m reliability tests/reliability tests/networks
+reliability: $(READY)  ## the long tests: what docs/reliability.md promises, every network through every command
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile -m reliability
 
 lanes: lane-lowest lane-newest  ## the unit tests with the lowest allowed versions, and with the newest Python (NEWEST=python3.14)
 

@@ -57,6 +57,7 @@ def files_of(runs, name):
     return {path: path.stat().st_mtime_ns for path in runs.rglob(name)}
 
 
+@pytest.mark.reliability
 @pytest.mark.slow
 def test_runs_side_by_side_are_stopped_and_gone_on_with(tmp_path):
     runs = tmp_path / "runs"

@@ -97,6 +97,7 @@ def _wholes():
     return torch.arange(8.0).reshape(4, 2), torch.arange(6.0).reshape(3, 2) - 2
 
 
+@pytest.mark.reliability
 def test_shards_on_several_processes_count_together(tmp_path):
     torch.multiprocessing.spawn(_process, args=(str(tmp_path),), nprocs=2)
 

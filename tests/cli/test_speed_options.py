@@ -38,6 +38,7 @@ def _trained(cli):
     return [p.detach().clone() for p in cli.model.model.parameters() if p.requires_grad]
 
 
+@pytest.mark.reliability
 def test_plain_and_fast_runs_train_much_the_same(run):
     data = ["--data.batch_size=600", "--data.merge_empty=false"]
     fast, plain = run("fit", *data), run("fit", *data, "--model.speed.step=plain")

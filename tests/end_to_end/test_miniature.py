@@ -13,7 +13,13 @@ SIZES = {"mini/residual_mlp_1.yaml": (1, 20), "mini/residual_mlp_2.yaml": (2, 40
 """Layers and features."""
 
 
-@pytest.fixture(scope="module", params=SIZES)
+LONG = "mini/residual_mlp_3.yaml"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.reliability if name == LONG else ()) for name in SIZES],
+)
 def system(request):
     return request.param
 

@@ -68,6 +68,7 @@ def _rooms(shipped):
         yield room.parent, shipped / room.parent.name, "*.py"
 
 
+@pytest.mark.reliability
 def test_a_folder_callbacks_is_the_user_s_own(python, environment, tmp_path):
     (tmp_path / "callbacks").mkdir()
     (tmp_path / "callbacks/__init__.py").write_text(

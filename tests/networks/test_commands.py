@@ -17,7 +17,7 @@ def _trained(path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith("model.target.")}
 
 
-ALWAYS = ("in-place residual", "padded dictionary", "gpt2", "shared layer")
+ALWAYS = ("in-place residual", "padded dictionary")
 """Taken through the commands by every run of the tests, the others by `make reliability`."""
 
 

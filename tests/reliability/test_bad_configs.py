@@ -134,6 +134,7 @@ def test_paths_that_are_no_file(folder, complaint):
         assert not complaint(path), path[:20]
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize("name", ["binary", "anchors that explode", "a tab"])
 def test_a_process_of_its_own_says_the_same(name, folder):
     (folder / "bad.yaml").write_bytes(FILES[name])

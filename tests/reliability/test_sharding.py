@@ -73,6 +73,7 @@ def test_parameters_that_are_kept_equal_are_refused(tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.reliability
 def test_each_process_holds_its_shards_alone(tmp_path):
     """Of parameters, gradients and moments, between steps; nothing here divides unevenly."""
     held = {}

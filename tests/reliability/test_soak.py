@@ -46,6 +46,7 @@ def _told(lines):
     return memory, files, per_step, late / early
 
 
+@pytest.mark.reliability
 def test_two_thousand_steps(tmp_path):
     """Without analyses, a checkpoint every 10 steps."""
     memory, files, per_step, drift = _told(_soak(tmp_path, steps=2000, validate=500, record=50, plain=True))

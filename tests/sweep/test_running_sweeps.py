@@ -24,6 +24,7 @@ def _states(folder):
         return [(row["state"], row["steps"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.reliability
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(sweep):
     command = ("--over", "seed_everything=0,1", "--name", "stopped", *STOPPER)
 
