@@ -1,6 +1,7 @@
 """Where pictures and files of a run go."""
 
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -14,6 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from spd_lightning.files.whole import written_whole
 
 DPI = 120
+_KEPT: WeakKeyDictionary[Trainer, dict[str, Figure]] = WeakKeyDictionary()
 
 
 def run_folder(trainer: Trainer) -> Path | None:
@@ -24,8 +26,9 @@ def run_folder(trainer: Trainer) -> Path | None:
     if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
         return None
     logger = trainer.logger
-    if logger is None:
-        return Path(trainer.default_root_dir)
+    if logger is None:  # in the working directory nobody asked for files
+        root = Path(trainer.default_root_dir)
+        return None if root.resolve() == Path.cwd() else root
     own = isinstance(logger, TensorBoardLogger | CSVLogger)
     return Path((logger.log_dir if own else logger.save_dir) or trainer.default_root_dir)
 
@@ -65,6 +68,8 @@ def apart(logger: TensorBoardLogger, suffix: str, again: bool) -> None:
 def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
     """Write a figure to TensorBoard under its name and to ``figures/NAME.png`` in the run directory.
 
+    Where a run has neither, the figure is kept for :func:`figures_of`.
+
     To be called on rank zero alone; figures are drawn there only.
 
     Args:
@@ -73,12 +78,20 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
         figure: the picture.
     """
     logger, folder = tensorboard(trainer), run_folder(trainer)
+    if logger is None and folder is None:
+        _KEPT.setdefault(trainer, {})[name] = figure
+        return
     picture = _drawn(figure)  # once for both: drawing is what takes time
     if logger is not None:
         logger.experiment.add_image(name, picture, global_step=trainer.global_step, dataformats="HWC")
     if folder is not None:
         with written_whole(folder / "figures" / f"{name.replace('/', '_')}.png") as aside:
             imsave(aside, picture, format="png", dpi=DPI)
+
+
+def figures_of(trainer: Trainer) -> dict[str, Figure]:
+    """Figures that were published where nothing is written, the last of each name."""
+    return dict(_KEPT.get(trainer, {}))
 
 
 def _drawn(figure: Figure) -> NDArray[np.uint8]:

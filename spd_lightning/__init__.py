@@ -1,49 +1,54 @@
 """Take a trained neural network apart into the mechanisms its weights implement."""
 
+from typing import TYPE_CHECKING, Any
+
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
-from spd_lightning.data import DatasetBatches, Digits, SparseFeatures
-from spd_lightning.errors import UsageError
-from spd_lightning.losses import (
-    ActivationReconstruction,
-    ContributionSparsity,
-    Faithfulness,
-    FrequencyMinimality,
-    HiddenActivations,
-    ImportanceCovariance,
-    ImportanceMinimality,
-    Loss,
-    Minimality,
-    Reconstruction,
-    Simplicity,
-)
-from spd_lightning.methods import AttributionDecomposition, Optimization, Speed, StochasticDecomposition, Warmup
-from spd_lightning.model import (
-    AttributedModel,
-    AutomaticCall,
-    DecomposedModel,
-    GateMLP,
-    Grouping,
-    ImportanceFunction,
-    KeywordCall,
-    PerSite,
-    PositionalCall,
-    SharedMLP,
-    Site,
-    SiteFunction,
-    SiteMask,
-    SiteTransformer,
-    TargetCall,
-    VectorMLP,
-)
-from spd_lightning.targets import (
-    MLP,
-    ClassifierTraining,
-    FeatureTraining,
-    LoadedWeights,
-    ResidualMLP,
-    ToyModelOfSuperposition,
-    Unfused,
-)
+
+if TYPE_CHECKING:
+    from spd_lightning.data import DatasetBatches, Digits, SparseFeatures
+    from spd_lightning.errors import UsageError
+    from spd_lightning.losses import (
+        ActivationReconstruction,
+        ContributionSparsity,
+        Faithfulness,
+        FrequencyMinimality,
+        HiddenActivations,
+        ImportanceCovariance,
+        ImportanceMinimality,
+        Loss,
+        Minimality,
+        Reconstruction,
+        Simplicity,
+    )
+    from spd_lightning.methods import AttributionDecomposition, Optimization, Speed, StochasticDecomposition, Warmup
+    from spd_lightning.model import (
+        AttributedModel,
+        AutomaticCall,
+        DecomposedModel,
+        GateMLP,
+        Grouping,
+        ImportanceFunction,
+        KeywordCall,
+        PerSite,
+        PositionalCall,
+        SharedMLP,
+        Site,
+        SiteFunction,
+        SiteMask,
+        SiteTransformer,
+        TargetCall,
+        VectorMLP,
+    )
+    from spd_lightning.notebook import decompose
+    from spd_lightning.targets import (
+        MLP,
+        ClassifierTraining,
+        FeatureTraining,
+        LoadedWeights,
+        ResidualMLP,
+        ToyModelOfSuperposition,
+        Unfused,
+    )
 
 __version__ = "0.2.0"
 
@@ -91,4 +96,19 @@ __all__ = [
     "UsageError",
     "VectorMLP",
     "Warmup",
+    "decompose",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the rooms when the first of their names is asked for: a misspelt command is answered without them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spd_lightning import data, errors, losses, methods, model, targets
+
+    rooms = [data, errors, losses, methods, model, targets]
+    if name == "decompose":
+        from spd_lightning import notebook
+
+        rooms = [notebook]
+    return getattr(next(room for room in rooms if hasattr(room, name)), name)

@@ -19,7 +19,7 @@ from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, trainer_message, w
 from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
 from spd_lightning.cli.inputs import input_batches
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
-from spd_lightning.cli.notices import silence_notices, tell
+from spd_lightning.cli.notices import tell
 from spd_lightning.cli.parser import OneLineParser, add_own_arguments, full_help
 from spd_lightning.cli.quick import answer_at_once
 from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
@@ -39,6 +39,7 @@ from spd_lightning.lightning_private import LeanEpochLoop
 from spd_lightning.parallel.processes import check_strategy, ended_together
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
 from spd_lightning.runs.checkpoints import check_writable, newest_checkpoint, read_checkpoint, run_of
+from spd_lightning.runs.notices import silence_notices
 from spd_lightning.runs.record import METRICS_NAME
 
 INTERRUPTED = 130

@@ -1,8 +1,6 @@
-"""What is said on the command line while nothing is wrong: ours once, other libraries' where it is of use."""
+"""What is said on the command line while nothing is wrong."""
 
-import logging
 import sys
-import warnings
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -11,20 +9,3 @@ from lightning.pytorch.utilities import rank_zero_only
 def tell(line: str) -> None:
     """Write a line to stderr, by one of several processes that run the same command."""
     sys.stderr.write(f"{line}\n")
-
-
-def silence_notices() -> None:
-    """Silence notices that do not help here: each is expected, or concerns another library."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        r".*in eval mode at the start of training.*",  # the frozen target stays in eval mode
-        r".*isinstance\(treespec, LeafSpec\).*",  # lightning 2.6 on torch 2.13
-        r"The dirpath has changed from .*",  # a moved run directory, or an evaluation in a folder of its own
-        r"Checkpoint directory .* exists and is not empty.*",  # a resumed run continues in its directory
-        r".*does not have many workers.*",  # batches are made in place
-        r"Total length of `list` across ranks is zero.*",  # a run without validation data
-        r"It is recommended to use `self\.log\(.*sync_dist=True.*",  # what is logged is summed over processes before
-        r"LightningCLI's args parameter.*",  # names of configs are resolved before parsing
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
@@ -59,6 +60,10 @@ class DecomposedModel(ComponentModel):
 
     sites: dict[str, int]
     """``C`` of every site, by its name."""
+    scores: Mapping[str, float] = MappingProxyType({})
+    """What a test that followed training found, by name; empty before one."""
+    figures: Mapping[str, Any] = MappingProxyType({})
+    """Pictures of that test, as matplotlib figures, where they were written nowhere."""
     importance_function: ImportanceFunction
 
     def __init__(

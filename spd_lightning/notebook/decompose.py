@@ -1,0 +1,128 @@
+"""From a trained network to a decomposition and a verdict, in one call."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+from lightning import Trainer
+from lightning.pytorch import Callback
+from torch import nn
+
+from spd_lightning.callbacks import (
+    AblationCheck,
+    ComponentActivity,
+    DecompositionProgressBar,
+    FinalReport,
+    ImportanceDistribution,
+    TaskPerformance,
+    TrainingHealth,
+)
+from spd_lightning.callbacks.publishing import figures_of
+from spd_lightning.errors import check_whole
+from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.losses import Loss
+from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
+from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall
+from spd_lightning.model.decomposed import ImportanceFactory
+from spd_lightning.notebook.examples import Data, as_data_module, first_batch
+from spd_lightning.notebook.objective import distance_of, objective
+from spd_lightning.runs.notices import silence_notices
+
+WARM_UP_SHARE = 0.25
+"""Steps of the warm-up, as a share of those of training."""
+
+
+def decompose(
+    network: nn.Module,
+    data: Data,
+    sites: dict[str, int],
+    steps: int = 2000,
+    *,
+    val: Data | None = None,
+    call: TargetCall | None = None,
+    distance: DistanceKind | None = None,
+    coefficient: float = 0.01,
+    losses: dict[str, Loss] | None = None,
+    importance: ImportanceFactory | None = None,
+    batch_size: int = 256,
+    lr: float = 3e-3,
+    seed: int = 0,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> DecomposedModel:
+    """Take a trained network apart, judge the result, and print the verdict. Nothing is written to the disk.
+
+    Args:
+        network: the trained network; it is frozen and put into eval mode.
+        data: examples as the network takes them: a tensor ``[examples, ...]``, a dataset, a loader or a data module.
+        sites: patterns of module paths to components per site.
+        steps: of training.
+        val: data to judge on; ``None`` keeps every tenth example for it.
+        call: how a batch becomes the network's arguments; ``None`` for ``AutomaticCall``.
+        distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the data has labels.
+        coefficient: what a component must be worth to be kept, as a share of what ablating everything costs. More of
+            it gives fewer components.
+        losses: terms in place of those of :func:`spd_lightning.notebook.objective.objective`.
+        importance: builds the importance function; ``None`` for a small MLP per site.
+        batch_size: examples per step; of a loader or a data module its own.
+        lr: learning rate of components and importance function.
+        seed: of the start, the masks and the order of the data.
+        progress: whether a progress bar is shown.
+        callbacks: more of them.
+
+    Returns:
+        The decomposition; its ``scores`` and ``figures`` are those of the test that followed training.
+
+    Raises:
+        UsageError: for a network, data or a value that cannot be used.
+    """
+    check_whole("steps", steps, least=1)
+    module_data = as_data_module(data, val, batch_size, seed)
+    importance = importance or partial(PerSite, function=partial(SharedMLP, hidden=[64]))
+    if losses is None:
+        batch = first_batch(module_data)
+        model = DecomposedModel(network, sites, call, importance, seed=seed)
+        kind = distance_of(model, batch) if distance is None else distance
+        losses = objective(model, batch, kind, coefficient)
+    warmup, optimization = Warmup(steps=round(WARM_UP_SHARE * steps)), Optimization(lr=lr)
+    module = StochasticDecomposition(
+        network,
+        sites,
+        losses=losses,
+        importance=importance,
+        call=call,
+        warmup=warmup,
+        optimization=optimization,
+        seed=seed,
+    )
+    with warnings.catch_warnings():
+        silence_notices()
+        trainer = _trainer(steps, progress, callbacks)
+        trainer.fit(module, datamodule=module_data)
+        trainer.test(module, datamodule=module_data, verbose=False)
+    module.model.scores = _scores(trainer)
+    module.model.figures = {name.removeprefix("test/"): figure for name, figure in figures_of(trainer).items()}
+    return module.model
+
+
+def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Trainer:
+    judging = [ComponentActivity(), AblationCheck(), TaskPerformance(), ImportanceDistribution(), FinalReport()]
+    shown = [DecompositionProgressBar()] if progress else []
+    return Trainer(
+        devices=1,
+        max_steps=steps,
+        max_epochs=-1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        callbacks=[*shown, TrainingHealth(), *judging, *callbacks],
+    )
+
+
+def _scores(trainer: Trainer) -> dict[str, float]:
+    found = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    return {name.removeprefix("test/"): value for name, value in found.items() if name.startswith("test/")}
