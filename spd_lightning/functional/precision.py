@@ -11,4 +11,9 @@ def full_precision(like: Tensor) -> torch.autocast:
 
 def single(tensor: Tensor) -> Tensor:
     """The tensor in at least single precision: half types become ``float32``, others stay."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.to(single_type(tensor.dtype))
+
+
+def single_type(dtype: torch.dtype) -> torch.dtype:
+    """The type in at least single precision: ``float32`` for half types, else the same."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

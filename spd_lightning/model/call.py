@@ -117,6 +117,10 @@ class PositionalCall(TargetCall):
         return class_numbers(batch[self.labels])
 
 
+FIRST_PART = PositionalCall()
+"""A tensor, or the first part of a tuple or list."""
+
+
 class KeywordCall(TargetCall):
     """Keyword arguments from a batch that is a mapping, as Hugging Face's data sets yield.
 
@@ -181,7 +185,7 @@ class AutomaticCall(TargetCall):
     def arguments(self, batch: Any) -> Arguments:
         """See the class."""
         if not isinstance(batch, Mapping):
-            return PositionalCall().arguments(batch)
+            return FIRST_PART.arguments(batch)
         taken = {
             name: value
             for name, value in batch.items()

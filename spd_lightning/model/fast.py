@@ -99,13 +99,15 @@ class FastForm:
     @cached_property
     def importance(self) -> Mapping[str, CausalImportance]:
         """Causal importances per site call, with gradient; in full precision, whatever products are computed in."""
-        function, features = self.model.importance_function, self.model.features(self.clean)
+        function = self.model.importance_function
         with full_precision(next(iter(self._inner.values()))):
             if not isinstance(function, PerSite) or not function.is_separable:
-                return self.model.with_sigmoids(self.model.logits(self._inner, features))
+                return self.model.with_sigmoids(self.model.logits(self._inner, self.model.features(self.clean)))
             tables = {call: self.tabulated_gate(call) for call in self._inner}
             exact = {call: inner for call, inner in self._inner.items() if tables[call] is None}
-            found = self.model.with_sigmoids(self.model.logits(exact, features)) if exact else {}
+            found = {}
+            if exact:
+                found = self.model.with_sigmoids(self.model.logits(exact, self.model.features(self.clean)))
             for call, gate in tables.items():
                 if gate is not None:
                     found[call] = self._tabulated(self._inner[call], gate)

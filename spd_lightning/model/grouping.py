@@ -20,6 +20,7 @@ class Grouping:
 
     def __init__(self, labels: Mapping[str, Tensor]) -> None:
         self.labels = {site: label.long() for site, label in labels.items()}
+        self._table_of = {site: self._first_alike(site) for site in self.labels}
 
     @classmethod
     def singletons(cls, counts: Mapping[str, int]) -> Self:
@@ -54,6 +55,9 @@ class Grouping:
 
     def table_of(self, site: str) -> str:
         """The first site that has the same table as this one; itself where no other has."""
+        return self._table_of[site]
+
+    def _first_alike(self, site: str) -> str:
         own = self.labels[site]
         if (own < 0).any():  # a component of no group shares its importance with no other
             return site

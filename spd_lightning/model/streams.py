@@ -42,6 +42,8 @@ def folds(target: nn.Module, sites: Mapping[str, Site]) -> frozenset[str]:
     Returns:
         Names of the writing sites.
     """
+    if not hasattr(target, "stream_writers"):  # quicker than asking the protocol, and asked at every step
+        return frozenset()
     if not isinstance(target, LinearStream) or _forward_is_newer(target) or _is_hooked(target):
         return frozenset()
     if not {*target.stream_readers, *target.stream_writers} <= set(sites):

@@ -156,17 +156,18 @@ class Wrapping:
     @contextmanager
     def patched(self, handler: Handler, modules: Iterable[str] | None = None) -> Iterator[None]:
         """Let a handler stand in for modules for the length of a ``with`` block."""
-        layers = {path: self.module(path) for path in (self.modules if modules is None else modules)}
-        before = {path: vars(layer).get("forward") for path, layer in layers.items()}
+        # written into the instances themselves: Module.__setattr__ looks for parameters first, at every step
+        own = {path: vars(self.module(path)) for path in (self.modules if modules is None else modules)}
+        before = {path: attributes.get("forward") for path, attributes in own.items()}
         try:
-            for path, layer in layers.items():
-                layer.forward = _stand_in(handler, path, layer.forward)
+            for path, attributes in own.items():
+                attributes["forward"] = _stand_in(handler, path, self.module(path).forward)
             yield
         finally:
-            for path, layer in layers.items():
-                del layer.forward
+            for path, attributes in own.items():
+                attributes.pop("forward", None)
                 if before[path] is not None:
-                    vars(layer)["forward"] = before[path]
+                    attributes["forward"] = before[path]
 
     @contextmanager
     def keeping(self, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spd_lightning.functional.precision import single
+from spd_lightning.functional.precision import single_type
 
 
 class Site(ABC):
@@ -116,7 +116,7 @@ class Site(ABC):
     @property
     def kind_of_components(self) -> torch.dtype:
         """The type of components: single precision for a target in half precision, else the target's."""
-        return single(self.matrix()[:0]).dtype
+        return single_type(self.matrix().dtype)
 
 
 def as_matrix_type(site_input: Tensor, matrix: Tensor) -> Tensor:
