@@ -23,7 +23,7 @@ LOOSE = ("errors", "_threads", "lightning_private")
 ROOMS = {
     "sweep": ("many runs of one config", 0),
     "cli": ("one command line", 0),
-    "notebook": ("one call", 0),
+    "notebook": ("one call", -1),
     "callbacks": ("one question, one file", 0),
     "report": ("a page per run", 0),
     "runs": ("what runs leave on disk", 0),

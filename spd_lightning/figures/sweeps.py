@@ -1,7 +1,7 @@
 """What a setting does to the result: runs side by side."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def _draw_counts(axes: Axes, values: Array, runs: Sequence[Sequence[Outcome]]) -
     """Errors and components alive, one faint mark per run, and what a right decomposition has alive."""
     for name, (label, color, mark, shift) in _COUNTED.items():
         counts = [[float(getattr(run, name)) for run in group] for group in runs]
-        figure = axes.get_figure(root=True)
+        figure = cast(Figure, axes.figure)  # get_figure(root=True) needs matplotlib 3.10
         aside = offset_copy(axes.transData, figure, x=shift, units="points")  # equal counts of both kinds show
         for value, group in zip(values, counts, strict=True):
             places = np.full(len(group), value)

@@ -84,7 +84,16 @@ def test_the_reference_of_configs_has_every_argument(cls):
 
 def test_the_reference_of_configs_has_every_class_and_its_arguments():
     bases = {"EvaluationCallback", "ImportanceFunction", "SiteFunction", "TargetCall", "Loss", "Site", "Grouping"}
-    models = {"AttributedModel", "DecomposedModel", "SiteMask", "UsageError", "Optimization", "Warmup", "Speed"}
+    models = {
+        "decompose",
+        "AttributedModel",
+        "DecomposedModel",
+        "SiteMask",
+        "UsageError",
+        "Optimization",
+        "Warmup",
+        "Speed",
+    }
     classes = [getattr(spd_lightning, name) for name in set(spd_lightning.__all__) - bases - models]
     classes += [getattr(callbacks, name) for name in set(callbacks.__all__) - bases]
     named = _named(_read("configs.md")) | _named(_read("losses.md")) | _named(_read("apd.md"))

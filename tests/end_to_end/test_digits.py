@@ -1,4 +1,4 @@
-"""A classifier of real images: a good verdict from the shipped config, a bad one with the right advice from a bad setting."""
+"""A classifier of real images: a good verdict from the shipped config, a bad one with advice from a bad setting."""
 
 import json
 from pathlib import Path

@@ -193,7 +193,7 @@ def test_hyper_parameters_are_plain_data():
     assert plain["importance"] == {"class_path": "spd_lightning.PerSite", "init_args": {"function": gate}}
     assert plain["call"] == {
         "class_path": "spd_lightning.PositionalCall",
-        "init_args": {"inputs": [0], "weights": None, "output": None},
+        "init_args": {"inputs": [0], "weights": None, "output": None, "labels": None},
     }
     assert toy(kinds=[Own], sites={"linear1": 4}).hparams["kinds"] == [f"{__name__}.Own"]
     assert plain["recipe"]["class_path"] == "spd_lightning.FeatureTraining"

@@ -239,7 +239,7 @@ def test_a_plain_tensor_is_a_mask_without_delta(make_model, x):
         ({"linear3": torch.ones(4)}, "masks: there is no site 'linear3'; the sites are linear1, linear2"),
         ({"linear1": torch.ones(3)}, r"masks: 'linear1' has 4 components, got a mask of shape \[3\]"),
         ({"linear1": torch.ones(())}, r"masks: 'linear1' has 4 components, got a mask of shape \[\]"),
-        ({"linear1": [1.0] * 4}, "masks: 'linear1' must be a tensor or a SiteMask, got a list"),
+        ({"linear1": "on"}, "masks: 'linear1' must be a tensor, an array or a SiteMask, got a str"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(make_model, x, masks, said):
