@@ -26,9 +26,10 @@ class System:
 
 
 def names() -> list[str]:
-    """Shipped configs of the paper's systems by path without ending, such as ``tms`` and ``paper/tms_5-2``; ours first."""
+    """Shipped configs of the paper's systems by path without ending, ``tms``, ``paper/tms_5-2``, ...; ours first."""
     folder = shipped_configs()
-    ours = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in ("base", "digits"))  # paper's alone
+    other = ("base", "digits")
+    ours = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in other)
     rest = {path.stem for path in (folder / "paper").glob("*.yaml")}
     paper = [name for name in PAPER_ORDER if name in rest] + sorted(rest - set(PAPER_ORDER))
     return [*ours, *(f"paper/{name}" for name in paper)]

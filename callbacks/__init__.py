@@ -7,6 +7,7 @@ from spd_lightning.callbacks.ablation_check import AblationCheck
 from spd_lightning.callbacks.artefact import ExportDecomposition
 from spd_lightning.callbacks.checkpoints import Checkpoints
 from spd_lightning.callbacks.component_activity import ComponentActivity
+from spd_lightning.callbacks.component_images import ComponentImages
 from spd_lightning.callbacks.component_vectors import ComponentVectors
 from spd_lightning.callbacks.dashboard import TensorBoardLayout
 from spd_lightning.callbacks.evaluation import EvaluationCallback
@@ -31,6 +32,7 @@ __all__ = [
     "AblationCheck",
     "Checkpoints",
     "ComponentActivity",
+    "ComponentImages",
     "ComponentVectors",
     "DecompositionProgressBar",
     "EvaluationCallback",

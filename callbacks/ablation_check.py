@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Trainer
+from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores, probe_importances
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_list, check_whole
-from spd_lightning.figures import ablation_bars, ablation_matrix
+from spd_lightning.figures import ablation_dots, ablation_matrix
 from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance, mean_output
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Reconstruction, Step, check_positive
@@ -18,6 +19,7 @@ from spd_lightning.losses.sharing import sum_over_processes
 from spd_lightning.losses.sources import rounded_masks, zero_masks
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
+from spd_lightning.report.rows import ABLATIONS, ablation_rows
 
 NUMBERS_AT_ONCE, MOST_DRAWN = 2**24, 300
 
@@ -109,7 +111,7 @@ class AblationCheck(EvaluationCallback):
         l0 = sum(mean.compute().item() for mean in self._l0.values())
         metric = f"{self._distance}, at L0 {l0:.2f} over all sites"
         if trainer.is_global_zero:
-            publish_figure(trainer, f"{stage}/ablation_distances", ablation_bars(scores, metric=metric))
+            publish_figure(trainer, f"{stage}/ablation_distances", _dots(scores, metric))
         if hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
             self._draw_single_ablations(trainer, module, stage)
 
@@ -135,6 +137,13 @@ class AblationCheck(EvaluationCallback):
         effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
         if trainer.is_global_zero:
             publish_figure(trainer, f"{stage}/single_ablations", ablation_matrix(effects, live))
+
+
+def _dots(scores: dict[str, float], metric: str) -> Figure:
+    """Every regime by the words of the tables, beside a line at what ablating everything costs."""
+    words = {f"ablation/{name}": score for name, score in scores.items()}
+    named = {text: scores[name] for name, text, _ in ablation_rows(words) if name not in ("zero", "constant")}
+    return ablation_dots(named, scores["zero"], metric, ABLATIONS["zero"])
 
 
 def _most_important(table: Tensor, threshold: float) -> list[int]:

@@ -4,10 +4,11 @@ Tensors may require a gradient and live on any device. A value that is not finit
 drawn: it is left blank or written out.
 """
 
-from spd_lightning.figures.ablation import ablation_bars, ablation_matrix
+from spd_lightning.figures.ablation import ablation_dots, ablation_matrix
 from spd_lightning.figures.contributions import contribution_agreement, feature_contributions
 from spd_lightning.figures.heatmaps import importance_heatmap
 from spd_lightning.figures.histograms import importance_histograms
+from spd_lightning.figures.images import component_images
 from spd_lightning.figures.network import network_diagram
 from spd_lightning.figures.scrubbing import ScrubbedErrors, scrubbing_histograms
 from spd_lightning.figures.spectrum import importance_spectrum
@@ -17,8 +18,9 @@ from spd_lightning.figures.vectors import component_vectors
 __all__ = [
     "Outcome",
     "ScrubbedErrors",
-    "ablation_bars",
+    "ablation_dots",
     "ablation_matrix",
+    "component_images",
     "component_vectors",
     "contribution_agreement",
     "feature_contributions",

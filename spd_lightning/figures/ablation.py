@@ -27,20 +27,20 @@ from spd_lightning.figures.style import (
 )
 
 
-def ablation_bars(
+def ablation_dots(
     distances: Mapping[str, float],
     baseline: float | None = None,
     metric: str = "MSE",
     baseline_name: str = "baseline",
 ) -> Figure:
-    """Distance between the masked and the target's output under each way of masking, as bars on a logarithmic axis.
+    """Distance between the masked and the target's output under each way of masking, as dots on a logarithmic axis.
 
-    A bar on a logarithmic axis has no natural start: compare ends, or the printed numbers, not lengths. A distance that
-    has no bar (0, below 0 by rounding, not a number) is printed all the same.
+    A logarithmic axis has no natural start, hence no bars. A distance that has no place on it (0, below 0 by rounding,
+    not a number) is printed all the same.
 
     Args:
         distances: per regime the mean distance, in the order to draw from top to bottom.
-        baseline: a distance to draw as a line, such as that of a constant output.
+        baseline: a distance to draw as a line, such as that with everything ablated.
         metric: name of the distance, for the axis.
         baseline_name: what the line is, for the legend.
 
@@ -60,7 +60,10 @@ def ablation_bars(
     axes.minorticks_off()
     right = high * (high / low) ** 0.2
     axes.set(xlim=(low, right), ylim=(len(values) - 0.4, -0.6))
-    axes.barh(range(len(values)), np.nan_to_num(values, nan=0, posinf=right, neginf=0), color=MAIN, height=0.7)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.plot(
+        np.clip(np.nan_to_num(values, nan=np.nan, posinf=right), None, right), range(len(values)), "o", color=MAIN
+    )
     axes.set_yticks(range(len(values)), list(distances))
     _print_numbers(axes, values, low, high)
     if baseline is not None:
@@ -81,7 +84,7 @@ def _decades(values: Array) -> tuple[float, float]:
 
 
 def _print_numbers(axes: Axes, values: Array, low: float, high: float) -> None:
-    """Every value as a number, right of its bar or of where the bar would start."""
+    """Every value as a number, right of its dot, or at the start without one."""
     for row, value in enumerate(values):
         end = float(np.clip(np.nan_to_num(value, nan=low), low, high))
         text = "0 (exact)" if value == 0 else f"{value:.2e}"

@@ -28,8 +28,10 @@ _CAPTIONS = {
     "strongest component of each feature (below). The two halves look alike if the component is the mechanism.",
     "contribution_agreement": "The same contributions for every feature and neuron, component against target. On the "
     "dashed line the two agree.",
-    "ablation_distances": "How far the output moves from the target's under each kind of mask; shorter is better. "
-    "“zero” ablates everything, to show what there is to lose.",
+    "ablation_distances": "How far the output moves from the target's under each kind of mask; further left is better. "
+    "The dashed line is what ablating everything costs: what there is to lose.",
+    "component_images": "The components that matter most, a row each: the read vector as an image, examples that it is "
+    "important on with its importance, and what taking it away does to each output.",
     "single_ablations": "How much the output changes (colour) when one used component (column) is removed while one "
     "feature (row) is on.",
     "importance_histogram": "How often each importance occurs. A gate that is sure of itself says 0 or 1, seldom "

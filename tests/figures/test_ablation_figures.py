@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spd_lightning.figures import ablation_bars, ablation_matrix
+from spd_lightning.figures import ablation_dots, ablation_matrix
 
 REGIMES = {
     "unmasked": 1.2e-9,
@@ -14,11 +14,11 @@ REGIMES = {
 }
 
 
-def test_bars_are_as_long_as_the_distances_and_carry_them(render):
-    figure = ablation_bars(REGIMES, metric="KL, nats per position")
+def test_dots_stand_at_the_distances_and_carry_them(render):
+    figure = ablation_dots(REGIMES, metric="KL, nats per position")
     render(figure)
     (axes,) = figure.axes
-    assert [bar.get_width() for bar in axes.patches] == list(REGIMES.values())
+    assert list(axes.lines[0].get_xdata()) == list(REGIMES.values())
     assert [label.get_text() for label in axes.get_yticklabels()] == list(REGIMES)
     assert [text.get_text() for text in axes.texts][::5] == ["1.20e-09", "9.30e-02"]
     assert axes.get_xscale() == "log"
@@ -27,13 +27,13 @@ def test_bars_are_as_long_as_the_distances_and_carry_them(render):
 
 
 def test_first_regime_is_on_top():
-    (axes,) = ablation_bars(REGIMES).axes
+    (axes,) = ablation_dots(REGIMES).axes
     assert axes.yaxis_inverted()
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0 (exact)"), (-1e-9, "-1.00e-09"), (float("nan"), "nan")])
-def test_what_has_no_bar_is_printed_where_it_would_start(value, text, render):
-    figure = ablation_bars({"unmasked": value, "ci masks": 0.5})
+def test_what_has_no_dot_is_printed_where_it_would_start(value, text, render):
+    figure = ablation_dots({"unmasked": value, "ci masks": 0.5})
     render(figure)
     (axes,) = figure.axes
     assert axes.texts[0].get_text() == text
@@ -42,27 +42,27 @@ def test_what_has_no_bar_is_printed_where_it_would_start(value, text, render):
 
 @pytest.mark.parametrize("value", [0.0, 1e-45, 3e38, float("nan"), float("inf")])
 def test_renders_a_single_regime(value, render):
-    figure = ablation_bars({"a long name of a way to mask components": value}, baseline=value)
+    figure = ablation_dots({"a long name of a way to mask components": value}, baseline=value)
     render(figure)
     (axes,) = figure.axes
     assert axes.texts[0].get_text() == ("0 (exact)" if value == 0 else f"{value:.2e}")
     assert figure.legends[0].texts[0].get_text() == f"baseline {value:.2e}"
-    (bar,) = axes.patches
-    assert bar.get_width() == (value if np.isfinite(value) else 0.0 if np.isnan(value) else axes.get_xlim()[1])
+    (place,) = axes.lines[0].get_xdata()
+    assert np.isnan(place) if np.isnan(value) else place == min(value, axes.get_xlim()[1])
 
 
 def test_baseline_is_a_named_line(render):
-    figure = ablation_bars(REGIMES, baseline=0.5, baseline_name="mean output")
+    figure = ablation_dots(REGIMES, baseline=0.5, baseline_name="mean output")
     render(figure)
     (axes,) = figure.axes
-    assert set(axes.lines[0].get_xdata()) == {0.5}
+    assert set(axes.lines[1].get_xdata()) == {0.5}
     assert axes.get_xlim()[1] > 0.5
     assert figure.legends[0].texts[0].get_text() == "mean output 5.00e-01"
 
 
-def test_bars_refuse_no_regime():
+def test_dots_refuse_no_regime():
     with pytest.raises(ValueError, match=r"^distances must not be empty, got \{\}$"):
-        ablation_bars({})
+        ablation_dots({})
 
 
 @pytest.mark.parametrize(

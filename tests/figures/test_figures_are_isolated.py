@@ -15,13 +15,13 @@ import matplotlib
 settings = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}
 before = settings()
 import torch
-from spd_lightning.figures import ablation_bars, component_vectors, importance_heatmap, importance_histograms
+from spd_lightning.figures import ablation_dots, component_vectors, importance_heatmap, importance_histograms
 from spd_lightning.figures import contribution_agreement, feature_contributions, network_diagram
 from io import BytesIO
 for figure in (
     importance_heatmap({"a": torch.rand(5, 20)}),
     importance_histograms({"a": torch.rand(5)}),
-    ablation_bars({"unmasked": 0.1}),
+    ablation_dots({"unmasked": 0.1}),
     component_vectors(torch.rand(2, 5), torch.rand(5, 3), torch.rand(3, 2), [0], "a"),
     contribution_agreement({"a": torch.rand(3, 2)}, {"a": torch.rand(3, 2)}),
     feature_contributions({"a": torch.rand(3, 2)}, {"a": torch.rand(3, 2)}, {"a": torch.zeros(3)}),
