@@ -51,7 +51,7 @@ def test_uneven_thirds_are_refused_with_the_rows_to_name():
     [
         ({"head": torch.ones(4)}, r"'head' has 5 components, got a mask of shape \[4\]"),
         ({"tail": torch.ones(5)}, r"there is no site 'tail'; the sites are up, down, head"),
-        ({"head": [1.0] * 5}, r"'head' must be a tensor or a SiteMask, got a list"),
+        ({"head": "on"}, r"'head' must be a tensor, an array or a SiteMask, got a str"),
     ],
 )
 def test_masks_that_do_not_fit(masks, told):

@@ -54,6 +54,9 @@ REQUIRED = {
     "KeywordCall": {"inputs": ["x"]},
     "Unfused": {"network": TARGET},
     "SweptValues": {"values": {"model.seed": 1}},
+    "MLP": {"widths": [3, 3]},
+    "ClassifierTraining": {"train": {"class_path": "Digits"}},
+    "ComponentImages": {"image_shape": [8, 8]},
 }
 SIGNED = {"seed", "embedding_seed", "value_min", "value_max", "values", "save_top_k"}
 """Numbers that may be negative (or, a swept value, anything plain); every other number below 0 is nonsense."""
@@ -61,6 +64,7 @@ ANY_SIZE = {"seed", "embedding_seed", "values"}
 """Whole numbers without a largest value."""
 NOT_IN_A_CONFIG = {"DecomposedModel", "Grouping", "Loss", "SiteMask", "UsageError", "EvaluationCallback"}
 NOT_IN_A_CONFIG |= {"ImportanceFunction", "SiteFunction", "TargetCall", "Site"}  # bases, of which a config names others
+NOT_IN_A_CONFIG |= {"decompose", "Digits"}  # a function, and examples for a data module
 # built by the command line; see below for the last two
 NOT_IN_A_CONFIG |= {"AttributedModel", "PredictionWriter", "StochasticDecomposition", "AttributionDecomposition"}
 
