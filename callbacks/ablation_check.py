@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores, probe_importances
+from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores, matched_components, probe_importances
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ablation_dots, ablation_matrix
-from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components, distance, mean_output
+from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, distance, mean_output
 from spd_lightning.functional.losses import DistanceKind
 from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.losses.sharing import sum_over_processes
@@ -133,7 +133,8 @@ class AblationCheck(EvaluationCallback):
         tables = probe_importances(trainer, module, self.probe)
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
         tables = {call: tables[call] for call in module.model.mechanisms.tables.values() if call in tables}
-        live = {name: _most_important(table, self.rounding_threshold) for name, table in tables.items()}
+        alive = matched_components(module, tables, self.rounding_threshold)
+        live = {name: components[:MOST_DRAWN] for name, components in alive.items()}
         effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
         if trainer.is_global_zero:
             publish_figure(trainer, f"{stage}/single_ablations", ablation_matrix(effects, live))
@@ -144,13 +145,6 @@ def _dots(scores: dict[str, float], metric: str) -> Figure:
     words = {f"ablation/{name}": score for name, score in scores.items()}
     named = {text: scores[name] for name, text, _ in ablation_rows(words) if name not in ("zero", "constant")}
     return ablation_dots(named, scores["zero"], metric, ABLATIONS["zero"])
-
-
-def _most_important(table: Tensor, threshold: float) -> list[int]:
-    """Components above the threshold on some probe, in order; of too many to tell apart, those of most importance."""
-    alive = torch.nonzero(alive_components(table, threshold)).flatten()
-    largest = table.amax(0)[alive].topk(min(len(alive), MOST_DRAWN)).indices
-    return alive[largest].sort().values.tolist()
 
 
 def _single_ablations(module: Decomposition, probes: Tensor, site: str, live: list[int]) -> Tensor:

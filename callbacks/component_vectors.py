@@ -4,11 +4,16 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+from spd_lightning.callbacks.evaluation import (
+    EvaluationCallback,
+    check_probes,
+    matched_components,
+    probe_importances,
+)
 from spd_lightning.callbacks.mechanism_recovery import columns_of_features
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.figures import component_vectors
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
+from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import Components
@@ -46,11 +51,22 @@ class ComponentVectors(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
-        for name, parts in module.model.components.items():
-            read, write, weight = _columns(parts, known.get(name))
-            shown = torch.nonzero(alive_components(tables[name], self.threshold)).flatten().tolist()
-            figure = component_vectors(weight, read, write, shown, name)
-            publish_figure(trainer, f"{stage}/component_vectors/{name}", figure)
+        alive = matched_components(module, tables, self.threshold)
+        for group in module.model.alike:
+            shown = list(dict.fromkeys(component for site in group for component in alive[site]))
+            drawn: list[Tensor] = []
+            for name in group:
+                read, write, weight = _columns(module.model.components[name], known.get(name))
+                if not any(torch.equal(weight, other) for other in drawn):  # tied sites may show the same vectors
+                    drawn.append(weight)
+                    figure = component_vectors(weight, read, write, shown, _headline(group, name))
+                    publish_figure(trainer, f"{stage}/component_vectors/{name}", figure)
+
+
+def _headline(group: tuple[str, ...], name: str) -> str:
+    """The site, and those that are tied to it."""
+    others = [other for other in group if other != name]
+    return f"{name} (tied with {', '.join(others)})" if others else name
 
 
 def _columns(parts: Components, known: Mechanisms | None) -> tuple[Tensor, Tensor, Tensor]:

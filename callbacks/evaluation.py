@@ -8,10 +8,12 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_whole
+from spd_lightning.functional import alive_components, pattern_order
 from spd_lightning.losses import Step
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
 from spd_lightning.model.wrapping import site_of
+from spd_lightning.targets import KnownMechanisms
 
 
 class EvaluationCallback(Callback):
@@ -114,6 +116,26 @@ def tables_of(model: ComponentModel, calls: Iterable[str]) -> dict[str, str]:
         if site in titles:
             tables[titles[site] if call == site else titles[site] + call[len(site) :]] = call
     return tables
+
+
+def matched_components(module: Decomposition, tables: Mapping[str, Tensor], threshold: float) -> dict[str, list[int]]:
+    """Alive components of every site, in the order in which all pictures draw them.
+
+    They come in the order of the features that they match best one to one; where the target is known to have a dense
+    block, by their sum, the largest first.
+
+    Args:
+        module: the decomposition.
+        tables: importances on one-hot probes by site call, ``[n_features, C]``.
+        threshold: importance above which a component is alive.
+    """
+    known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
+    found = {}
+    for call, table in tables.items():
+        alive = alive_components(table, threshold).tolist()
+        order = pattern_order(table, known[call].kind if call in known else None)
+        found[call] = [component for component in order.tolist() if alive[component]]
+    return found
 
 
 def probe_importances(trainer: Trainer, module: Decomposition, magnitude: float) -> dict[str, Tensor]:

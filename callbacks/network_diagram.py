@@ -6,12 +6,16 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, probe_importances
+from spd_lightning.callbacks.evaluation import (
+    EvaluationCallback,
+    check_probes,
+    matched_components,
+    probe_importances,
+)
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import network_diagram
-from spd_lightning.figures.network import EVERY_SITE
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, identity_order
+from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
@@ -20,10 +24,11 @@ from spd_lightning.model.wrapping import Original
 
 
 class NetworkDiagram(EvaluationCallback):
-    """Draws target, sum of components and every live component as networks of nodes and edges.
+    """Draws target, sum of components and every alive component as networks of nodes and edges.
 
     For targets whose sites form a plain chain: each reads what the one before puts out, coordinate by coordinate and
-    nothing else. Components come in the order of the features that they are matched to.
+    nothing else. Components come in the order of the features that they are matched to; those of tied sites, which
+    are the same numbers, once.
 
     Args:
         probe: magnitude of the one-hot probes on which a component must be active to be drawn.
@@ -56,17 +61,18 @@ class NetworkDiagram(EvaluationCallback):
         if trainer.is_global_zero:
             parts = module.model.components.items()
             sites = {name: (site.site.weight(), site.V, site.U) for name, site in parts}
-            shown = {name: _live(table, self.threshold) for name, table in tables.items()}
-            if list(module.model.mechanisms.tables) == [ALL_SITES]:
-                shown = {EVERY_SITE: next(iter(shown.values()))}
+            shown = _shown(module.model, matched_components(module, tables, self.threshold))
             title = f"Network, and components of importance above {self.threshold:g} on single-feature probes"
+            tied = [" and ".join(group) for group in module.model.alike if len(group) > 1]
+            title += "".join(f"\n{sites} are tied: a component of one is a component of the other" for sites in tied)
             publish_figure(trainer, f"{stage}/network_diagram", network_diagram(sites, shown, title))
 
 
-def _live(table: Tensor, threshold: float) -> list[int]:
-    """Alive components, those matched to the first features first."""
-    alive = alive_components(table, threshold)
-    return [component for component in identity_order(table).tolist() if alive[component]]
+def _shown(model: ComponentModel, alive: dict[str, list[int]]) -> dict[tuple[str, ...], list[int]]:
+    """Alive components by the sites in which they have a part: those of tied sites and of mechanisms once."""
+    together = list(model.mechanisms.tables) == [ALL_SITES]
+    groups = [tuple(model.site_names)] if together else model.alike
+    return {group: list(dict.fromkeys(index for site in group for index in alive[site])) for group in groups}
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
         logger.experiment.add_image(name, picture, global_step=trainer.global_step, dataformats="HWC")
     if folder is not None:
         with written_whole(folder / "figures" / f"{name.replace('/', '_')}.png") as aside:
-            imsave(aside, picture, format="png", dpi=DPI)
+            imsave(aside, picture, format="png", dpi=DPI, metadata={"Description": str(figure.get_label())})
 
 
 def figures_of(trainer: Trainer) -> dict[str, Figure]:

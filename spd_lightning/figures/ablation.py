@@ -12,16 +12,19 @@ from spd_lightning.figures.style import (
     ACCENT,
     DIVERGING,
     MAIN,
+    MOST_NAMED,
     SEQUENTIAL,
     TICK_SIZE,
     Array,
     add_color_bar,
+    color_features,
     describe,
     draw_table,
-    label_ticks,
+    label_components,
     largest,
     left_out,
     new_figure,
+    say,
     table_size,
     to_arrays,
 )
@@ -71,7 +74,8 @@ def ablation_dots(
         axes.axvline(baseline, color=ACCENT, linestyle="--", linewidth=1.2, label=label)
         figure.legend(fontsize=TICK_SIZE, loc="outside lower center")
     describe(axes, "", "", f"{metric} (log)", "")
-    return figure
+    said = {**distances, baseline_name: baseline} if baseline is not None else distances
+    return say(figure, f"{metric}: " + ", ".join(f"{name} {value:.2e}" for name, value in said.items()))
 
 
 def _decades(values: Array) -> tuple[float, float]:
@@ -123,10 +127,19 @@ def ablation_matrix(
     figure, axes = new_figure("Effect of ablating one component", len(drawn), *size)
     for panel, (site, array) in zip(axes, drawn.items(), strict=True):
         draw_table(panel, array, cmap, limits)
-        _label_components(panel, columns[site][: array.shape[1]])
+        label_components(panel, columns[site][: array.shape[1]])
+        color_features(panel.yaxis, len(array))
         describe(panel, site, left_out(arrays[site], max_components), "ablated component (index)", "probed feature")
     add_color_bar(figure, axes, cmap, limits, metric)
-    return figure
+    return say(figure, "; ".join(_in_words(site, arrays[site], columns[site]) for site in arrays))
+
+
+def _in_words(site: str, effects: Array, components: Sequence[int]) -> str:
+    """Which component each probe needs most."""
+    if not effects.size:
+        return f"{site}: no component to ablate"
+    needed = [components[column] for column in np.nan_to_num(effects).argmax(1)[:MOST_NAMED]]
+    return f"{site}: features 0, 1, ... change most without components {', '.join(map(str, needed))}"
 
 
 def _check_columns(arrays: Mapping[str, Array], columns: Mapping[str, Sequence[int]], max_components: int) -> None:
@@ -145,10 +158,3 @@ def _scale(arrays: Collection[Array]) -> tuple[Colormap, tuple[float, float]]:
     if any((array < 0).any() for array in arrays):
         return DIVERGING, (-limit, limit)
     return SEQUENTIAL, (0.0, limit)
-
-
-def _label_components(axes: Axes, labels: Sequence[int]) -> None:
-    """Component indices are arbitrary, so every column gets its own, upright and small where there are many."""
-    many = len(labels) > 12
-    label_ticks(axes.xaxis, labels, max(1, len(labels)))
-    axes.tick_params(axis="x", labelsize=6 if many else TICK_SIZE, labelrotation=90 if many else 0)

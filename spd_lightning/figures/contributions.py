@@ -18,6 +18,7 @@ from spd_lightning.figures.style import (
     describe,
     largest,
     new_figure,
+    say,
     to_arrays,
 )
 from spd_lightning.functional import pearson
@@ -77,7 +78,7 @@ def feature_contributions(
     if len(arrays) > 1:
         marks = [_mark(color, site) for site, color in zip(arrays, _colors(len(arrays)), strict=True)]
         figure.legend(handles=marks, fontsize=TICK_SIZE, loc="outside right center")
-    return figure
+    return say(figure, f"{title}, target above components; {_agreement(target, components)}")
 
 
 def contribution_agreement(target: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> Figure:
@@ -108,7 +109,11 @@ def contribution_agreement(target: Mapping[str, Tensor], components: Mapping[str
         describe(panel, site, note, "target", "strongest component")
     line = Line2D([], [], color=ACCENT, linestyle="--", linewidth=1, label="y = x")
     figure.legend(handles=[line], fontsize=TICK_SIZE, loc="outside lower center")
-    return figure
+    return say(figure, _agreement(target, components))
+
+
+def _agreement(target: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> str:
+    return "; ".join(f"{site}: Pearson r {pearson(target[site], components[site]):.4f}" for site in target)
 
 
 def _checked(target: Mapping[str, Tensor], components: Mapping[str, Tensor]) -> dict[str, tuple[Array, Array]]:

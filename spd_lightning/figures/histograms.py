@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from spd_lightning.figures.style import MAIN, Array, describe, new_figure, to_arrays
+from spd_lightning.figures.style import MAIN, Array, describe, new_figure, say, to_arrays
 
 FLOOR = 0.5
 """Where the logarithmic count axis starts: a single value is visible, an empty bin is not."""
@@ -39,7 +39,7 @@ def importance_histograms(counts: Mapping[str, Tensor], quantity: str = "lower-l
             quantity,
             f"values per bin (width {1 / array.size:.3g})",
         )
-    return figure
+    return say(figure, "; ".join(f"{site}: {_summary(array)}".replace("\n", ", ") for site, array in arrays.items()))
 
 
 def _draw(axes: Axes, array: Array, top: float) -> None:

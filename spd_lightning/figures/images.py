@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from spd_lightning.figures.style import ACCENT, DIVERGING, LABEL_SIZE, MAIN, TICK_SIZE, TITLE_SIZE, Array, to_array
+from spd_lightning.figures.style import ACCENT, DIVERGING, LABEL_SIZE, MAIN, TICK_SIZE, TITLE_SIZE, Array, say, to_array
 
 WIDTH, HEIGHT = 1.1, 0.95
 """Of one picture, in inches."""
@@ -43,7 +43,8 @@ def component_images(
         grid[row][0].set_ylabel(name, fontsize=LABEL_SIZE, rotation=0, ha="right", va="center")
     _head(grid[0], vectors is not None, columns)
     figure.suptitle(title, fontsize=TITLE_SIZE)
-    return figure
+    most = zip(names, np.abs(changes).argmax(1), strict=True)
+    return say(figure, "; ".join([title, *(f"without {name} output {output} changes most" for name, output in most)]))
 
 
 def _head(panels: Array, with_reads: bool, columns: int) -> None:

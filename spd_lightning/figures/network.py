@@ -6,21 +6,22 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
 from spd_lightning.figures.factors import Factors, checked_factors
 from spd_lightning.figures.style import (
-    ACCENT,
-    MAIN,
     MAX_WIDTH,
+    MOST_NAMED,
     TICK_SIZE,
     Array,
     describe,
+    feature_colors,
     largest,
     new_figure,
+    say,
 )
 
 MAX_NODES = 40
@@ -38,8 +39,14 @@ MAX_HEIGHT = 17.0
 NUMBERED = 12
 """Columns of at most this many nodes carry numbers."""
 
-INVISIBLE = 0.02
-"""Edges below this share of the widest one are not drawn."""
+INVISIBLE = 0.05
+"""Edges below this share of the widest one are not drawn: a trace of an edge says nothing and distracts."""
+
+INNER = "0.25"
+"""Grey of edges and nodes between inputs and outputs, which belong to no feature."""
+
+DASHED = (0, (2.5, 1.2))
+"""Of negative edges: the colour says which feature, so the sign needs another means."""
 
 WIDTHS = 0.4, 2.6
 """Width of an edge in points, from magnitude 0 to the largest one."""
@@ -47,24 +54,27 @@ WIDTHS = 0.4, 2.6
 Site = tuple[Tensor, Tensor, Tensor]
 """The target's matrix ``[d_out, d_in]``, V ``[d_in, C]`` and U ``[C, d_out]``, or with a rank, ``[d_in, C, m]`` ..."""
 
-EVERY_SITE = "every site"
-"""In place of a site's name, for components that span all of them."""
+Group = tuple[str, ...]
+"""Sites in which a component has a part."""
 
 Panel = tuple[str, str, dict[int, Array]]
 """Title, note, and the matrices to draw by position in the chain."""
 
 
-def network_diagram(sites: Mapping[str, Site], shown: Mapping[str, Sequence[int]], title: str) -> Figure:
+TARGET, TOTAL = "target", "sum of components"
+
+
+def network_diagram(sites: Mapping[str, Site], shown: Mapping[Group, Sequence[int]], title: str) -> Figure:
     """The target, the sum of all components and single components as networks, on one scale.
 
     A column of nodes per layer, inputs on the left, node 0 on top; an edge per entry of a matrix, wider and denser the
-    larger its magnitude, red where it is positive, blue where negative. Biases are not drawn. What is left out of
-    large networks is said under the headline.
+    larger its magnitude, in the colour of the input that it leaves or the output that it reaches, dashed where it is
+    negative. Biases are not drawn. What is left out of large networks is said under the headline.
 
     Args:
         sites: the chain from input to output, each site's output the next one's input: matrix, V and U.
-        shown: per site the components that get a panel of their own, in the order to draw; under :data:`EVERY_SITE`
-            alone those that have a part in every site.
+        shown: components that get a panel of their own, in the order to draw, by the sites in which they have a part:
+            one site as a rule, several where sites are tied or a component is a mechanism across them.
         title: headline.
 
     Returns:
@@ -73,33 +83,47 @@ def network_diagram(sites: Mapping[str, Site], shown: Mapping[str, Sequence[int]
     Raises:
         ValueError: if there is no site, shapes do not fit each other or a component does not exist.
     """
-    together = shown.get(EVERY_SITE, ())
-    chain = {site: _checked(site, parts, together or shown.get(site, ())) for site, parts in sites.items()}
+    chain = {site: _checked(site, parts, shown) for site, parts in sites.items()}
     widths = _widths(chain)
     nodes = [width if width <= MAX_NODES else FEW_NODES for width in widths]
     size = max(2.3, 0.62 * len(nodes)), float(np.clip(0.3 * max(nodes), 1.6, 3.2))
-    wanted = {EVERY_SITE: list(together)} if together else {site: list(shown.get(site, ())) for site in sites}
-    drawn = _drawn(wanted, _room(*size))
+    drawn = _drawn(shown, _room(*size))
     with np.errstate(invalid="ignore", over="ignore"):
         panels = _panels(chain, drawn)
     limit = largest(matrix for _, _, matrices in panels for matrix in matrices.values())
-    headline = "\n".join([title, *_nodes_left_out(chain, widths, nodes), *_components_left_out(wanted, drawn)])
+    headline = "\n".join(
+        [title, *_nodes_left_out(chain, widths, nodes), *_components_left_out(shown, drawn, len(sites))]
+    )
     figure, axes = new_figure(headline, len(panels), *size)
     for panel, (name, note, matrices) in zip(axes, panels, strict=True):
         for position, matrix in matrices.items():
-            _draw_edges(panel, position, matrix[: nodes[position + 1], : nodes[position]], limit)
+            drawn_part = matrix[: nodes[position + 1], : nodes[position]]
+            _draw_edges(panel, position, drawn_part, limit, _edge_colors(position, nodes))
         _draw_nodes(panel, nodes)
         describe(panel, name, note, "", "")
     _add_legend(figure, limit)
-    return figure
+    return say(figure, "; ".join([title, *(_in_words(panel) for panel in panels[: 2 + MOST_NAMED])]))
 
 
-def _checked(site: str, parts: Site, shown: Sequence[int]) -> Factors:
+def _in_words(panel: Panel) -> str:
+    """A panel's name, and the inputs and outputs that its largest edges leave and reach."""
+    name, note, matrices = panel
+    if name in (TARGET, TOTAL):
+        return f"{name} {note}".strip()
+    ends = []
+    for matrix in matrices.values():
+        row, column = np.unravel_index(np.nan_to_num(np.abs(matrix)).argmax(), matrix.shape)
+        ends.append(f"{column} to {row}")
+    return f"{name}, largest edge from node {', then '.join(ends)}"
+
+
+def _checked(site: str, parts: Site, shown: Mapping[Group, Sequence[int]]) -> Factors:
     """Arrays of a site's matrix, V and U, once they fit."""
     factors = checked_factors(f"sites[{site!r}]", [f"sites[{site!r}] {name}" for name in ("weight", "V", "U")], *parts)
     count = factors.read.shape[1]
-    if any(not 0 <= component < count for component in shown):
-        raise ValueError(f"shown[{site!r}] must hold components below {count}, got {list(shown)}")
+    for group, components in shown.items():
+        if site in group and any(not 0 <= component < count for component in components):
+            raise ValueError(f"shown[{group!r}] must hold components below {count}, got {list(components)}")
     return factors
 
 
@@ -120,33 +144,31 @@ def _room(width: float, height: float) -> int:
     return min(MAX_COMPONENTS, panels - 2)
 
 
-def _drawn(shown: Mapping[str, list[int]], room: int) -> dict[str, list[int]]:
-    """The components that fit, taken from the sites in turn."""
-    turns = [(turn, site) for site, components in shown.items() for turn in range(len(components))]
-    first = sorted(turns, key=lambda pair: pair[0])[:room]  # a stable sort: sites stay in order within a turn
-    return {site: shown[site][: sum(other == site for _, other in first)] for site in shown}
+def _drawn(shown: Mapping[Group, Sequence[int]], room: int) -> dict[Group, list[int]]:
+    """The components that fit, taken from the groups in turn."""
+    turns = [(turn, group) for group, components in shown.items() for turn in range(len(components))]
+    first = sorted(turns, key=lambda pair: pair[0])[:room]  # a stable sort: groups stay in order within a turn
+    return {group: list(shown[group][: sum(other == group for _, other in first)]) for group in shown}
 
 
-def _panels(chain: Mapping[str, Factors], drawn: Mapping[str, list[int]]) -> list[Panel]:
+def _panels(chain: Mapping[str, Factors], drawn: Mapping[Group, Sequence[int]]) -> list[Panel]:
     """What each panel shows."""
     targets = {position: factors.weight for position, factors in enumerate(chain.values())}
     sums = {position: factors.total() for position, factors in enumerate(chain.values())}
     misfit = max(np.abs(targets[position] - total).max(initial=0) for position, total in sums.items())
-    panels: list[Panel] = [("target", "", targets), ("sum of components", f"largest error {misfit:.2g}", sums)]
-    if EVERY_SITE in drawn:
-        return panels + [_spanning_panel(chain, component) for component in drawn[EVERY_SITE]]
-    for position, (site, factors) in enumerate(chain.items()):
-        for component in drawn[site]:
-            part = factors.component(component)
-            panels.append((f"{site}: component {component}", f"norm {np.linalg.norm(part):.3g}", {position: part}))
-    return panels
+    panels: list[Panel] = [(TARGET, "", targets), (TOTAL, f"largest error {misfit:.2g}", sums)]
+    return panels + [_panel(chain, group, component) for group in drawn for component in drawn[group]]
 
 
-def _spanning_panel(chain: Mapping[str, Factors], component: int) -> Panel:
-    """A component that has a matrix in every site."""
-    parts = {position: factors.component(component) for position, factors in enumerate(chain.values())}
+def _panel(chain: Mapping[str, Factors], group: Group, component: int) -> Panel:
+    """A component, wherever it has a part."""
+    parts = {
+        place: factors.component(component) for place, (site, factors) in enumerate(chain.items()) if site in group
+    }
     norm = np.sqrt(sum(np.square(part).sum() for part in parts.values()))
-    return f"component {component}", f"norm {norm:.3g}", parts
+    whole = len(group) == len(chain) > 1
+    name = f"component {component}" if whole else f"{', '.join(group)}: component {component}"
+    return name, f"norm {norm:.3g}", parts
 
 
 def _nodes_left_out(chain: Mapping[str, Factors], widths: Sequence[int], nodes: Sequence[int]) -> list[str]:
@@ -161,9 +183,13 @@ def _nodes_left_out(chain: Mapping[str, Factors], widths: Sequence[int], nodes: 
     return [f"(first {', '.join(wide)}; the target's edges to the others are at most {most:.2g})"]
 
 
-def _components_left_out(shown: Mapping[str, Sequence[int]], drawn: Mapping[str, Sequence[int]]) -> list[str]:
+def _components_left_out(
+    shown: Mapping[Group, Sequence[int]], drawn: Mapping[Group, Sequence[int]], n_sites: int
+) -> list[str]:
     """A line on the components that are not drawn; none if all are."""
-    fewer = [f"{len(drawn[site])} of {len(shown[site])} in {site}" for site in drawn if drawn[site] != shown[site]]
+    names = {group: "every site" if len(group) == n_sites > 1 else ", ".join(group) for group in drawn}
+    short = [group for group in drawn if len(drawn[group]) < len(shown[group])]
+    fewer = [f"{len(drawn[group])} of {len(shown[group])} in {names[group]}" for group in short]
     return [f"(first components: {', '.join(fewer)})"] if fewer else []
 
 
@@ -179,30 +205,40 @@ def _heights(count: int) -> Array:
     return heights
 
 
-def _draw_edges(axes: Axes, position: int, matrix: Array, limit: float) -> None:
+def _edge_colors(position: int, nodes: Sequence[int]) -> tuple[int, Array]:
+    """Whether rows (0) or columns (1) of a matrix give its edges their colours, and those, ``[nodes, RGBA]``."""
+    last = len(nodes) - 2
+    end = 0 if position == last > 0 else 1
+    count = nodes[position + 1 - end]
+    return end, to_rgba_array(list(feature_colors(count)) if position in (0, last) else [INNER] * count)
+
+
+def _draw_edges(axes: Axes, position: int, matrix: Array, limit: float, by_end: tuple[int, Array]) -> None:
     """A line per entry that is large enough, the largest on top."""
     share = np.nan_to_num(np.abs(matrix) / limit, posinf=0.0)
     order = np.argsort(share, axis=None)
-    rows, columns = np.unravel_index(order[share.ravel()[order] >= INVISIBLE], matrix.shape)
-    starts = np.stack([np.full(len(rows), position), _heights(matrix.shape[1])[columns]], axis=1)
-    ends = np.stack([np.full(len(rows), position + 1), _heights(matrix.shape[0])[rows]], axis=1)
-    strengths = share[rows, columns]
-    colors = np.array([to_rgba(ACCENT), to_rgba(MAIN)])[(matrix[rows, columns] < 0).astype(int)]
-    colors[:, 3] = 0.15 + 0.85 * strengths
-    widths = np.interp(strengths, (0, 1), WIDTHS)
-    axes.add_collection(
-        LineCollection(list(np.stack([starts, ends], axis=1)), linewidths=widths, colors=colors, zorder=1)
+    ends = np.unravel_index(order[share.ravel()[order] >= INVISIBLE], matrix.shape)
+    to, start = (
+        np.stack([np.full(len(side), place), _heights(count)[side]], axis=1)
+        for side, place, count in zip(ends, (position + 1, position), matrix.shape, strict=True)
     )
+    strengths, (end, palette) = share[ends], by_end
+    colors = palette[ends[end]]
+    colors[:, 3] = 0.35 + 0.65 * strengths
+    styles = [DASHED if negative else "solid" for negative in matrix[ends] < 0]
+    widths = np.interp(strengths, (0, 1), WIDTHS)
+    lines = list(np.stack([start, to], axis=1))
+    axes.add_collection(LineCollection(lines, linewidths=widths, colors=colors, linestyles=styles, zorder=1))
 
 
 def _draw_nodes(axes: Axes, nodes: Sequence[int]) -> None:
     """Columns of circles, numbered while there is room, and their names below."""
     for position, count in enumerate(nodes):
         heights, numbered = _heights(count), count <= NUMBERED
-        size = 10.0 if numbered else 3.0
-        axes.plot(
-            np.full(count, position), heights, "o", color="0.4", markerfacecolor="white", markersize=size, zorder=2
-        )
+        outer = position in (0, len(nodes) - 1)
+        colors = [to_hex(color) for color in (feature_colors(count) if outer else [INNER] * count)]
+        places, size = np.full(count, position), 100.0 if numbered else 9.0
+        axes.scatter(places, heights, size, facecolors="white", edgecolors=colors, linewidths=1.2, zorder=2)
         for index in range(count) if numbered else ():
             axes.text(position, heights[index], str(index), ha="center", va="center_baseline", fontsize=6, zorder=3)
     axes.set(xlim=(-0.2, len(nodes) - 0.8), ylim=(-0.02, 1.02), yticks=[])
@@ -212,10 +248,15 @@ def _draw_nodes(axes: Axes, nodes: Sequence[int]) -> None:
 
 
 def _add_legend(figure: Figure, limit: float) -> None:
-    """What colour and width mean."""
-    names = (ACCENT, "positive"), (MAIN, "negative")
-    handles = [Line2D([], [], color=color, linewidth=WIDTHS[1], label=name) for color, name in names]
-    title = f"widest {limit:.3g}, edges below {INVISIBLE:.0%} of it not drawn"
+    """What dashes, colour and width mean."""
+    positive = Line2D([], [], color=INNER, linewidth=1.6, label="positive")
+    negative = Line2D([], [], color=INNER, linewidth=1.6, linestyle=DASHED, label="negative")
+    title = f"colour: input or output; widest {limit:.3g}, edges below {INVISIBLE:.0%} of it not drawn"
     figure.legend(
-        handles=handles, title=title, title_fontsize=TICK_SIZE, fontsize=TICK_SIZE, loc="outside lower center", ncols=2
+        handles=[positive, negative],
+        title=title,
+        title_fontsize=TICK_SIZE,
+        fontsize=TICK_SIZE,
+        loc="outside lower center",
+        ncols=2,
     )

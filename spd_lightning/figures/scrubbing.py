@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from spd_lightning.figures.style import ACCENT, CATEGORIES, MAIN, TICK_SIZE, Array, describe, new_figure, to_array
+from spd_lightning.figures.style import ACCENT, CATEGORIES, MAIN, TICK_SIZE, Array, describe, new_figure, say, to_array
 
 FLOOR = 0.5
 """Where the logarithmic count axis starts: a single value is visible, an empty bin is not."""
@@ -70,7 +70,8 @@ def scrubbing_histograms(views: Mapping[str, ScrubbedErrors], edges: Tensor) -> 
         describe(panel, view, _note(rows, errors), "squared error, mean over outputs (log)", "errors per bin (log)")
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, fontsize=TICK_SIZE, loc="outside lower center", ncols=min(2 * len(views), 4))
-    return figure
+    notes = (f"{view}: {_note(rows, views[view])}" for view, rows in zip(views, counts, strict=True))
+    return say(figure, "; ".join(notes).replace("\n", ", "))
 
 
 def _counts(view: str, errors: ScrubbedErrors, n_bins: int) -> Array:

@@ -18,6 +18,7 @@ from spd_lightning.figures.style import (
     describe,
     largest,
     new_figure,
+    say,
     to_arrays,
 )
 
@@ -45,7 +46,8 @@ def importance_spectrum(means: Mapping[str, Tensor], threshold: float = 1e-6, fl
         note = f"{int((array > threshold).sum())} of {array.size} above {threshold:g}"
         describe(panel, site, note, "rank of the component (1 = most important)", "mean importance (log)")
     figure.legend(handles=_legend(threshold, floor), fontsize=TICK_SIZE, loc="outside lower center", ncols=2)
-    return figure
+    counts = (f"{site}: {int((array > threshold).sum())} of {array.size}" for site, array in arrays.items())
+    return say(figure, f"components of mean importance above {threshold:g}: " + "; ".join(counts))
 
 
 def _draw(axes: Axes, ranked: Array, threshold: float, floor: float) -> None:

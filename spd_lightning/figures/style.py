@@ -31,6 +31,9 @@ CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", 
 """Okabe and Ito's colours for the colour-blind, their yellow (invisible on white) replaced."""
 
 MAIN, ACCENT, FAINT = CATEGORIES[0], CATEGORIES[3], "0.8"
+MOST_NAMED = 12
+"""Features or components that are named one by one in what is said of a picture."""
+
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 12, 9.5, 8
 MAX_WIDTH = 15.0
 """Panels wrap to the next row beyond this width, in inches."""
@@ -103,6 +106,37 @@ def wrapped(text: str, inches: float, size: float) -> str:
     """Text of a font size in points, broken into lines that fit the width; line breaks in the text stay."""
     characters = max(12, int(inches * 72 / (0.55 * size)))
     return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
+
+
+def say(figure: Figure, text: str) -> Figure:
+    """Keep with a figure what it shows, in words, for those who cannot see it; written into its file."""
+    figure.set_label(text)
+    return figure
+
+
+def feature_colors(count: int) -> list[str] | Array:
+    """The colour of every feature, the same in all pictures: distinct ones while there are enough, a gradient beyond.
+
+    Args:
+        count: number of features.
+    """
+    if count <= len(CATEGORIES):
+        return list(CATEGORIES[:count])
+    return np.asarray(SEQUENTIAL(np.linspace(0, 0.95, count)))
+
+
+def label_components(axes: Axes, labels: Sequence[int]) -> None:
+    """Component indices are arbitrary, so every column gets its own, upright and small where there are many."""
+    many = len(labels) > 12
+    label_ticks(axes.xaxis, labels, 60)
+    axes.tick_params(axis="x", labelsize=6 if many else TICK_SIZE, labelrotation=90 if many else 0)
+
+
+def color_features(axis: Axis, count: int) -> None:
+    """Give the labels of features their colours, where these are distinct."""
+    if count <= len(CATEGORIES):
+        for label, position in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True):
+            label.set(color=CATEGORIES[int(position)], fontweight="bold")
 
 
 def describe(axes: Axes, title: str, note: str, x: str, y: str) -> None:

@@ -15,14 +15,16 @@ from spd_lightning.figures.style import (
     CATEGORIES,
     DIVERGING,
     FAINT,
-    SEQUENTIAL,
+    MOST_NAMED,
     TICK_SIZE,
     Array,
     add_color_bar,
     describe,
     draw_table,
+    feature_colors,
     largest,
     new_figure,
+    say,
     table_size,
 )
 
@@ -59,7 +61,16 @@ def component_vectors(weight: Tensor, read: Tensor, write: Tensor, shown: Sequen
         title += f" (first {len(drawn)} of {len(shown)} components)"
     with np.errstate(invalid="ignore", over="ignore"):
         matrices = _matrices(factors, drawn)
-    return _arrows(matrices, title) if factors.weight.shape[0] == 2 else _tables(matrices, title)
+    figure = _arrows(matrices, title) if factors.weight.shape[0] == 2 else _tables(matrices, title)
+    return say(figure, "; ".join([title, *(_in_words(factors, component) for component in drawn[:MOST_NAMED])]))
+
+
+def _in_words(factors: Factors, component: int) -> str:
+    """The feature that a component carries, and how much of it."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        norms = np.nan_to_num(np.linalg.norm(factors.component(component), axis=0))
+        share = norms.max(initial=0) ** 2 / max(float((norms**2).sum()), 1e-30)
+    return f"component {component} carries feature {norms.argmax()} ({share:.0%} of its squared norm)"
 
 
 def _checked(weight: Tensor, read: Tensor, write: Tensor, shown: Sequence[int]) -> Factors:
@@ -88,7 +99,7 @@ def _arrows(matrices: Matrices, title: str) -> Figure:
     limit = 1.2 * largest(matrix for matrix, _ in matrices.values())
     figure, axes = new_figure(title, len(matrices), 2.7, 2.4)
     ticks = [tick for tick in MaxNLocator(5).tick_values(-limit, limit) if abs(tick) <= limit]
-    colors = _feature_colors(target.shape[1])
+    colors = feature_colors(target.shape[1])
     for panel, (name, (matrix, note)) in zip(axes, matrices.items(), strict=True):
         _draw_target_behind(panel, target)
         origin = np.zeros(matrix.shape[1])
@@ -107,13 +118,6 @@ def _draw_target_behind(axes: Axes, target: Array) -> None:
     axes.axvline(0, color="0.93", linewidth=0.8, zorder=0)
     for x, y in target.T:
         axes.plot([0, x], [0, y], color=FAINT, linewidth=1, marker="o", markevery=[1], markersize=4, zorder=1)
-
-
-def _feature_colors(n_features: int) -> list[str] | Array:
-    """Distinct colours while there are enough, a gradient beyond."""
-    if n_features <= len(CATEGORIES):
-        return list(CATEGORIES[:n_features])
-    return np.asarray(SEQUENTIAL(np.linspace(0, 0.95, n_features)))
 
 
 def _add_legend(figure: Figure, axes: Sequence[Axes], colors: list[str] | Array) -> None:

@@ -109,6 +109,14 @@ class ComponentModel(nn.Module, ABC):
         """Components that are kept equal to another site's (``tied_updates: twice``)."""
         return [parts for parts in self.components.values() if isinstance(parts, TwinComponents)]
 
+    @property
+    def alike(self) -> list[tuple[str, ...]]:
+        """Sites, those together whose components are the same numbers."""
+        groups: dict[int, tuple[str, ...]] = {}
+        for name, parts in self.components.items():
+            groups[id(parts.source)] = (*groups.get(id(parts.source), ()), name)
+        return list(groups.values())
+
     def explained(self) -> list[Components]:
         """Components of every site, those of one matrix once."""
         seen: dict[int, Components] = {}

@@ -64,6 +64,11 @@ class Components(nn.Module):
         return self._site[0]
 
     @property
+    def source(self) -> "Components":
+        """The components whose numbers these are: themselves, unless their site is tied to another."""
+        return self
+
+    @property
     def owns_factors(self) -> bool:
         """Whether ``V`` and ``U`` are this module's own, and not another site's."""
         return True

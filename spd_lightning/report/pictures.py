@@ -18,10 +18,12 @@ MAX_PICTURES = 14 * 2**20
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CAPTIONS = {
-    "importance_heatmap": "Importance of each component (column, in matched order) while one feature at a time is on "
-    "(row). Where every feature has a component of its own, this is a bright diagonal and dark elsewhere.",
-    "network_diagram": "The target as a network of nodes and weighted edges, the sum of all components, and each "
-    "component that is used. A component that is one mechanism carries one feature through and nothing else.",
+    "importance_heatmap": "Importance of each component in use (column, in the order of the features that they match) "
+    "while one feature at a time is on (row). Where every feature has a component of its own, this is a bright "
+    "diagonal and dark elsewhere.",
+    "network_diagram": "The target as a network of nodes and weighted edges (dashed where negative), the sum of all "
+    "components, and each component that is used. A component that is one mechanism carries one feature through and "
+    "nothing else.",
     "component_vectors": "The target's own vectors, the sum of all components, and each component that is ever used. "
     "A component that is one mechanism carries one feature and nothing else.",
     "neuron_contributions": "How much each neuron contributes to the first features, in the target (above) and in the "
@@ -51,11 +53,13 @@ class Picture:
         name: of its file, without ending.
         png: the file's content.
         size: width and height in pixels.
+        said: what is seen in it, from the file itself; empty where that says nothing.
     """
 
     name: str
     png: bytes
     size: tuple[int, int]
+    said: str = ""
 
     @property
     def title(self) -> str:
@@ -74,7 +78,7 @@ class Picture:
 
     def html(self) -> page.Html:
         """The picture with title and caption."""
-        return page.picture(self.png, self.size, self.title, self.caption)
+        return page.picture(self.png, self.size, self.title, self.caption, self.said)
 
 
 def pictures(
@@ -120,7 +124,22 @@ def _read(path: Path, folder: Path) -> Picture:
     if path.stat().st_size > MAX_PICTURE:
         raise ValueError(f"is larger than {MAX_PICTURE // 2**20} MB")
     png = path.read_bytes()
-    return Picture(path.stem, png, png_size(png))
+    return Picture(path.stem, png, png_size(png), png_description(png))
+
+
+def png_description(png: bytes) -> str:
+    """What a PNG says of itself under "Description"; empty if nothing.
+
+    Args:
+        png: content of a file.
+    """
+    for kind, content in _chunks(png):
+        name, _, text = content.partition(b"\0")
+        if name == b"Description" and kind == b"tEXt":
+            return text.decode("latin-1")
+        if name == b"Description" and kind == b"iTXt" and text.startswith(b"\0\0"):  # not compressed
+            return text[2:].split(b"\0", 2)[-1].decode("utf-8", "replace")
+    return ""
 
 
 def png_size(png: bytes) -> tuple[int, int]:

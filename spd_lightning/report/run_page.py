@@ -77,6 +77,9 @@ def _other_version(record: RunRecord) -> list[str]:
     return [] if other is None else [f"The run was made by another version of this package, {plain(other)}."]
 
 
+_NOT_SCORED = page.said("not scored")
+
+
 def _sites(record: RunRecord) -> page.Html:
     scores, known = record.scores, known_sites(record.scores)
     lines = [
@@ -87,7 +90,9 @@ def _sites(record: RunRecord) -> page.Html:
         return page.section("Sites", page.element("p", "No site was scored."))
     words = page.folded("What the columns mean", page.facts(COLUMN_WORDS, "words"))
     header, needed = _widened(rows.SITE_HEADER, "verdict"), _widened(NEEDED, "")
-    table = page.table("scores of each site", header, lines, needed=needed)
+    said = [column for column in range(len(header)) if any(line[column] not in ("-", _NOT_SCORED) for line in lines)]
+    header, needed, *lines = ([cells[column] for column in said] for cells in (header, needed, *lines))
+    table = page.table("scores of each site", header, lines, needed=needed if any(needed) and known else ())
     return page.section("Sites", table, page.element("p", measured_with(record), class_="faint"), words)
 
 
@@ -98,7 +103,7 @@ def _widened(cells: Sequence[str], verdict: str) -> list[str]:
 
 def _found(scores: Mapping[str, float], site: str, *, known: bool) -> page.Html:
     if not known:
-        return page.said("not scored")
+        return _NOT_SCORED
     reasons = rows.missing(scores, site)
     return page.said(", ".join(reasons) or "recovered", "bad" if reasons else "good")
 

@@ -26,6 +26,7 @@ ul { padding-left: 1.25rem; }
 .faint, figcaption, .needed td, dt, footer { color: var(--faint); }
 .faint, figcaption, dt, footer { font-size: .875rem; }
 .verdict { border-radius: .5rem; padding: .75rem 1rem; background: var(--other-ground); }
+.verdict + .verdict { margin-top: .5rem; }
 .verdict p:first-child { font-size: 1.15rem; font-weight: 650; margin-top: 0; }
 .verdict p:last-child, .verdict ul:last-child { margin-bottom: 0; }
 .verdict.good { background: var(--good-ground); }

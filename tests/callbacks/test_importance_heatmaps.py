@@ -65,10 +65,10 @@ LOGITS = {
 def test_a_dense_site_is_ordered_by_mass_the_others_by_matching(run, drawn):
     show(run, by_hand(LOGITS, 2))
 
-    ((tables, most, _),) = drawn
-    torch.testing.assert_close(tables["layers.0.mlp_in"], torch.tensor([[1.0, 0.0, 0.2], [-0.01, 0.9, 0.0]]))
-    torch.testing.assert_close(tables["layers.0.mlp_out"], torch.tensor([[0.6, 0.3, 0.0], [0.9, 0.6, 0.7]]))
-    assert most == {"layers.0.mlp_in": 128, "layers.0.mlp_out": 128}
+    ((tables, shown, _),) = drawn
+    torch.testing.assert_close(tables["layers.0.mlp_in"], torch.tensor([[0.0, 1.0, 0.2], [0.9, -0.01, 0.0]]))
+    torch.testing.assert_close(tables["layers.0.mlp_out"], torch.tensor([[0.3, 0.0, 0.6], [0.6, 0.7, 0.9]]))
+    assert shown == {"layers.0.mlp_in": [1, 0, 2], "layers.0.mlp_out": [2, 0, 1]}
 
 
 def test_the_penalised_importances_are_drawn_in_the_order_of_the_others(run, drawn):
@@ -76,39 +76,37 @@ def test_the_penalised_importances_are_drawn_in_the_order_of_the_others(run, dra
 
     tables = drawn[0][0]
     assert list(tables) == ["layers.0.mlp_in, upper-leaky", "layers.0.mlp_out, upper-leaky"]
-    expected = torch.tensor([[1.005, 0.0, 0.2], [0.0, 0.9, 0.0]])
+    expected = torch.tensor([[0.0, 1.005, 0.2], [0.9, 0.0, 0.0]])
     torch.testing.assert_close(tables["layers.0.mlp_in, upper-leaky"], expected)
+    assert drawn[0][1]["layers.0.mlp_in, upper-leaky"] == [1, 0, 2]
 
 
 def test_both_stand_side_by_side(run, drawn):
     show(run, by_hand(LOGITS, 2), sigmoid="both")
 
-    tables, most, _ = drawn[0]
+    tables, shown, _ = drawn[0]
     sites = ("layers.0.mlp_in", "layers.0.mlp_out")
     assert list(tables) == [f"{site}, {sigmoid}-leaky" for site in sites for sigmoid in ("lower", "upper")]
-    assert set(most) == set(tables)
-    assert tables["layers.0.mlp_in, lower-leaky"][1, 0] == pytest.approx(-0.01)
-    assert tables["layers.0.mlp_in, upper-leaky"][0, 0] == pytest.approx(1.005)
+    assert set(shown) == set(tables)
+    assert tables["layers.0.mlp_in, lower-leaky"][1, 1] == pytest.approx(-0.01)
+    assert tables["layers.0.mlp_in, upper-leaky"][0, 1] == pytest.approx(1.005)
 
 
-def test_every_live_component_is_drawn_however_many(run, drawn):
+def test_alive_components_are_drawn_and_no_others(run, drawn):
     table = torch.zeros(2, 50)
     table[0, 5], table[1, 7] = 1.0, 1.0
-    table[0, 8:40] = 0.05  # idle, but of a larger sum than what is live
+    table[0, 8:40] = 0.05  # idle, but of a larger sum than what is alive
     table[1, 8:40] = 0.09
     table[0, 45] = 0.11
-    show(run, by_hand({"mlp_in": table, "mlp_out": table[:, :20]}, 2), max_components=4)
+    show(run, by_hand({"mlp_in": table, "mlp_out": table[:, :20]}, 2))
 
-    tables, most, _ = drawn[0]
-    assert most == {"layers.0.mlp_in": 35, "layers.0.mlp_out": 4}
-    assert tables["layers.0.mlp_in"][:, 34].tolist() == pytest.approx([0.11, 0.0])
-    assert tables["layers.0.mlp_in"][0, 35:].max() < 0.1
+    assert drawn[0][1] == {"layers.0.mlp_in": [5, 7, 45], "layers.0.mlp_out": [5, 7]}
 
 
-def test_the_threshold_says_what_is_live(run, drawn):
-    show(run, by_hand(LOGITS, 2), max_components=1, threshold=0.65)
+def test_the_threshold_says_what_is_alive(run, drawn):
+    show(run, by_hand(LOGITS, 2), threshold=0.65)
 
-    assert drawn[0][1] == {"layers.0.mlp_in": 2, "layers.0.mlp_out": 3}
+    assert drawn[0][1] == {"layers.0.mlp_in": [1, 0], "layers.0.mlp_out": [2, 1]}
 
 
 def test_another_sigmoid_is_refused():

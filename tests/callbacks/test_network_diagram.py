@@ -53,7 +53,7 @@ def test_live_components_are_drawn_in_the_order_of_their_features(perfect, examp
     folder = run(perfect, Rows(examples), NetworkDiagram()).folder
 
     ((sites, shown, title),) = drawn
-    assert shown == {"linear1": [2, 3, 0], "linear2": [2, 3, 0]}
+    assert shown == {("linear1",): [2, 3, 0], ("linear2",): [2, 3, 0]}
     for name, (weight, read, write) in sites.items():
         parts = perfect.model.components[name]
         assert torch.equal(weight, parts.site.weight())
@@ -69,8 +69,20 @@ def test_the_threshold_decides_what_is_live(perfect, examples, run, drawn):
 
     run(perfect, Rows(examples), NetworkDiagram(threshold=0.5))
 
-    assert drawn[0][1] == {"linear1": [0, 2], "linear2": [0, 1, 2]}
+    assert drawn[0][1] == {("linear1",): [0, 2], ("linear2",): [0, 1, 2]}
     assert "above 0.5" in drawn[0][2]
+
+
+def test_tied_sites_are_drawn_together_and_said_to_be(examples, run, drawn):
+    module = StochasticDecomposition(
+        ToyModelOfSuperposition(3, 2), {"linear1": 4, "linear2": 4}, ties={"linear2": "linear1"}
+    )
+
+    run(module, Rows(examples), NetworkDiagram(threshold=0.0))
+
+    ((_, shown, title),) = drawn
+    assert list(shown) == [("linear1", "linear2")]
+    assert title.endswith("\nlinear1 and linear2 are tied: a component of one is a component of the other")
 
 
 def test_it_is_drawn_in_validation_at_its_rhythm(tmp_path):

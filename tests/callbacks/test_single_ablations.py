@@ -24,11 +24,3 @@ def test_each_column_is_one_ablation(site, at_once, make_model, monkeypatch):
         expected = (model.masked(probes, masks).output - model(probes)).square().mean(-1)
         torch.testing.assert_close(found[:, column], expected)
     assert found.abs().min() > 0
-
-
-def test_of_many_components_those_of_most_importance_are_drawn(monkeypatch):
-    monkeypatch.setattr(ablation_check, "MOST_DRAWN", 3)
-    table = torch.tensor([[0.3, 0.0, 0.9, 0.2, 0.0], [0.0, 0.5, 0.0, 0.05, 0.05]])
-
-    assert ablation_check._most_important(table, 0.1) == [0, 1, 2]
-    assert ablation_check._most_important(table, 0.4) == [1, 2]

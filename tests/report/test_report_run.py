@@ -108,7 +108,8 @@ def test_pictures_are_inside_with_captions_in_a_fixed_order(finished, png):
 
     read = _page(finished)
 
-    assert [image["alt"] for image in read.images] == [
+    assert read.images[0]["alt"].startswith("Importance heatmap: linear1: 3 of 4 components; the strongest of each")
+    assert [image["alt"].partition(":")[0] for image in read.images] == [
         "Importance heatmap",
         "Component vectors, a_b",
         "Ablation distances",
@@ -136,7 +137,8 @@ def test_whatever_is_no_picture_of_the_run_is_left_out_by_name(finished, png, tm
 
     read = _page(finished)
 
-    assert [image["alt"] for image in read.images] == ["Importance heatmap", "Ablation distances", "Single ablations"]
+    names = [image["alt"].partition(":")[0] for image in read.images]
+    assert names == ["Importance heatmap", "Ablation distances", "Single ablations"]
     for said in (
         "test_a_linked.png is left out: it is a link that leads out of the run directory.",
         "test_b_looped.png is left out: it ",
@@ -179,8 +181,8 @@ def test_names_and_values_are_text_wherever_they_come_from(finished, rewrite, pn
     shown = " ".join(HOSTILE.split())
     rows = {row[0]: row[1:] for row in read.table("site")}
     assert set(rows) == {"needed", "linear1", "linear2", HOSTILE, 99 * "long"}
-    assert rows[99 * "long"][4] == "inf"
-    assert rows["linear1"][5].startswith("nan (")
+    assert "inf" in rows[99 * "long"]
+    assert any(cell.startswith("nan (") for cell in rows["linear1"])
     assert rows["linear1"][0] == "MMCS nan"
     assert read.text.count(shown) >= 10
     assert read.table("setting") == [[HOSTILE, HOSTILE]]
@@ -194,7 +196,7 @@ def test_missing_scores_and_odd_documents_leave_dashes(finished):
     read = _page(finished)
 
     assert "The target states no mechanisms, so recovery was not scored." in read.text
-    assert read.table("site")[1] == ["a", "not scored", "-", "-", "3", *["-"] * 6]
+    assert read.table("site") == [["a", "3"]]
     assert "The run does not state its thresholds." in read.text
     assert "versions -" in read.text
 
@@ -238,7 +240,7 @@ def test_scores_without_a_config_are_enough(finished):
 
     assert "Recovered: the known mechanisms of all 2 sites were found." in read.text
     assert "The run's config" not in read.text
-    assert [row[2] for row in read.table("site")[1:]] == ["-", "-"]
+    assert [row[2:4] for row in read.table("site")[1:]] == [["3", "3"], ["3", "3"]]  # mechanisms, alive; no C
 
 
 def test_scores_of_a_later_command_are_called_after_their_run(finished):
