@@ -13,7 +13,7 @@ from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ablation_dots, ablation_matrix
 from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, distance, mean_output
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.losses.sharing import sum_over_processes
 from spd_lightning.losses.sources import rounded_masks, zero_masks

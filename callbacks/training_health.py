@@ -11,7 +11,7 @@ from tqdm import tqdm
 from spd_lightning.callbacks.evaluation import EvaluationCallback
 from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
 from spd_lightning.losses.sources import fixed_masks, zero_masks

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
         ImportanceMinimality,
         Loss,
         Minimality,
+        PersistentAdversary,
         Reconstruction,
+        RelativeFaithfulness,
         Simplicity,
+        SmoothFrequency,
+        SmoothImportance,
     )
     from spd_lightning.methods import AttributionDecomposition, Optimization, Speed, StochasticDecomposition, Warmup
     from spd_lightning.model import (
@@ -78,8 +82,10 @@ __all__ = [
     "Minimality",
     "Optimization",
     "PerSite",
+    "PersistentAdversary",
     "PositionalCall",
     "Reconstruction",
+    "RelativeFaithfulness",
     "ResidualMLP",
     "SharedMLP",
     "Simplicity",
@@ -87,6 +93,8 @@ __all__ = [
     "SiteFunction",
     "SiteMask",
     "SiteTransformer",
+    "SmoothFrequency",
+    "SmoothImportance",
     "SparseFeatures",
     "Speed",
     "StochasticDecomposition",

@@ -394,3 +394,48 @@ def sign_ascent(objective, source, steps, step_size):
             moved.append(min(max(value + step_size * direction, 0.0), 1.0))
         source = torch.tensor(moved, dtype=source.dtype).reshape(source.shape)
     return source
+
+
+def adam_push(source, gradient, first, second, pushes, lr, beta1=0.5, beta2=0.99, eps=1e-8):
+    """One ascent of Adam on a list of sources, number by number, clamped to [0, 1]; returns all three lists."""
+    moved, means, squares = [], [], []
+    for value, slope, m, v in zip(source, gradient, first, second, strict=True):
+        m = beta1 * m + (1 - beta1) * slope
+        v = beta2 * v + (1 - beta2) * slope**2
+        unbiased = m / (1 - beta1 ** (pushes + 1)), v / (1 - beta2 ** (pushes + 1))
+        moved.append(min(max(value + lr * unbiased[0] / (math.sqrt(unbiased[1]) + eps), 0.0), 1.0))
+        means.append(m)
+        squares.append(v)
+    return moved, means, squares
+
+
+# ---- the smooth count of components, and relative faithfulness
+
+
+def smooth_importance(uppers, gamma):
+    """Sum over sites and components of g^2 / (g^2 + gamma^2), mean over examples; [N, C] per site."""
+    examples = len(uppers[0])
+    return sum(g**2 / (g**2 + gamma**2) for upper_ci in uppers for row in upper_ci for g in row) / examples
+
+
+def smooth_frequency(uppers, gamma, reference):
+    """Sum over sites and components of f log2(1 + reference f), f the mean of the smooth count."""
+    total = 0.0
+    for upper_ci in uppers:
+        for c in range(upper_ci.shape[1]):
+            f = sum(row[c] ** 2 / (row[c] ** 2 + gamma**2) for row in upper_ci) / len(upper_ci)
+            total = total + f * torch.log(1 + reference * f) / math.log(2)
+    return total
+
+
+def relative_faithfulness(sites):
+    """Mean over sites of the squared rest over the squared weight, entry by entry."""
+    shares = []
+    for W, V, U in sites:
+        rest, whole = 0.0, 0.0
+        for i in range(W.shape[0]):
+            for j in range(W.shape[1]):
+                approximation = sum(U[c, i] * V[j, c] for c in range(V.shape[1]))
+                rest, whole = rest + (W[i, j] - approximation) ** 2, whole + W[i, j] ** 2
+        shares.append(rest / whole)
+    return sum(shares) / len(shares)

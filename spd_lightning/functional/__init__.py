@@ -1,7 +1,7 @@
 """Tensors in, tensors out. Nothing here knows a module, a trainer, a rank or a config."""
 
 from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
-from spd_lightning.functional.adversary import ascend
+from spd_lightning.functional.adversary import AdamRates, AscentMoments, adam_ascent, ascend
 from spd_lightning.functional.attribution import (
     SitePart,
     attributions,
@@ -11,19 +11,19 @@ from spd_lightning.functional.attribution import (
     simplicity,
 )
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
+from spd_lightning.functional.distances import distance, kl, mean_output, mse
 from spd_lightning.functional.initialisation import examples_start, spread_directions
 from spd_lightning.functional.losses import (
     average,
+    component_shares,
     contribution_sparsity,
-    distance,
     faithfulness,
+    frequency_cost,
     frequency_minimality,
     importance_covariance,
     importance_minimality,
-    kl,
-    mean_output,
     mean_over_examples,
-    mse,
+    relative_faithfulness,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.precision import full_precision, single
@@ -48,13 +48,17 @@ from spd_lightning.functional.sampling import (
 from spd_lightning.functional.schedules import along_points, geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
+from spd_lightning.functional.smooth import smooth_importance, smooth_l0
 
 __all__ = [
     "ALIVE_THRESHOLD",
+    "AdamRates",
+    "AscentMoments",
     "RowShare",
     "SitePart",
     "WeightedBatch",
     "active_counts",
+    "adam_ascent",
     "alive_components",
     "along_points",
     "ascend",
@@ -63,11 +67,13 @@ __all__ = [
     "batch_topk",
     "chance_mmcs",
     "component_contributions",
+    "component_shares",
     "contribution_sparsity",
     "dense_error",
     "distance",
     "examples_start",
     "faithfulness",
+    "frequency_cost",
     "frequency_minimality",
     "full_precision",
     "geometric_anneal",
@@ -98,8 +104,11 @@ __all__ = [
     "pearson",
     "random_source",
     "relative_attributions",
+    "relative_faithfulness",
     "simplicity",
     "single",
+    "smooth_importance",
+    "smooth_l0",
     "sparse_features",
     "spread_directions",
     "uniform_subset",

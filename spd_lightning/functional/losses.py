@@ -1,15 +1,14 @@
 """The terms of the SPD objective (SPD paper, section 2; normalisations of the code shipped with it)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from spd_lightning.functional.precision import full_precision, single
+from spd_lightning.functional.precision import single
 
-DistanceKind = Literal["mse", "kl"]
+TINY = 1e-30
+"""In place of the square of a matrix of zeros, of which nothing can be a share."""
 
 
 def mean_over_examples(values: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -46,6 +45,22 @@ def faithfulness(deltas: Iterable[Tensor]) -> Tensor:
     """
     deltas = list(deltas)
     return torch.stack([d.square().sum() for d in deltas]).sum() / sum(d.numel() for d in deltas)
+
+
+def relative_faithfulness(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    r"""Mean over sites of what the components leave unexplained, in units of the site's own weight.
+
+    .. math:: \frac{1}{L} \sum_l \frac{\lVert W^l - (V^l U^l)^\top \rVert_F^2}{\lVert W^l \rVert_F^2}
+
+    Args:
+        pairs: per site the difference and the weight, both ``[d_out, d_in]``.
+
+    Returns:
+        A scalar.
+    """
+    return torch.stack(
+        [delta.square().sum() / single(weight).square().sum().clamp_min(TINY) for delta, weight in pairs]
+    ).mean()
 
 
 def importance_minimality(
@@ -93,7 +108,20 @@ def frequency_minimality(
     Returns:
         A scalar.
     """
-    shares = [_shares((g + eps).pow(p), weights, combine) for g in upper]
+    shares = [component_shares((g + eps).pow(p), weights, combine) for g in upper]
+    return frequency_cost(shares, reference)
+
+
+def frequency_cost(shares: Iterable[Tensor], reference: float) -> Tensor:
+    """``f log2(1 + reference * f)`` summed over sites and components.
+
+    Args:
+        shares: how often each component is needed, ``[C]`` per site.
+        reference: examples that the logarithm counts on.
+
+    Returns:
+        A scalar.
+    """
     return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
 
 
@@ -118,12 +146,23 @@ def importance_covariance(
 
 def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
     together = mean_over_examples(g.sum(-1).square() - g.square().sum(-1), weights)
-    shares = _shares(g, weights, combine)
+    shares = component_shares(g, weights, combine)
     return together - (shares.sum().square() - shares.square().sum())
 
 
-def _shares(values: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """Each component's mean over examples, ``[C]`` from ``[..., C]``."""
+def component_shares(
+    values: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Each component's mean over examples.
+
+    Args:
+        values: ``[..., C]``.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        ``[C]``.
+    """
     values = values.flatten(0, -2)
     shares = values.mean(0) if weights is None else weights.flatten().to(values.dtype) @ values
     return shares if combine is None else combine(shares)
@@ -147,84 +186,3 @@ def contribution_sparsity(sites: Iterable[tuple[Tensor, Tensor]], weights: Tenso
     """
     sums = [mean_over_examples(inner.abs() @ write.norm(dim=1), weights) for inner, write in sites]
     return torch.stack(sums).sum()
-
-
-def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Squared error averaged over every example, position and output dimension.
-
-    Args:
-        prediction: ``[..., d]``.
-        target: ``[..., d]``.
-        weights: of the examples, see :func:`mean_over_examples`.
-
-    Returns:
-        A scalar.
-    """
-    if weights is None:
-        return F.mse_loss(prediction, target)
-    return mean_over_examples((prediction - target).square().mean(-1), weights)
-
-
-def kl(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """``KL(softmax(target) || softmax(prediction))``, summed over the last dimension, averaged over the rest.
-
-    Args:
-        prediction: logits ``[..., vocabulary]``.
-        target: logits ``[..., vocabulary]``.
-        weights: of the examples, see :func:`mean_over_examples`.
-
-    Returns:
-        A scalar, in nats.
-    """
-    log_q, log_p = F.log_softmax(prediction, -1), F.log_softmax(target, -1)
-    gaps = (log_p - log_q).masked_fill(log_p == -torch.inf, 0)  # what the target rules out, such as padded vocabulary
-    return mean_over_examples((log_p.exp() * gaps).sum(-1), weights)
-
-
-def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Distance between outputs by name: :func:`mse` or :func:`kl`, in at least single precision.
-
-    Args:
-        kind: which distance.
-        prediction: the masked network's output ``[..., d]``.
-        target: the target's output ``[..., d]``.
-        weights: of the examples, see :func:`mean_over_examples`.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        ValueError: if ``kind`` is unknown.
-    """
-    prediction, target = single(prediction), single(target)
-    with full_precision(prediction):
-        if kind == "mse":
-            return mse(prediction, target, weights)
-        if kind == "kl":
-            return kl(prediction, target, weights)
-    raise ValueError(f"distance must be 'mse' or 'kl', got {kind!r}")
-
-
-def mean_output(
-    kind: DistanceKind,
-    output: Tensor,
-    weights: Tensor | None = None,
-    combine: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """The output that does not look at the input and comes closest to all of them: a unit for distances (ours).
-
-    Args:
-        kind: which distance; for ``"kl"`` the mean is taken over distributions.
-        output: ``[..., d]``.
-        weights: of the examples, ``[...]``, in any unit; ``None`` weighs all alike.
-        combine: turns sums over this process's examples into those over all.
-
-    Returns:
-        ``[d]`` in double precision: the mean, or logits of the mean distribution.
-    """
-    values = (output.double().softmax(-1) if kind == "kl" else output.double()).flatten(0, -2)
-    mass = values.new_ones(len(values)) if weights is None else weights.flatten().to(values)
-    sums = torch.cat([mass @ values, mass.sum()[None]])
-    sums = sums if combine is None else combine(sums)
-    mean = sums[:-1] / sums[-1]
-    return mean.log() if kind == "kl" else mean

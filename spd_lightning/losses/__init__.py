@@ -3,9 +3,16 @@
 from spd_lightning.losses.activations import ActivationReconstruction
 from spd_lightning.losses.apd import HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
-from spd_lightning.losses.penalties import Faithfulness, FrequencyMinimality, ImportanceMinimality
+from spd_lightning.losses.penalties import (
+    Faithfulness,
+    FrequencyMinimality,
+    ImportanceMinimality,
+    RelativeFaithfulness,
+)
+from spd_lightning.losses.persistent import PersistentAdversary
 from spd_lightning.losses.reconstruction import Reconstruction
 from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovariance, SitewisePenalty
+from spd_lightning.losses.smooth import SmoothFrequency, SmoothImportance
 from spd_lightning.losses.step import Noise, Step
 
 __all__ = [
@@ -19,9 +26,13 @@ __all__ = [
     "Loss",
     "Minimality",
     "Noise",
+    "PersistentAdversary",
     "Reconstruction",
+    "RelativeFaithfulness",
     "Simplicity",
     "SitewisePenalty",
+    "SmoothFrequency",
+    "SmoothImportance",
     "Step",
     "check_positive",
 ]

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -65,6 +66,25 @@ class Loss(nn.Module, ABC):
         if not found:
             raise UsageError(f"{type(self).__name__}: sites {list(patterns)} match none of {list(names)}")
         return found
+
+    def after_backward(self, scale: float) -> None:
+        """See a backward pass of the objective before the optimiser does; nothing to do for most terms.
+
+        Args:
+            scale: what the term was multiplied by before gradients were taken.
+        """
+        return
+
+    def state(self) -> dict[str, Any] | None:
+        """What a continued run must know of the term's past; ``None`` for nothing.
+
+        Tensors on the CPU, plain numbers and dictionaries of them. Where several processes train, each of them asks.
+        """
+        return None
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        return
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:

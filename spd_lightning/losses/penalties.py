@@ -9,6 +9,7 @@ from spd_lightning.functional import (
     frequency_minimality,
     geometric_anneal,
     linear_anneal,
+    relative_faithfulness,
 )
 from spd_lightning.losses.base import Loss, check_positive, checked_points
 from spd_lightning.losses.sharing import mean_over_processes
@@ -37,6 +38,24 @@ class Faithfulness(Loss):
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.faithfulness`."""
         return step.faithfulness()
+
+
+class RelativeFaithfulness(Loss):
+    """Mean over decomposed matrices of ``||W - (V U)ᵀ||² / ||W||²`` (VPD).
+
+    A small matrix counts as much as a large one, and the coefficient does not depend on the scale of the weights.
+
+    Args:
+        coefficient: weight of the term; about 1 for toys, 1e3 for language models.
+    """
+
+    def __init__(self, coefficient: float = 1.0) -> None:
+        super().__init__(coefficient)
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.relative_faithfulness`."""
+        parts = step.model.explained()
+        return relative_faithfulness((part.delta(), part.site.weight()) for part in parts)
 
 
 class ImportanceMinimality(Loss):

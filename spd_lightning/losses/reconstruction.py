@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import ascend, average, distance, independent_subset, uniform_subset
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sources import (
     AdversaryScope,
@@ -129,8 +129,9 @@ class Reconstruction(Loss):
         return reached
 
     def _subset(self, step: Step, generator: Generator) -> Subset | None:
-        if self.routing != "subset":
-            return None
+        return self._drawn_subset(step, generator) if self.routing == "subset" else None
+
+    def _drawn_subset(self, step: Step, generator: Generator) -> Subset:
         names = list(step.importance)
         leading = {call: importance.lower.shape[:-1] for call, importance in step.importance.items()}
         # calls with the same positions share one draw; one over other positions cannot be the same

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torchmetrics import MeanMetric
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional import active_counts, distance
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss, Noise, Reconstruction, Step
 from spd_lightning.losses.sharing import mean_over_processes, processes
-from spd_lightning.methods.checkpointed import CheckpointedModule
+from spd_lightning.losses.sources import fixed_masks
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, CheckpointedModule
 from spd_lightning.methods.non_finite import NonFiniteGuard, Running
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.model import ComponentModel, Form, check_wrapping
@@ -45,6 +48,7 @@ class Decomposition(CheckpointedModule):
         super().__init__(model, recipe, optimization, save_target, seed)
         self._guard = (NonFiniteGuard(self),)  # a tuple hides it from nn.Module's registration
         self._wrapping_checked = False
+        self._distance, self._l0 = MeanMetric(), MeanMetric()
 
     @property
     def guard(self) -> "NonFiniteGuard":
@@ -133,8 +137,24 @@ class Decomposition(CheckpointedModule):
         return {"loss": total, "terms": terms}
 
     def on_after_backward(self) -> None:
-        """Check the gradients before they reach the parameters."""
+        """Check the gradients before they reach the parameters, and let terms see them that keep what they learn."""
         self.guard.check_gradients()
+        progress, parts = self.guard.running.progress, self.trainer.accumulate_grad_batches
+        for loss in self.terms().values():
+            loss.after_backward(loss.coefficient_at(progress) / parts)
+
+    def stamp(self) -> dict[str, Any]:
+        """Add what terms remember of their past."""
+        states = {name: loss.state() for name, loss in self.terms().items()}
+        kept = {name: state for name, state in states.items() if state is not None}
+        return super().stamp() | ({"losses": kept} if kept else {})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not fit, then give terms back what they remembered."""
+        super().on_load_checkpoint(checkpoint)
+        for name, state in checkpoint[CHECKPOINT_KEY].get("losses", {}).items():
+            if name in self.losses:
+                self.terms()[name].load_state(state)
 
     def check_wrapping(self, batch: Any) -> None:
         """Prove on a batch that the target computes the same thing however it is run, before the first step.
@@ -181,9 +201,23 @@ class Decomposition(CheckpointedModule):
         return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """Clean pass and importances of one batch, for the callbacks that analyse it."""
-        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
+        """Clean pass and importances of one batch, for the callbacks that analyse it.
+
+        Without any callback two numbers are logged: ``val/distance``, that of the output with importances as masks, and
+        ``val/l0``, the mean number of components in use over all sites.
+        """
+        return self._evaluated("val", batch, batch_idx)
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """The same as :meth:`validation_step`."""
-        return self.validation_step(batch, batch_idx)
+        """The same as :meth:`validation_step`, logged under ``test/``."""
+        return self._evaluated("test", batch, batch_idx)
+
+    def _evaluated(self, stage: str, batch: Any, batch_idx: int) -> dict[str, Step]:
+        step = self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))
+        clean = step.clean.output
+        reached = distance(self.distance, step.masked(fixed_masks(step, "ci")), clean, step.weights_of(clean))
+        self._distance.update(reached, weight=step.mass)
+        counts = [active_counts(step.counted(step.importance[call].lower)).float().mean() for call in step.tables]
+        self._l0.update(torch.stack(counts).sum(), weight=step.mass)
+        self.log_dict({f"{stage}/distance": self._distance, f"{stage}/l0": self._l0})
+        return {"step": step}

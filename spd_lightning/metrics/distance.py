@@ -5,7 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from spd_lightning.functional import distance
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional.distances import DistanceKind
 
 
 class MeanDistance(Metric):

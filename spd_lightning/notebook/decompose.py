@@ -19,7 +19,7 @@ from spd_lightning.callbacks import (
 )
 from spd_lightning.callbacks.publishing import figures_of
 from spd_lightning.errors import check_whole
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss
 from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
 from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall

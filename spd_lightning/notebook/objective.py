@@ -6,7 +6,7 @@ import torch
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import distance
-from spd_lightning.functional.losses import DistanceKind
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Noise, Reconstruction, Step
 from spd_lightning.losses.sources import zero_masks
 from spd_lightning.model import DecomposedModel

@@ -136,7 +136,9 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path):
     straight = attribution()
     fit(straight, features(), tmp_path, max_steps=6)
     first = attribution()
-    fit(first, features(), tmp_path, max_steps=6, limit_train_batches=3).save_checkpoint(tmp_path / "b.ckpt")
+    stopped = fit(first, features(), tmp_path, max_steps=6, limit_train_batches=3, max_epochs=1)
+    stopped.save_checkpoint(tmp_path / "b.ckpt")
+    assert stopped.global_step == 3
     resumed = attribution()
     fit(resumed, features(), tmp_path, max_steps=6, ckpt_path=tmp_path / "b.ckpt")
     for name, tensor in trained_state(straight).items():

@@ -12,16 +12,20 @@ from spd_lightning import (
     Faithfulness,
     ImportanceMinimality,
     Optimization,
+    PersistentAdversary,
     PerSite,
     Reconstruction,
+    RelativeFaithfulness,
     SharedMLP,
     SiteTransformer,
+    SmoothFrequency,
     StochasticDecomposition,
     UsageError,
     Warmup,
 )
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.functional import faithfulness
+from spd_lightning.losses import Noise
 from spd_lightning.methods.optimization import trained
 from tests.methods.tiny import (
     Batches,
@@ -416,3 +420,44 @@ def test_the_warmup_follows_the_start_from_examples(tmp_path):
     fit(module, Batches(x), tmp_path, max_steps=1)
     fit(cold, Batches(x), tmp_path, max_steps=1)
     assert _unexplained(module) < 0.99 * _unexplained(cold)
+
+
+@pytest.mark.parametrize("scope", ["row", "component"])
+def test_a_resumed_run_goes_on_with_what_its_terms_remember(tmp_path, scope):
+    """A persistent adversary and a moving average, bit for bit."""
+
+    def made():
+        losses = {
+            "faithfulness": RelativeFaithfulness(),
+            "adversary": PersistentAdversary(distance="mse", scope=scope, warmup=0.0),
+            "frequency": SmoothFrequency(half_life=3.0),
+        }
+        return toy(losses=losses)
+
+    straight, first, resumed = made(), made(), made()
+    fit(straight, features(), tmp_path, max_steps=6)
+    fit(first, features(), tmp_path, max_steps=6, limit_train_batches=3, max_epochs=1).save_checkpoint(
+        tmp_path / "b.ckpt"
+    )
+    fit(resumed, features(), tmp_path, max_steps=6, ckpt_path=tmp_path / "b.ckpt")
+
+    for name, parameter in straight.model.named_parameters():
+        assert torch.equal(parameter, resumed.model.get_parameter(name)), name
+    for name, loss in straight.terms().items():
+        torch.testing.assert_close(resumed.terms()[name].state(), loss.state(), rtol=0, atol=0)
+    assert straight.terms()["adversary"].state()["pushes"] == 18
+    assert StochasticDecomposition.load_from_checkpoint(tmp_path / "b.ckpt").terms()["adversary"].state()["pushes"] == 9
+
+
+def test_a_plain_trainer_without_callbacks_has_scores(tmp_path):
+    module = toy()
+    trainer = fit(module, features(), tmp_path, max_steps=4, val_check_interval=2, limit_val_batches=None)
+    scores = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    with torch.no_grad():
+        steps = [module.step(batch, Noise((0,), module.device)) for batch in trainer.datamodule.val_dataloader()]
+        masks = [{name: ci.lower for name, ci in step.importance.items()} for step in steps]
+        outputs = [module.model.masked(step.batch, some).output for step, some in zip(steps, masks, strict=True)]
+    errors = [(output - step.clean.output).square().mean() for output, step in zip(outputs, steps, strict=True)]
+    counts = [sum((ci > 0.1).sum(-1).float().mean() for ci in some.values()) for some in masks]
+    assert scores["val/distance"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
+    assert scores["val/l0"] == pytest.approx(torch.stack(counts).mean().item(), rel=1e-5)

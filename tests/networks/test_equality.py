@@ -1,5 +1,6 @@
 """On every network of the list: the plain form is what the formulas say, and the fast form is the plain one."""
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -14,10 +15,14 @@ from spd_lightning import (
     GateMLP,
     ImportanceCovariance,
     ImportanceMinimality,
+    PersistentAdversary,
     PerSite,
     Reconstruction,
+    RelativeFaithfulness,
     SharedMLP,
     SiteTransformer,
+    SmoothFrequency,
+    SmoothImportance,
     VectorMLP,
 )
 from spd_lightning.losses import Noise, Step
@@ -126,6 +131,11 @@ LOSSES = {
     "contributions": ContributionSparsity(),
     "covariance": ImportanceCovariance(),
     "activations": ActivationReconstruction(),
+    "relative faithfulness": RelativeFaithfulness(),
+    "smooth importance": SmoothImportance(gamma=0.3),
+    "smooth frequency": SmoothFrequency(gamma=0.3, half_life=5.0),
+    "persistent adversary": PersistentAdversary(distance="mse", warmup=0.0, lr=0.3),
+    "merged adversary": PersistentAdversary(share=0.5, warmup=0.0, lr=0.3, scope="component"),
 }
 FUNCTIONS = {
     "gates": partial(PerSite, function=partial(GateMLP, hidden=[3])),
@@ -137,7 +147,7 @@ FUNCTIONS = {
 def _terms(seen, name):
     step = Step.seen(seen, Noise(("equality", 4), torch.device("cpu")))
     used = {term: loss for term, loss in LOSSES.items() if not ZOO[name].options.get("kl") or loss_is_kl(loss)}
-    return {term: loss(step.named(term)) for term, loss in used.items()}
+    return {term: deepcopy(loss)(step.named(term)) for term, loss in used.items()}  # some remember steps
 
 
 def loss_is_kl(loss):

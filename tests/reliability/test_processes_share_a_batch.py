@@ -24,8 +24,12 @@ from spd_lightning.losses import (
     ImportanceMinimality,
     Minimality,
     Noise,
+    PersistentAdversary,
     Reconstruction,
+    RelativeFaithfulness,
     Simplicity,
+    SmoothFrequency,
+    SmoothImportance,
 )
 from spd_lightning.methods.speed import Speed
 from tests.methods.tiny import toy_target
@@ -52,6 +56,13 @@ def _losses():
         "per example": Reconstruction(
             sources="adversarial", adversary_scope="per_example", adversary_steps=2, adversary_step_size=0.3
         ),
+        "relative": RelativeFaithfulness(),
+        "smooth": SmoothImportance(coefficient=0.1, gamma=0.3),
+        "smooth frequency": SmoothFrequency(coefficient=0.1, gamma=0.3, half_life=5.0),
+        **{
+            scope: PersistentAdversary(scope=scope, pool=3, warmup=0.0, lr=0.05, share=share)
+            for scope, share in (("row", 1.0), ("position", 0.5), ("component", 1.0), ("pool", 0.5))
+        },
     }
 
 
