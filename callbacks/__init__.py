@@ -22,6 +22,7 @@ from spd_lightning.callbacks.neuron_contributions import NeuronContributions
 from spd_lightning.callbacks.predictions import PredictionWriter
 from spd_lightning.callbacks.progress_bar import DecompositionProgressBar
 from spd_lightning.callbacks.scrubbing import ScrubbingTest
+from spd_lightning.callbacks.sparsity_curve import SparsityCurve
 from spd_lightning.callbacks.swept_values import SweptValues
 from spd_lightning.callbacks.task_performance import TaskPerformance
 from spd_lightning.callbacks.training_health import TrainingHealth
@@ -47,6 +48,7 @@ __all__ = [
     "NeuronContributions",
     "PredictionWriter",
     "ScrubbingTest",
+    "SparsityCurve",
     "SweptValues",
     "TaskPerformance",
     "TensorBoardLayout",

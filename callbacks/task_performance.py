@@ -9,11 +9,9 @@ from torchmetrics import MeanMetric
 from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import Step, check_positive
-from spd_lightning.losses.sources import fixed_masks, rounded_masks, zero_masks
+from spd_lightning.losses.sources import fixed_masks, rounded_masks, stochastic_masks, zero_masks
 from spd_lightning.methods import Decomposition
-
-IGNORED = -100
-"""A label that says there is none, as in Hugging Face's data sets."""
+from spd_lightning.model.call import IGNORED
 
 
 class TaskPerformance(EvaluationCallback):
@@ -21,8 +19,8 @@ class TaskPerformance(EvaluationCallback):
 
     Labels are what :meth:`TargetCall.labels_of` finds; the output has to be logits, one row for each of them. Training
     never sees labels: these scores say what a distance from the target's output means for what the network is for.
-    ``task/accuracy/target``, ``unmasked``, ``ci_masked`` (importances as masks), ``rounded`` and ``zero``, the same for
-    ``task/cross_entropy``. Nothing is logged where there are no labels.
+    ``task/accuracy/target``, ``unmasked``, ``ci_masked`` (importances as masks), ``rounded``, ``stochastic`` (random
+    masks) and ``zero``, the same for ``task/cross_entropy``. Nothing is logged where there are no labels.
 
     Args:
         rounding_threshold: importance above which ``rounded`` keeps a component.
@@ -47,6 +45,7 @@ class TaskPerformance(EvaluationCallback):
             "unmasked": fixed_masks(step, "ones"),
             "ci_masked": fixed_masks(step, "ci"),
             "rounded": rounded_masks(step, self.rounding_threshold),
+            "stochastic": stochastic_masks(step, "uniform", step.noise.generator("task")),
             "zero": zero_masks(step),
         }
         self._score("target", step.clean.output, labels)
@@ -54,19 +53,21 @@ class TaskPerformance(EvaluationCallback):
             self._score(name, step.masked(kind), labels)
 
     def _score(self, name: str, logits: Tensor, labels: Tensor) -> None:
+        loss, count = cross_entropy(logits, labels)
         known = labels != IGNORED
-        logits, labels = logits[known].float(), labels[known]
-        scores = {
-            "accuracy": (logits.argmax(-1) == labels).float().mean(),
-            "cross_entropy": F.cross_entropy(logits, labels),
-        }
+        scores = {"accuracy": (logits[known].argmax(-1) == labels[known]).float().mean(), "cross_entropy": loss}
         for kind, score in scores.items():
-            mean = self._means.setdefault(f"{kind}/{name}", MeanMetric().to(logits.device))
-            mean.update(score, weight=len(labels))
+            self._means.setdefault(f"{kind}/{name}", MeanMetric().to(logits.device)).update(score, weight=count)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Log the means."""
         log_scores(module, f"{stage}/task", {name: mean.compute().item() for name, mean in self._means.items()})
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Mean cross entropy in nats over the labels that there are, and their number."""
+    known = labels != IGNORED
+    return F.cross_entropy(logits[known].float(), labels[known]), int(known.sum())
 
 
 def fitting_labels(step: Step) -> Tensor | None:

@@ -11,6 +11,7 @@ from spd_lightning.figures.histograms import importance_histograms
 from spd_lightning.figures.images import component_images
 from spd_lightning.figures.network import network_diagram
 from spd_lightning.figures.scrubbing import ScrubbedErrors, scrubbing_histograms
+from spd_lightning.figures.sparsity import sparsity_curve
 from spd_lightning.figures.spectrum import importance_spectrum
 from spd_lightning.figures.sweeps import Outcome, importance_comparison, sweep_sensitivity
 from spd_lightning.figures.vectors import component_vectors
@@ -30,5 +31,6 @@ __all__ = [
     "importance_spectrum",
     "network_diagram",
     "scrubbing_histograms",
+    "sparsity_curve",
     "sweep_sensitivity",
 ]

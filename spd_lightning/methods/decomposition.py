@@ -206,18 +206,15 @@ class Decomposition(CheckpointedModule):
         Without any callback two numbers are logged: ``val/distance``, that of the output with importances as masks, and
         ``val/l0``, the mean number of components in use over all sites.
         """
-        return self._evaluated("val", batch, batch_idx)
-
-    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """The same as :meth:`validation_step`, logged under ``test/``."""
-        return self._evaluated("test", batch, batch_idx)
-
-    def _evaluated(self, stage: str, batch: Any, batch_idx: int) -> dict[str, Step]:
-        step = self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))
+        step = self.test_step(batch, batch_idx)["step"]
         clean = step.clean.output
         reached = distance(self.distance, step.masked(fixed_masks(step, "ci")), clean, step.weights_of(clean))
         self._distance.update(reached, weight=step.mass)
         counts = [active_counts(step.counted(step.importance[call].lower)).float().mean() for call in step.tables]
         self._l0.update(torch.stack(counts).sum(), weight=step.mass)
-        self.log_dict({f"{stage}/distance": self._distance, f"{stage}/l0": self._l0})
+        self.log_dict({"val/distance": self._distance, "val/l0": self._l0})
         return {"step": step}
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
+        """Clean pass and importances of one batch, for the callbacks that analyse it."""
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -13,6 +14,8 @@ from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.functional.sampling import WeightedBatch
 from spd_lightning.functional.weights import Weights
 
+IGNORED = -100
+"""A label that says there is none, as in Hugging Face's data sets."""
 LOGITS, MASK, LABELS = "logits", "attention_mask", ("labels", "label", "label_ids")
 """Names that Hugging Face's models and data sets use."""
 
@@ -130,6 +133,8 @@ class KeywordCall(TargetCall):
         output: see :class:`TargetCall`.
         constants: further keyword arguments, the same for every batch, for example ``{use_cache: false}``.
         labels: key of the right classes, one for each position of the output, for scores; ``null`` for none.
+        ahead: how many positions ahead of the output a label stands: 1 for a language model whose ``labels`` are its
+            ``input_ids``. Positions without a label, or whose label has weight 0, are not scored.
     """
 
     def __init__(
@@ -139,11 +144,13 @@ class KeywordCall(TargetCall):
         output: str | int | None = None,
         constants: dict[str, bool | int | float | str] | None = None,
         labels: str | None = None,
+        ahead: int = 0,
     ) -> None:
         super().__init__(output)
         check_list("call: inputs", inputs)
+        check_whole("call: ahead", ahead, least=0)
         self.inputs, self.weights, self.constants = list(inputs), weights, dict(constants or {})
-        self.labels = labels
+        self.labels, self.ahead = labels, ahead
 
     def arguments(self, batch: Any) -> Arguments:
         """Entries of the batch by key."""
@@ -159,7 +166,12 @@ class KeywordCall(TargetCall):
 
     def labels_of(self, batch: Any) -> Tensor | None:
         """The entry that was named, if the batch has it."""
-        return None if self.labels is None else class_numbers(batch.get(self.labels))
+        labels = None if self.labels is None else class_numbers(batch.get(self.labels))
+        if labels is None or not self.ahead or labels.dim() < 2:
+            return labels
+        if self.weights is not None and batch[self.weights].shape == labels.shape:
+            labels = labels.masked_fill(batch[self.weights] == 0, IGNORED)
+        return F.pad(labels[:, self.ahead :], (0, min(self.ahead, labels.shape[1])), value=IGNORED)
 
 
 class AutomaticCall(TargetCall):

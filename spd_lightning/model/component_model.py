@@ -252,6 +252,28 @@ class ComponentModel(nn.Module, ABC):
         finally:
             self._ablated = before
 
+    @contextmanager
+    def without(self, components: Ablated) -> Iterator[nn.Module]:
+        """Take components away from the target itself inside a ``with`` block, for what calls it in a way of its own.
+
+        ``with model.without({"h.0.mlp.c_fc": [3]}) as network: network.generate(ids)``. Afterwards the target is as it
+        was. Nothing is copied, and no weight is changed.
+
+        Args:
+            components: numbers by site, as :meth:`forward` takes them.
+
+        Yields:
+            The target.
+        """
+        sites = {name: site_of(name) for name in components}
+        masks = self.checked_masks(masks_without(components, dict(self.components.items()), self.mechanisms, sites))
+
+        def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:
+            return self._run_module(path, 0, site_input, original, masks, {})
+
+        with self.wrapping.patched(run, {site_of(call).partition("[")[0] for call in masks}):
+            yield self.target
+
     def ones(self) -> dict[str, SiteMask]:
         """Every component of every site on."""
         return {name: SiteMask(parts.V.new_ones(parts.n_components)) for name, parts in self.components.items()}

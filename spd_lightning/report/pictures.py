@@ -32,6 +32,8 @@ _CAPTIONS = {
     "dashed line the two agree.",
     "ablation_distances": "How far the output moves from the target's under each kind of mask; further left is better. "
     "The dashed line is what ablating everything costs: what there is to lose.",
+    "sparsity_curve": "What the output loses as fewer components are kept: a mark per threshold of importance. Low and "
+    "far to the left is better. A threshold is good where the curve has not yet risen.",
     "component_images": "The components that matter most, a row each: the read vector as an image, examples that it is "
     "important on with its importance, and what taking it away does to each output.",
     "single_ablations": "How much the output changes (colour) when one used component (column) is removed while one "

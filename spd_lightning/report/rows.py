@@ -1,5 +1,6 @@
 """What a report says, cell by cell: the console's table and the pages are made of these."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from spd_lightning.runs.findings import ladder
@@ -33,7 +34,7 @@ ABLATIONS = {
 """Regimes of ``ablation/NAME`` in words, in the order of a report; the last is no mask but a unit."""
 DISTANCE_HEADER = ("distance", "of ablating everything", "of the output's variation")
 """Columns of :func:`ablation_rows` behind the words."""
-TASK_HEADER = ("accuracy", "cross entropy")
+TASK_HEADER = ("accuracy", "cross entropy", "of what is lost, kept")
 TASK = {"target": "the target itself", **ABLATIONS}
 
 _UNREADABLE = "a count of errors or a tolerance is not a number"
@@ -116,12 +117,18 @@ def _share(value: float, unit: float | None) -> str:
     return f"{value / unit:.2%}" if unit is not None and unit > 0 else "-"
 
 
-def task_rows(scores: Scores) -> list[tuple[str, str, str]]:
-    """Words, accuracy and cross entropy of the target and of every regime that was compared with labels."""
+def task_rows(scores: Scores) -> list[tuple[str, str, str, str]]:
+    """The target and every regime that was compared with labels, in words.
+
+    Returns:
+        Its name, accuracy, cross entropy, and the share of what ablating everything adds to that which it keeps away.
+    """
     scored = [(name, words) for name, words in TASK.items() if f"task/accuracy/{name}" in scores]
+    losses = {name: scores.get(f"task/cross_entropy/{name}", math.nan) for name, _ in scored}
+    target, zero = losses.get("target", math.nan), losses.get("zero", math.nan)
+    kept = {name: _share(zero - loss, zero - target) if math.isfinite(loss) else "-" for name, loss in losses.items()}
     return [
-        (words, f"{scores[f'task/accuracy/{name}']:.1%}", number(scores.get(f"task/cross_entropy/{name}")))
-        for name, words in scored
+        (words, f"{scores[f'task/accuracy/{name}']:.1%}", number(losses[name]), kept[name]) for name, words in scored
     ]
 
 

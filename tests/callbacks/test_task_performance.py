@@ -39,6 +39,7 @@ def test_scores_are_those_of_all_rows_whatever_the_batches(run):
         "unmasked",
         "ci_masked",
         "rounded",
+        "stochastic",
         "zero",
     }
 

@@ -278,3 +278,14 @@ def test_labels_that_are_named():
     assert PositionalCall(labels=2).labels_of((X, Y)) is None
     assert torch.equal(KeywordCall(["x"], labels="next").labels_of({"x": X, "next": CLASSES[None]}), CLASSES[None])
     assert KeywordCall(["x"]).labels_of({"x": X, "labels": CLASSES}) is None
+
+
+def test_labels_of_a_language_model_stand_one_position_ahead():
+    tokens = torch.tensor([[5, 6, 7, 8], [9, 3, 0, 0]])
+    seen = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    batch = {"input_ids": tokens, "attention_mask": seen}
+    found = KeywordCall(["input_ids"], weights="attention_mask", labels="input_ids", ahead=1).labels_of(batch)
+    assert found.tolist() == [[6, 7, 8, -100], [3, -100, -100, -100]]
+    unweighed = KeywordCall(["input_ids"], labels="input_ids", ahead=5).labels_of(batch)
+    assert unweighed.tolist() == [[-100] * 4] * 2
+    _refused("call: ahead must be at least 0, got -1", KeywordCall, ["x"], None, None, None, "x", -1)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from spd_lightning import DecomposedModel, StochasticDecomposition, UsageError
+from spd_lightning import DecomposedModel, KeywordCall, StochasticDecomposition, UsageError
 from spd_lightning.model import SiteMask
 
 
@@ -121,3 +122,32 @@ def test_a_summary_says_what_is_there(model):
 
 def test_sites_are_what_the_name_says(network):
     assert DecomposedModel(network, {"[02]": 5}).sites == {"0": 5, "2": 5}
+
+
+def test_the_target_itself_runs_without_components_and_is_then_as_it_was(model, network, batch):
+    before = network(batch)
+    with model.without({"0": [1, 3], "2": 4}) as same:
+        assert same is network
+        torch.testing.assert_close(network(batch), model(batch, ablated={"0": [1, 3], "2": 4}))
+        torch.testing.assert_close(network(batch[:2]), model(batch[:2], ablated={"0": [1, 3], "2": 4}))
+    assert torch.equal(network(batch), before)
+    with pytest.raises(UsageError, match="ablated: there is no site 'x'"), model.without({"x": [0]}):
+        pass
+
+
+def test_a_language_model_generates_without_components():
+    """Token by token with its cache: the same as asking the decomposition anew for every token."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=17, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=None)
+    call = KeywordCall(["input_ids", "attention_mask"], weights="attention_mask", output="logits")
+    model = DecomposedModel(GPT2LMHeadModel(config).eval(), {"transformer.h.*.mlp.c_*": 6}, call)
+    site, ids = "transformer.h.1.mlp.c_fc", torch.tensor([[3, 7, 1, 12]])
+    arguments = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    with model.without({site: range(model.components[site].n_components)}) as network:
+        found = network.generate(ids, attention_mask=torch.ones_like(ids), **arguments)
+    wanted = ids
+    for _ in range(5):
+        batch = {"input_ids": wanted, "attention_mask": torch.ones_like(wanted)}
+        logits = model(batch, ablated={site: range(model.components[site].n_components)})
+        wanted = torch.cat([wanted, logits[:, -1:].argmax(-1)], 1)
+    assert torch.equal(found, wanted)
