@@ -21,7 +21,7 @@ _LAYOUT = {
     "Recovery of known mechanisms": {
         "MMCS and chance": ["Multiline", [r"val/recovery/.*mmcs"]],
         "ML2R": ["Multiline", [r"val/recovery/.*ml2r$"]],
-        "contradictions": ["Multiline", [r"val/recovery/.*error.*"]],
+        "contradictions": ["Multiline", [r"val/recovery/.*contradictions.*"]],
         "neuron contributions, Pearson r": ["Multiline", [r"val/recovery/.*pearson"]],
     },
     "Ablation": {"distance per regime": ["Multiline", [r"val/ablation/.*"]]},

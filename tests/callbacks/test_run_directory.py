@@ -164,7 +164,7 @@ def test_the_layout_groups_the_scalars_that_are_logged(tmp_path):
         "alive per site": {f"val/alive/{site}" for site in sites},
         "MMCS and chance": {f"val/recovery/{site}/{name}" for site in sites for name in ("mmcs", "chance_mmcs")},
         "ML2R": {f"val/recovery/{site}/ml2r" for site in sites},
-        "contradictions": {f"val/recovery/{site}/identity_error_{t}" for site in sites for t in (0.1, 0.2)},
+        "contradictions": {f"val/recovery/{site}/identity_contradictions_{t}" for site in sites for t in (0.1, 0.2)},
         "neuron contributions, Pearson r": set(),  # of residual MLPs
         "distance per regime": {f"val/ablation/{name}" for name in regimes},
     }

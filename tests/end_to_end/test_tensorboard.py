@@ -53,7 +53,7 @@ def test_scalars(server):
 
     assert {f"train/{name}" for name in ("loss", "faithfulness", "stochastic", "layerwise", "importance", "lr")} <= tags
     for site in ("linear1", "linear2"):
-        scores = ("mmcs", "chance_mmcs", "ml2r", "identity_error_0.1", "identity_error_0.2")
+        scores = ("mmcs", "chance_mmcs", "ml2r", "identity_contradictions_0.1", "identity_contradictions_0.2")
         assert {f"val/recovery/{site}/{name}" for name in scores} <= tags
         assert {f"val/l0/{site}", f"val/alive/{site}"} <= tags
     regimes = ("unmasked", "ci_masked", "rounded", "stochastic", "worst_case", "zero")
