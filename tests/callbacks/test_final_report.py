@@ -13,6 +13,7 @@ from spd_lightning.callbacks import (
     ComponentActivity,
     FinalReport,
     MechanismRecovery,
+    TensorBoardLayout,
     TrainingHealth,
 )
 from spd_lightning.callbacks.report_table import report_table
@@ -207,18 +208,13 @@ def test_training_time_adds_up_over_resumed_parts(tmp_path):
     assert document["wall_time_s"] == pytest.approx(second.state_dict()["trained_s"], abs=0.06)
 
 
-def test_hyper_parameters_and_final_scores_meet_in_tensorboard(perfect, examples, run, tmp_path):
+def test_a_test_of_its_own_has_its_verdict_in_tensorboard_and_no_charts(perfect, examples, run, tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
 
-    run(perfect, Rows(examples), *_scoring(), logger=logger)
+    run(perfect, Rows(examples), TensorBoardLayout(), *_scoring(), logger=logger)
 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    final = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("final/")}
-    assert final["final/recovery/linear1/mmcs"] == pytest.approx(1)
-    assert {
-        "final/alive/linear1",
-        "final/ablation/worst_case",
-        "final/recovery/linear2/identity_contradictions_0.2",
-    } <= set(final)
+    assert events.Tags()["scalars"] == []
+    assert events.Tags()["tensors"] == ["verdict/text_summary", "scores/text_summary"]
     assert (tmp_path / "run" / "hparams.yaml").is_file()
     assert (tmp_path / "run" / "metrics.json").is_file()
