@@ -186,7 +186,7 @@ def time_to_recovery(rows: list[Row]) -> list[str]:
     """Seconds per seed."""
     note = (
         "Seconds of `fit --config tms.yaml` from the start of the process, with the trained target in the cache and "
-        "the compiled kernels not: until a validation first shows identity error 0 at tolerance 0.2 and ML2R within "
+        "the compiled kernels not: until a validation first shows no contradiction at tolerance 0.2 and ML2R within "
         f"{ML2R[0]}-{ML2R[1]} at both sites, and until the process ends. It is only seen when the run validates."
     )
     lines = [

@@ -16,13 +16,13 @@ from spd_lightning.files.whole import CACHE_VARIABLE, cache_folder
 
 SYSTEM = "tms"
 SITES = ("linear1", "linear2")
-IDENTITY_ERROR, ML2R = "identity_error_0.2", (0.97, 1.03)
+CONTRADICTIONS, ML2R = "identity_contradictions_0.2", (0.97, 1.03)
 
 
 def recovered(scores: dict[str, float]) -> bool:
-    """The rule: at both sites identity error 0 at tolerance 0.2 and ML2R within 0.97 to 1.03."""
+    """The rule: at both sites no contradiction at tolerance 0.2 and ML2R within 0.97 to 1.03."""
     return all(
-        scores[f"val/recovery/{site}/{IDENTITY_ERROR}"] == 0
+        scores[f"val/recovery/{site}/{CONTRADICTIONS}"] == 0
         and ML2R[0] <= scores[f"val/recovery/{site}/ml2r"] <= ML2R[1]
         for site in SITES
     )

@@ -8,7 +8,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores, matched_components, probe_importances
+from spd_lightning.callbacks.evaluation import (
+    EvaluationCallback,
+    log_headline,
+    log_scores,
+    matched_components,
+    probe_importances,
+)
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ablation_dots, ablation_matrix
@@ -20,6 +26,7 @@ from spd_lightning.losses.sources import rounded_masks, zero_masks
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
 from spd_lightning.report.rows import ABLATIONS, ablation_rows
+from spd_lightning.runs.findings import JUDGED, relative
 
 NUMBERS_AT_ONCE, MOST_DRAWN = 2**24, 300
 
@@ -107,6 +114,8 @@ class AblationCheck(EvaluationCallback):
         """Log and draw the distances; draw single ablations where there are probes."""
         scores = {name: mean.compute().item() for name, mean in self._means.items()}
         log_scores(module, f"{stage}/ablation", scores)
+        named = {f"ablation/{name}": score for name, score in scores.items()}
+        log_headline(module, {f"relative_distance/{name}": relative(named, name) for name in JUDGED})
         # either number alone is easy to make small
         l0 = sum(mean.compute().item() for mean in self._l0.values())
         metric = f"{self._distance}, at L0 {l0:.2f} over all sites"

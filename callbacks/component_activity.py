@@ -2,7 +2,7 @@
 
 from lightning.pytorch import Trainer
 
-from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
+from spd_lightning.callbacks.evaluation import EvaluationCallback, log_headline, log_scores
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
@@ -41,7 +41,10 @@ class ComponentActivity(EvaluationCallback):
             self._alive[name].update(counted)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
-        """Log both numbers per site call."""
-        for name in self._l0:
-            log_scores(module, f"{stage}/l0", {name: self._l0[name].compute().item()})
-            log_scores(module, f"{stage}/alive", {name: self._alive[name].compute().item()})
+        """Log both numbers per site call, and as the verdict has them: over all, and L0 as a share of the alive."""
+        l0 = {name: metric.compute().item() for name, metric in self._l0.items()}
+        alive = {name: metric.compute().item() for name, metric in self._alive.items()}
+        log_scores(module, f"{stage}/l0", l0)
+        log_scores(module, f"{stage}/alive", alive)
+        total, living = sum(l0.values()), sum(alive.values())
+        log_headline(module, {"l0": total, "l0_of_alive": total / living if living else None})

@@ -1,5 +1,6 @@
 """The base of callbacks that look at a decomposition during validation and test."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -89,8 +90,22 @@ class EvaluationCallback(Callback):
 
 
 def log_scores(module: Decomposition, prefix: str, scores: Mapping[str, float]) -> None:
-    """Log scalars as ``prefix/name``; they also become available to checkpointing and the final report."""
-    module.log_dict({f"{prefix}/{name}": float(score) for name, score in scores.items()})
+    """Log scalars as ``prefix/name``; they also become available to checkpointing and the final report.
+
+    While training, a score that has never been a number is left out: its chart would be empty.
+    """
+    named = {f"{prefix}/{name}": float(score) for name, score in scores.items()}
+    nowhere = {name for name, score in named.items() if math.isnan(score)}
+    if nowhere and module.trainer.state.fn == "fit":
+        nowhere -= set(module.trainer.callback_metrics)
+        named = {name: score for name, score in named.items() if name not in nowhere}
+    module.log_dict(named)
+
+
+def log_headline(module: Decomposition, scores: Mapping[str, float | None]) -> None:
+    """Log what TensorBoard shows first, as ``headline/name``, while training; ``None`` is left out."""
+    if module.trainer.state.fn == "fit":
+        log_scores(module, "headline", {name: score for name, score in scores.items() if score is not None})
 
 
 def check_probes(callback: Callback, trainer: Trainer) -> None:

@@ -1,18 +1,19 @@
-"""What was found, on the console, in ``metrics.json`` and in TensorBoard's HPARAMS tab."""
+"""What was found, on the console, in ``metrics.json`` and in TensorBoard's TEXT and HPARAMS tabs."""
 
 import json
 import platform
 import sys
 import time
+from textwrap import indent
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from spd_lightning.callbacks.hyperparameters import compared_curves, tuned, write_hyperparameters
 from spd_lightning.callbacks.publishing import run_folder, tensorboard
 from spd_lightning.callbacks.report_table import report_table, verdict_lines
-from spd_lightning.callbacks.swept_values import SweptValues
 from spd_lightning.files.version import library_version
 from spd_lightning.files.whole import written_whole
 from spd_lightning.methods import Decomposition
@@ -74,8 +75,9 @@ class FinalReport(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(f"{stage}/")
         }
-        sys.stdout.write(report_table(scores, module, _settings(trainer, module)) + "\n")
-        self._hyperparameters(trainer, module, scores)
+        table = report_table(scores, module, _settings(trainer, module))
+        sys.stdout.write(table + "\n")
+        self._to_tensorboard(trainer, module, scores, table)
         folder = run_folder(trainer)
         if folder is not None:
             # last, since it is what makes a run count as finished
@@ -103,19 +105,17 @@ class FinalReport(Callback):
             },
         }
 
-    def _hyperparameters(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> None:
+    @staticmethod
+    def _to_tensorboard(trainer: Trainer, module: Decomposition, scores: dict[str, float], table: str) -> None:
         logger = tensorboard(trainer)
-        if logger is not None:
-            wanted = ("mmcs", "ml2r", "pearson", "error_0.2", "worst_case", "unmasked", "alive", "l0")
-            final = {f"final/{name}": score for name, score in scores.items() if any(part in name for part in wanted)}
-            settings = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                settings |= callback.values if isinstance(callback, SweptValues) else {}
-            final |= {f"final/{found.question}": float(found.good) for found in findings(scores)}
-            logger.log_hyperparams(settings, final)
-            lines = [*verdict_lines(findings(scores)), recovery(scores)]
-            logger.experiment.add_text("verdict", "\n\n".join(lines), trainer.global_step)
-            logger.save()
+        if logger is None:
+            return
+        if trainer.global_step:  # of a run that did not train there are no curves to compare
+            write_hyperparameters(logger, tuned(trainer, module), compared_curves(scores))
+        lines = [*verdict_lines(findings(scores)), recovery(scores)]
+        logger.experiment.add_text("verdict", "\n\n".join(lines), trainer.global_step)
+        logger.experiment.add_text("scores", indent(table, "    "), trainer.global_step)
+        logger.save()
 
 
 def _settings(trainer: Trainer, module: Decomposition) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from spd_lightning.functional import (
     ALIVE_THRESHOLD,
     alive_components,
     chance_mmcs,
-    dense_error,
-    identity_error,
+    dense_contradictions,
+    identity_contradictions,
     keyed_generator,
     l2_ratio,
     max_cosine_similarity,
@@ -83,9 +83,9 @@ class MechanismRecovery(EvaluationCallback):
         scores: dict[str, float] = {"mechanisms": known.count}
         for tolerance in self.tolerances:
             if known.kind == "identity":
-                scores[f"identity_error_{tolerance}"] = identity_error(rows, tolerance)
+                scores[f"identity_contradictions_{tolerance}"] = identity_contradictions(rows, tolerance)
             else:
-                scores[f"dense_error_{tolerance}"] = dense_error(rows, known.count, tolerance)
+                scores[f"dense_contradictions_{tolerance}"] = dense_contradictions(rows, known.count, tolerance)
         return scores
 
     def _vector_scores(self, name: str, parts: Components, known: Mechanisms, table: Tensor) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Where pictures and files of a run go."""
 
+from hashlib import sha256
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,8 @@ from spd_lightning.files.whole import written_whole
 
 DPI = 120
 _KEPT: WeakKeyDictionary[Trainer, dict[str, Figure]] = WeakKeyDictionary()
+_SHOWN: WeakKeyDictionary[Trainer, dict[str, tuple[int, bytes]]] = WeakKeyDictionary()
+"""Step and digest of the last picture of each tag."""
 
 
 def run_folder(trainer: Trainer) -> Path | None:
@@ -66,7 +69,7 @@ def apart(logger: TensorBoardLogger, suffix: str, again: bool) -> None:
 
 
 def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
-    """Write a figure to TensorBoard under its name and to ``figures/NAME.png`` in the run directory.
+    """Write a figure to TensorBoard, as ``pictures/NAME``, and to ``figures/STAGE_NAME.png`` in the run directory.
 
     Where a run has neither, the figure is kept for :func:`figures_of`.
 
@@ -74,7 +77,7 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
 
     Args:
         trainer: the trainer.
-        name: ``stage/what``, the tag in TensorBoard.
+        name: ``stage/name``.
         figure: the picture.
     """
     logger, folder = tensorboard(trainer), run_folder(trainer)
@@ -83,7 +86,7 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
         return
     picture = _drawn(figure)  # once for both: drawing is what takes time
     if logger is not None:
-        logger.experiment.add_image(name, picture, global_step=trainer.global_step, dataformats="HWC")
+        _show(trainer, logger, name, picture)
     if folder is not None:
         with written_whole(folder / "figures" / f"{name.replace('/', '_')}.png") as aside:
             imsave(aside, picture, format="png", dpi=DPI, metadata={"Description": str(figure.get_label())})
@@ -92,6 +95,24 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
 def figures_of(trainer: Trainer) -> dict[str, Figure]:
     """Figures that were published where nothing is written, the last of each name."""
     return dict(_KEPT.get(trainer, {}))
+
+
+def _show(trainer: Trainer, logger: TensorBoardLogger, name: str, picture: NDArray[np.uint8]) -> None:
+    """Write a picture once: a test at the step of the last validation may draw the same again.
+
+    Other pictures of that step get a tag of their own, since TensorBoard shows one picture per tag and step. The group
+    sorts behind the headline.
+    """
+    stage, _, what = name.partition("/")
+    tag, digest = f"pictures/{what}", sha256(picture.tobytes()).digest()
+    shown = _SHOWN.setdefault(trainer, {})
+    step, last = shown.get(tag, (-1, b""))
+    if (step, last) == (trainer.global_step, digest):
+        return
+    if step == trainer.global_step:
+        tag = f"{tag}/{stage}"
+    shown[tag] = trainer.global_step, digest
+    logger.experiment.add_image(tag, picture, global_step=trainer.global_step, dataformats="HWC")
 
 
 def _drawn(figure: Figure) -> NDArray[np.uint8]:

@@ -19,6 +19,9 @@ class TrainingLog(Callback):
 
     Of the gradients it writes the norm of each of the optimiser's groups, before they are clipped.
 
+    The sum is written twice, as ``train/loss`` beside its terms and as ``headline/loss``, among what TensorBoard shows
+    first.
+
     ``self.log`` inside the step would cost more than half a millisecond per key and step, logged or not.
 
     Args:
@@ -64,7 +67,7 @@ class TrainingLog(Callback):
         seen |= {f"train/{name}": term for name, term in outputs["terms"].items()}
         seen |= {name: norm.to(outputs["loss"]) for name, norm in self._norms.items()}
         values = torch.stack(list(seen.values())).tolist()  # one transfer, not one per term
-        scalars = {**dict(zip(seen, values, strict=True)), "train/lr": self._lr}
+        scalars = {"headline/loss": values[0], **dict(zip(seen, values, strict=True)), "train/lr": self._lr}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=step)
 

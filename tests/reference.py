@@ -340,7 +340,7 @@ def ml2r(V, U, W):
     return sum(ratio for _, _, ratio in best) / len(best)
 
 
-def identity_error(table, tolerance):
+def identity_contradictions(table, tolerance):
     """Try every assignment of columns to rows; among those of largest sum, count the fewest errors."""
     rows, columns = table.shape
     values = table.tolist()
@@ -357,7 +357,7 @@ def identity_error(table, tolerance):
     return best[1]
 
 
-def dense_error(table, n_dense, tolerance, min_entries=1):
+def dense_contradictions(table, n_dense, tolerance, min_entries=1):
     columns = sorted(table.T.tolist(), key=sum, reverse=True)
     errors = 0
     for rank, column in enumerate(columns):

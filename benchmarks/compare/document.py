@@ -17,7 +17,7 @@ from benchmarks.reproduce.results import Result, finished, results_of, sites, sp
 from benchmarks.reproduce.systems import Published, System
 from spd_lightning.files.whole import written_whole
 from spd_lightning.report import rows as report_rows
-from spd_lightning.runs.verdict import pattern_errors
+from spd_lightning.runs.verdict import pattern_contradictions
 
 DOCUMENT, PICTURES = "comparison.md", "images/comparison"
 COST = "Cost against the number of components"
@@ -111,12 +111,12 @@ def _own(results: Sequence[Result]) -> str:
     return ", ".join(f"{own} of {count}" for own, count in pairs)
 
 
-def _errors(results: Sequence[Result]) -> str:
+def _contradictions(results: Sequence[Result]) -> str:
     return ", ".join(str(sum(_loosest(result, site) for site in sites([result]))) for result in results)
 
 
 def _loosest(result: Result, site: str) -> int:
-    counts = pattern_errors(result.scores, site)[1]
+    counts = pattern_contradictions(result.scores, site)[1]
     return counts[-1][1] if counts else 0
 
 
@@ -152,7 +152,7 @@ COLUMNS: Mapping[str, Callable[[Sequence[Result]], str]] = {
     "MMCS": _score("mmcs"),
     "ML2R": _score("ml2r"),
     "features of their own": _own,
-    "errors at 0.2": _errors,
+    "contradictions at 0.2": _contradictions,
     "lowest r": _pearson,
     "important alone": _distance("ci_masked"),
     "random others": _distance("stochastic"),

@@ -8,7 +8,7 @@ from benchmarks.reproduce.results import Result, finished, sites, spread, values
 from benchmarks.reproduce.systems import System
 from spd_lightning.report import rows
 from spd_lightning.report.reading import component_count
-from spd_lightning.runs.verdict import pattern_errors
+from spd_lightning.runs.verdict import pattern_contradictions
 
 SITE_HEADER = (
     "C",
@@ -16,8 +16,8 @@ SITE_HEADER = (
     "mechanisms",
     "alive",
     "L0",
-    "errors at 0.1",
-    "errors at 0.2",
+    "contradictions at 0.1",
+    "contradictions at 0.2",
     "MMCS (chance)",
     "ML2R",
     "ML2R of alive",
@@ -93,7 +93,7 @@ def _sites(done: Sequence[Result]) -> list[str]:
 def _site(result: Result, site: str) -> list[str]:
     scores = result.scores
     kind, counts = _pattern(scores, site)
-    errors = {f"errors at {tolerance}": str(count) for tolerance, count in counts}
+    listed = {f"contradictions at {tolerance}": str(count) for tolerance, count in counts}
     known = {name: scores.get(f"recovery/{site}/{name}") for name in ("mmcs", "chance_mmcs", "ml2r", "ml2r_alive")}
     mmcs = f"{rows.number(known['mmcs'], 5)} ({rows.number(known['chance_mmcs'])})"
     count = component_count(result.record, site)
@@ -103,8 +103,8 @@ def _site(result: Result, site: str) -> list[str]:
         rows.number(scores.get(f"recovery/{site}/mechanisms"), 0),
         rows.number(scores.get(f"alive/{site}"), 0),
         rows.number(scores.get(f"l0/{site}")),
-        errors.get("errors at 0.1", NOTHING),
-        errors.get("errors at 0.2", NOTHING),
+        listed.get("contradictions at 0.1", NOTHING),
+        listed.get("contradictions at 0.2", NOTHING),
         NOTHING if known["mmcs"] is None else mmcs,
         rows.number(known["ml2r"], 4),
         rows.number(known["ml2r_alive"], 4),
@@ -114,7 +114,7 @@ def _site(result: Result, site: str) -> list[str]:
 
 def _pattern(scores: Mapping[str, float], site: str) -> tuple[str, list[tuple[str, int]]]:
     try:
-        return pattern_errors(scores, site)
+        return pattern_contradictions(scores, site)
     except (ValueError, OverflowError):  # counts that are no numbers, as JSON may hold them
         return "unreadable", []
 

@@ -31,16 +31,16 @@ MANY = 50
 
 
 _COUNTED = {
-    "errors": ("contradictions of the pattern", ACCENT, "s", -2.5),
+    "contradictions": ("contradictions of the pattern", ACCENT, "s", -2.5),
     "alive": ("components alive", MAIN, "o", 2.5),
 }
 
 
 class Outcome(NamedTuple):
-    """How one run ended, over all its sites: ``errors`` contradict the expected pattern of importances."""
+    """How one run ended, over all its sites: ``contradictions`` are of the expected pattern of importances."""
 
     recovered: bool
-    errors: int
+    contradictions: int
     alive: int
     mechanisms: int
 
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 def sweep_sensitivity(
     setting: str, outcomes: Mapping[float, Sequence[Outcome]], default: float | None = None
 ) -> Figure:
-    """Share of recovered runs over a setting, and beside it the errors and components alive of every run.
+    """Share of recovered runs over a setting, and beside it the contradictions and components alive of every run.
 
     The setting's axis is logarithmic if its values are positive and span more than a decade.
 
@@ -95,7 +95,7 @@ def _draw_shares(axes: Axes, values: Array, runs: Sequence[Sequence[Outcome]]) -
 
 
 def _draw_counts(axes: Axes, values: Array, runs: Sequence[Sequence[Outcome]]) -> None:
-    """Errors and components alive, one faint mark per run, and what a right decomposition has alive."""
+    """Contradictions and components alive, one faint mark per run, and what a right decomposition has alive."""
     for name, (label, color, mark, shift) in _COUNTED.items():
         counts = [[float(getattr(run, name)) for run in group] for group in runs]
         figure = cast(Figure, axes.figure)  # get_figure(root=True) needs matplotlib 3.10
@@ -107,7 +107,7 @@ def _draw_counts(axes: Axes, values: Array, runs: Sequence[Sequence[Outcome]]) -
     mechanisms = sorted({run.mechanisms for group in runs for run in group})
     for count in mechanisms:
         axes.axhline(count, color="0.4", linestyle="--", linewidth=1, zorder=0, label=f"{count} mechanisms")
-    _scale_counts(axes, max(max(run.errors, run.alive, run.mechanisms) for group in runs for run in group))
+    _scale_counts(axes, max(max(run.contradictions, run.alive, run.mechanisms) for group in runs for run in group))
     axes.grid(axis="y", color="0.9", linewidth=0.6)
 
 

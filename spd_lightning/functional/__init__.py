@@ -29,8 +29,8 @@ from spd_lightning.functional.masks import jittered_importance, mask_from_source
 from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
     chance_mmcs,
-    dense_error,
-    identity_error,
+    dense_contradictions,
+    identity_contradictions,
     identity_order,
     l2_ratio,
     max_cosine_similarity,
@@ -69,7 +69,7 @@ __all__ = [
     "component_contributions",
     "component_shares",
     "contribution_sparsity",
-    "dense_error",
+    "dense_contradictions",
     "distance",
     "examples_start",
     "faithfulness",
@@ -78,7 +78,7 @@ __all__ = [
     "full_precision",
     "geometric_anneal",
     "hidden_error",
-    "identity_error",
+    "identity_contradictions",
     "identity_order",
     "importance_covariance",
     "importance_minimality",

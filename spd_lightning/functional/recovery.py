@@ -121,7 +121,7 @@ def pattern_order(table: Tensor, kind: str | None) -> Tensor:
     return identity_order(table).to(table.device)
 
 
-def identity_error(table: Tensor, tolerance: float) -> int:
+def identity_contradictions(table: Tensor, tolerance: float) -> int:
     """Number of importances that contradict "one component per row, one row per component".
 
     After the best matching: entries off the diagonal above ``tolerance`` plus diagonal entries below
@@ -143,7 +143,7 @@ def identity_error(table: Tensor, tolerance: float) -> int:
     return weak + leaks + values.shape[0] - len(rows)
 
 
-def dense_error(table: Tensor, n_dense: int, tolerance: float, min_entries: int = 1) -> int:
+def dense_contradictions(table: Tensor, n_dense: int, tolerance: float, min_entries: int = 1) -> int:
     """Number of importances that contradict "``n_dense`` columns are used, all others are idle".
 
     Columns are ranked by their sum. Each of the first ``n_dense`` misses ``min_entries`` minus its entries of
@@ -158,7 +158,7 @@ def dense_error(table: Tensor, n_dense: int, tolerance: float, min_entries: int 
     Returns:
         The count; 0 is a match. Columns that do not exist miss all their entries.
     """
-    values = table.detach().cpu()  # compared as they are, see identity_error
+    values = table.detach().cpu()  # compared as they are, see identity_contradictions
     order = values.sum(0, dtype=torch.float64).argsort(descending=True, stable=True)
     strong = (values[:, order[:n_dense]] >= 1 - tolerance).sum(0)
     missing = int((min_entries - strong).clamp(min=0).sum()) + min_entries * max(n_dense - values.shape[1], 0)

@@ -2,13 +2,18 @@
 
 from spd_lightning.metrics.activity import ActiveComponents, AliveComponents, MeanCausalImportance
 from spd_lightning.metrics.distance import MeanDistance
-from spd_lightning.metrics.recovery import DenseCIError, IdentityCIError, MeanL2Ratio, MeanMaxCosineSimilarity
+from spd_lightning.metrics.recovery import (
+    DenseContradictions,
+    IdentityContradictions,
+    MeanL2Ratio,
+    MeanMaxCosineSimilarity,
+)
 
 __all__ = [
     "ActiveComponents",
     "AliveComponents",
-    "DenseCIError",
-    "IdentityCIError",
+    "DenseContradictions",
+    "IdentityContradictions",
     "MeanCausalImportance",
     "MeanDistance",
     "MeanL2Ratio",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from spd_lightning.functional import dense_error, identity_error, l2_ratio, max_cosine_similarity
+from spd_lightning.functional import dense_contradictions, identity_contradictions, l2_ratio, max_cosine_similarity
 
 
 class _ColumnMean(Metric):
@@ -91,25 +91,25 @@ class MeanL2Ratio(_ColumnMean):
         return l2_ratio(read, write, weight)
 
 
-class _ErrorCount(Metric):
+class _ContradictionCount(Metric):
     """Sum over updates of a number of wrong importances."""
 
     full_state_update = False
     is_differentiable = False
     higher_is_better = False
-    errors: Tensor
+    contradictions: Tensor
 
     def __init__(self, tolerance: float) -> None:
         super().__init__()
         self.tolerance = tolerance
-        self.add_state("errors", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("contradictions", torch.tensor(0), dist_reduce_fx="sum")
 
     @abstractmethod
     def _count(self, table: Tensor) -> int:
-        """Errors of one table."""
+        """Contradictions in one table."""
 
     def update(self, table: Tensor) -> None:
-        """Count the errors of one site.
+        """Count those of one site.
 
         Args:
             table: lower-leaky importances ``[n_rows, C]`` on one-hot probes.
@@ -119,28 +119,28 @@ class _ErrorCount(Metric):
         """
         if table.dim() != 2:
             raise ValueError(f"table must have shape [n_rows, C], got {list(table.shape)}")
-        self.errors += self._count(table)
+        self.contradictions += self._count(table)
 
     def compute(self) -> Tensor:
         """The sum over updates and processes, a scalar; 0 is a perfect match."""
-        return self.errors.clone()
+        return self.contradictions.clone()
 
 
-class IdentityCIError(_ErrorCount):
+class IdentityContradictions(_ContradictionCount):
     """Importances that contradict "one component per feature, one feature per component" (later SPD library).
 
     Off-diagonal entries above the tolerance plus diagonal entries below one minus the tolerance, after the best
-    one-to-one matching of rows and columns; see :func:`spd_lightning.functional.identity_error`. Summed over updates,
-    one per site; the processes of a distributed run should share the tables out, not repeat them.
+    one-to-one matching of rows and columns; see :func:`spd_lightning.functional.identity_contradictions`. Summed over
+    updates, one per site; the processes of a distributed run should share the tables out, not repeat them.
 
     Args:
         tolerance: slack on either side; 0.1 and 0.2 are usual.
 
     Example:
         >>> from torch import tensor
-        >>> error = IdentityCIError(tolerance=0.1)
-        >>> error.update(tensor([[0.0, 1.0, 0.0], [0.95, 0.2, 0.0]]))
-        >>> error.compute()
+        >>> count = IdentityContradictions(tolerance=0.1)
+        >>> count.update(tensor([[0.0, 1.0, 0.0], [0.95, 0.2, 0.0]]))
+        >>> count.compute()
         tensor(1)
     """
 
@@ -148,14 +148,14 @@ class IdentityCIError(_ErrorCount):
         super().__init__(tolerance)
 
     def _count(self, table: Tensor) -> int:
-        return identity_error(table, self.tolerance)
+        return identity_contradictions(table, self.tolerance)
 
 
-class DenseCIError(_ErrorCount):
+class DenseContradictions(_ContradictionCount):
     """Importances that contradict "``n_dense`` components are used, all others idle" (later SPD library).
 
-    See :func:`spd_lightning.functional.dense_error`. Summed over updates, one per site; the processes of a distributed
-    run should share the tables out, not repeat them.
+    See :func:`spd_lightning.functional.dense_contradictions`. Summed over updates, one per site; the processes of a
+    distributed run should share the tables out, not repeat them.
 
     Args:
         n_dense: number of components expected in use.
@@ -167,9 +167,9 @@ class DenseCIError(_ErrorCount):
 
     Example:
         >>> from torch import tensor
-        >>> error = DenseCIError(n_dense=1, tolerance=0.1)
-        >>> error.update(tensor([[0.9, 0.2, 0.0], [0.6, 0.3, 0.0]]))
-        >>> error.compute()
+        >>> count = DenseContradictions(n_dense=1, tolerance=0.1)
+        >>> count.update(tensor([[0.9, 0.2, 0.0], [0.6, 0.3, 0.0]]))
+        >>> count.compute()
         tensor(2)
     """
 
@@ -180,4 +180,4 @@ class DenseCIError(_ErrorCount):
         self.n_dense, self.min_entries = n_dense, min_entries
 
     def _count(self, table: Tensor) -> int:
-        return dense_error(table, self.n_dense, self.tolerance, self.min_entries)
+        return dense_contradictions(table, self.n_dense, self.tolerance, self.min_entries)

@@ -35,7 +35,7 @@ COLUMN_WORDS = (
     ("ML2R", "Length of that component relative to the target's vector; 1 is right."),
     ("r", "Pearson correlation of what each feature contributes to each neuron, in component and target."),
     ("pattern", "What importances on single features should look like: one component each (identity), or all (dense)."),
-    ("ci errors", "Importances that contradict the pattern by more than a tolerance."),
+    ("contradictions", "Importances that contradict the pattern by more than a tolerance."),
 )
 """Columns of the table of sites in plain words."""
 

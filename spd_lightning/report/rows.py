@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from spd_lightning.runs.findings import ladder
-from spd_lightning.runs.verdict import known_sites, pattern_errors, shortfalls, site_shortfalls
+from spd_lightning.runs.verdict import known_sites, pattern_contradictions, shortfalls, site_shortfalls
 
 Scores = Mapping[str, float]
 
@@ -18,7 +18,7 @@ SITE_HEADER = (
     "ML2R",
     "r",
     "pattern",
-    "ci errors at tolerance",
+    "contradictions at tolerance",
 )
 """Columns of :func:`site_row`."""
 
@@ -37,7 +37,7 @@ DISTANCE_HEADER = ("distance", "of ablating everything", "of the output's variat
 TASK_HEADER = ("accuracy", "cross entropy", "of what is lost, kept")
 TASK = {"target": "the target itself", **ABLATIONS}
 
-_UNREADABLE = "a count of errors or a tolerance is not a number"
+_UNREADABLE = "a count of contradictions or a tolerance is not a number"
 
 
 def number(value: float | None, digits: int = 3, kind: str = "f") -> str:
@@ -73,7 +73,7 @@ def site_row(scores: Scores, site: str, n_components: int | None) -> list[str]:
         A cell per column of :data:`SITE_HEADER`.
     """
     known = {name: scores.get(f"recovery/{site}/{name}") for name in ("mmcs", "chance_mmcs", "ml2r", "pearson")}
-    kind, errors = _pattern(scores, site)
+    kind, counts = _pattern(scores, site)
     return [
         site,
         "-" if n_components is None else str(n_components),
@@ -84,13 +84,13 @@ def site_row(scores: Scores, site: str, n_components: int | None) -> list[str]:
         number(known["ml2r"]),
         number(known["pearson"]),
         kind,
-        ", ".join(f"{count} at {tolerance}" for tolerance, count in errors) or "-",
+        ", ".join(f"{count} at {tolerance}" for tolerance, count in counts) or "-",
     ]
 
 
 def _pattern(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
     try:
-        return pattern_errors(scores, site)
+        return pattern_contradictions(scores, site)
     except (ValueError, OverflowError):
         return "unreadable", []
 
@@ -180,8 +180,7 @@ def unrepresented(scores: Scores, names: Sequence[str], total: int) -> list[str]
     counts = [
         scores[f"recovery/{site}/mechanisms"]
         for site in names
-        if f"recovery/{site}/mechanisms" in scores
-        and any(name.startswith(f"recovery/{site}/identity_error") for name in scores)
+        if f"recovery/{site}/mechanisms" in scores and _pattern(scores, site)[0] == "identity"
     ]
     if not counts or not total or min(counts) == total:
         return []

@@ -13,6 +13,8 @@ MAX_MASKED = 0.25
 MAX_ACTIVE = 0.5
 """Largest share of the live components that an example may use on average."""
 LADDER = "ablation/ladder_"
+JUDGED = ("unmasked", "ci_masked", "rounded", "worst_case")
+"""Regimes whose relative distances are the verdict's; the worst case stands for the ladder while training."""
 
 Scores = Mapping[str, float]
 

@@ -23,7 +23,7 @@ def known_sites(scores: Scores) -> list[str]:
     return ["/".join(part[1:-1]) for part in parts if part[0] == "recovery" and part[-1] == "mechanisms"]
 
 
-def pattern_errors(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
+def pattern_contradictions(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
     """The expected pattern of a site and how many importances contradict it.
 
     Args:
@@ -34,11 +34,15 @@ def pattern_errors(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]
         ``"identity"`` or ``"dense"`` and pairs of tolerance and count; ``"-"`` and nothing if it was not scored.
     """
     for kind in ("identity", "dense"):
-        start = f"recovery/{site}/{kind}_error_"
-        errors = [(name.removeprefix(start), int(score)) for name, score in scores.items() if name.startswith(start)]
-        if errors:
-            return kind, sorted(errors, key=lambda error: float(error[0]))
+        counts = _counts(scores, f"recovery/{site}/{kind}_contradictions_")
+        counts = counts or _counts(scores, f"recovery/{site}/{kind}_error_")  # their name until version 0.1
+        if counts:
+            return kind, sorted(counts, key=lambda count: float(count[0]))
     return "-", []
+
+
+def _counts(scores: Scores, start: str) -> list[tuple[str, int]]:
+    return [(name.removeprefix(start), int(score)) for name, score in scores.items() if name.startswith(start)]
 
 
 def site_shortfalls(scores: Scores, site: str) -> list[str]:
@@ -51,9 +55,9 @@ def site_shortfalls(scores: Scores, site: str) -> list[str]:
     Returns:
         One short phrase per broken rule, with the number that was reached; empty if the site is recovered.
     """
-    kind, errors = pattern_errors(scores, site)
-    missing = [] if errors else ["importance pattern not scored"]
-    missing += [f"{count} {kind} errors at {tolerance}" for tolerance, count in errors[-1:] if count]
+    _, counts = pattern_contradictions(scores, site)
+    missing = [] if counts else ["importance pattern not scored"]
+    missing += [f"{count} contradictions at {tolerance}" for tolerance, count in counts[-1:] if count]
     mechanisms = scores[f"recovery/{site}/mechanisms"]
     alive = scores.get(f"alive/{site}", mechanisms)
     if alive != mechanisms:

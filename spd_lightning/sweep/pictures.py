@@ -14,7 +14,7 @@ from spd_lightning.figures import Outcome, importance_comparison, sweep_sensitiv
 from spd_lightning.files.whole import written_whole
 from spd_lightning.functional import pattern_order
 from spd_lightning.runs.record import RunRecord
-from spd_lightning.runs.verdict import known_sites, pattern_errors
+from spd_lightning.runs.verdict import known_sites, pattern_contradictions
 from spd_lightning.sweep.configs import Config, lookup
 from spd_lightning.sweep.grid import short_keys
 from spd_lightning.sweep.runs import SweptRun
@@ -77,10 +77,10 @@ def outcome(record: RunRecord) -> Outcome:
     """How a finished run ended, added up over the sites whose mechanisms are known."""
     scores = record.scores
     sites = known_sites(scores)
-    errors = [count for site in sites for _, count in pattern_errors(scores, site)[1][-1:]]
+    contradictions = [count for site in sites for _, count in pattern_contradictions(scores, site)[1][-1:]]
     mechanisms = {site: scores[f"recovery/{site}/mechanisms"] for site in sites}
     alive = [scores.get(f"alive/{site}", mechanisms[site]) for site in sites]
-    return Outcome(not record.shortfalls, sum(errors), round(sum(alive)), round(sum(mechanisms.values())))
+    return Outcome(not record.shortfalls, sum(contradictions), round(sum(alive)), round(sum(mechanisms.values())))
 
 
 def _comparison(runs: Sequence[SweptRun], key: str) -> Figure:

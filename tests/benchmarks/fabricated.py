@@ -20,15 +20,21 @@ SETTINGS = {"ComponentActivity.threshold": 0.1, "AblationCheck.adversary_steps":
 SETTINGS |= {"AblationCheck.adversary_step_size": 0.1}
 
 
-def site_scores(site, alive=5.0, ml2r=1.0, errors=0.0, mmcs=1.0) -> dict[str, float]:
-    recovery = {"mechanisms": 5.0, "identity_error_0.1": errors, "identity_error_0.2": errors, "mmcs": mmcs}
+def site_scores(site, alive=5.0, ml2r=1.0, contradictions=0.0, mmcs=1.0) -> dict[str, float]:
+    recovery = {"mechanisms": 5.0, "mmcs": mmcs}
+    recovery |= {f"identity_contradictions_{tolerance}": contradictions for tolerance in (0.1, 0.2)}
     recovery |= {"chance_mmcs": 0.995, "ml2r": ml2r, "ml2r_alive": ml2r}
     return {f"l0/{site}": 0.25, f"alive/{site}": alive} | {f"recovery/{site}/{k}": v for k, v in recovery.items()}
 
 
 def residual_scores(pearson=0.9995) -> dict[str, float]:
-    reading = {"mechanisms": 100.0, "identity_error_0.1": 0.0, "identity_error_0.2": 0.0, "pearson": pearson}
-    writing = {"mechanisms": 50.0, "dense_error_0.1": 1.0, "dense_error_0.2": 0.0}
+    reading = {
+        "mechanisms": 100.0,
+        "identity_contradictions_0.1": 0.0,
+        "identity_contradictions_0.2": 0.0,
+        "pearson": pearson,
+    }
+    writing = {"mechanisms": 50.0, "dense_contradictions_0.1": 1.0, "dense_contradictions_0.2": 0.0}
     sites = {"layers.0.mlp_in": (100.0, reading), "layers.0.mlp_out": (50.0, writing)}
     scores = {"ablation/unmasked": 1e-9}
     for site, (alive, recovery) in sites.items():

@@ -102,7 +102,7 @@ def test_every_seed_with_its_verdict(runs, tables, tmp_path):
 
 def test_every_site_and_the_means_beside_the_paper(runs, tables, tmp_path):
     write_run(runs / "tms_5-2", 0, scores_of(ml2r=0.98))
-    write_run(runs / "tms_5-2", 1, scores_of(ml2r=1.0, mmcs=0.9995, errors=2.0))
+    write_run(runs / "tms_5-2", 1, scores_of(ml2r=1.0, mmcs=0.9995, contradictions=2.0))
 
     document, _, _ = tables(make_system(tmp_path))
 
@@ -115,8 +115,8 @@ def test_every_site_and_the_means_beside_the_paper(runs, tables, tmp_path):
         "mechanisms": "5",
         "alive": "5",
         "L0 above 0.1": "0.250",
-        "errors at 0.1": "2",
-        "errors at 0.2": "2",
+        "contradictions at 0.1": "2",
+        "contradictions at 0.2": "2",
         "MMCS (chance)": "0.99950 (0.995)",
         "ML2R": "1.0000",
         "ML2R of alive": "1.0000",
@@ -133,7 +133,11 @@ def test_a_residual_system_shows_correlations_and_no_directions(runs, tables, tm
 
     reading, writing = rows_of(document, "site")
     assert (reading["Pearson r"], writing["Pearson r"]) == ("0.9995", "-")
-    assert (writing["pattern"], writing["errors at 0.1"], writing["errors at 0.2"]) == ("dense", "1", "0")
+    assert (writing["pattern"], writing["contradictions at 0.1"], writing["contradictions at 0.2"]) == (
+        "dense",
+        "1",
+        "0",
+    )
     assert "MMCS (chance)" not in reading
     means = rows_of(document, "mean ± sd")
     assert (means[0]["Pearson r"], means[0]["paper, all layers"]) == ("0.9995 (one seed)", "1.000")
@@ -244,7 +248,7 @@ def test_a_sweep_of_the_importance_term_is_shown(runs, tables, tmp_path):
 
 
 def test_damaged_times_and_scores_that_make_no_sense_do_not_stop_the_tables(runs, tables, tmp_path):
-    run = write_run(runs / "tms_5-2", 0, scores_of(errors=float("inf")))
+    run = write_run(runs / "tms_5-2", 0, scores_of(contradictions=float("inf")))
     (run / "process.json").write_text("[3")
     metrics = json.loads((write_run(runs / "tms_5-2", 1, scores_of()) / "metrics.json").read_text())
     (runs / "tms_5-2" / "seed_1" / "metrics.json").write_text(json.dumps({**metrics, "settings": 3, "steps": None}))

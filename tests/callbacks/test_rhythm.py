@@ -102,7 +102,7 @@ def test_the_log_writes_the_first_step_and_every_nth(every, max_steps, steps, tm
         (
             step,
             {
-                "train/loss": probe.seen[step - 1]["loss"].item(),
+                **dict.fromkeys(("headline/loss", "train/loss"), probe.seen[step - 1]["loss"].item()),
                 **{f"train/{name}": term.item() for name, term in probe.seen[step - 1]["terms"].items()},
                 "train/lr": 0.004,
             },
@@ -113,6 +113,7 @@ def test_the_log_writes_the_first_step_and_every_nth(every, max_steps, steps, tm
     norms = ["train/gradient_norm/components", "train/gradient_norm/importance"]
     assert [(step, {k: v for k, v in seen.items() if k not in norms}) for step, seen in notebooks[0].calls] == expected
     assert list(notebooks[0].calls[0][1]) == [
+        "headline/loss",
         "train/loss",
         *(f"train/{name}" for name in ("faithfulness", "stochastic", "layerwise", "importance")),
         *norms,

@@ -80,8 +80,8 @@ def test_pictures_appear_in_tensorboard_at_their_step(tmp_path):
     )
 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert sorted(events.Tags()["images"]) == ["val/importance_histogram", "val/importance_spectrum"]
-    assert [image.step for image in events.Images("val/importance_spectrum")] == [2, 4]
+    assert sorted(events.Tags()["images"]) == ["pictures/importance_histogram", "pictures/importance_spectrum"]
+    assert [image.step for image in events.Images("pictures/importance_spectrum")] == [2, 4]
     assert _pictures(tmp_path / "run") == {"val_importance_histogram.png", "val_importance_spectrum.png"}
 
 
@@ -154,17 +154,22 @@ def test_the_layout_groups_the_scalars_that_are_logged(tmp_path):
     sites = ("linear1", "linear2")
     regimes = ("unmasked", "ci_masked", "rounded", "zero", "stochastic", "worst_case", "constant")
     assert shown == {
+        "total loss": {"train/loss"},
+        "L0 over all sites": {"headline/l0"},
+        "relative distances: shares of what ablating everything costs": {
+            f"headline/relative_distance/{name}" for name in ("unmasked", "ci_masked", "rounded", "worst_case")
+        },
+        "L0 as a share of what is alive": {"headline/l0_of_alive"},
         "reconstruction": {"train/stochastic", "train/layerwise"},
         "faithfulness": {"train/faithfulness"},
         "importance": {"train/importance"},
-        "total": {"train/loss"},
         "learning rate": {"train/lr"},
         "gradient norm before clipping": {"train/gradient_norm/components", "train/gradient_norm/importance"},
         "L0 per site": {f"val/l0/{site}" for site in sites},
         "alive per site": {f"val/alive/{site}" for site in sites},
         "MMCS and chance": {f"val/recovery/{site}/{name}" for site in sites for name in ("mmcs", "chance_mmcs")},
         "ML2R": {f"val/recovery/{site}/ml2r" for site in sites},
-        "contradictions": {f"val/recovery/{site}/identity_error_{t}" for site in sites for t in (0.1, 0.2)},
+        "contradictions": {f"val/recovery/{site}/identity_contradictions_{t}" for site in sites for t in (0.1, 0.2)},
         "neuron contributions, Pearson r": set(),  # of residual MLPs
         "distance per regime": {f"val/ablation/{name}" for name in regimes},
     }

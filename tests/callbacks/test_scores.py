@@ -94,8 +94,8 @@ def test_a_perfect_decomposition_recovers_everything(perfect, examples, run):
     for site in ("linear1", "linear2"):
         recovery = {name: scores[f"test/recovery/{site}/{name}"] for name in ("mechanisms", "mmcs", "ml2r")}
         assert recovery == pytest.approx({"mechanisms": 3, "mmcs": 1, "ml2r": 1})
-        assert scores[f"test/recovery/{site}/identity_error_0.1"] == 0
-        assert scores[f"test/recovery/{site}/identity_error_0.2"] == 0
+        assert scores[f"test/recovery/{site}/identity_contradictions_0.1"] == 0
+        assert scores[f"test/recovery/{site}/identity_contradictions_0.2"] == 0
         assert 0.3 < scores[f"test/recovery/{site}/chance_mmcs"] < 0.95
 
 
@@ -111,8 +111,8 @@ def test_mistakes_are_counted_and_shrinkage_is_measured(perfect, examples, run):
     assert scores["test/recovery/linear1/mmcs"] == pytest.approx(1)
     assert scores["test/recovery/linear1/ml2r"] == pytest.approx(0.5)
     # the idle component is matched to the first feature: too weak there, and a leak on the two others
-    assert scores["test/recovery/linear1/identity_error_0.1"] == 3
-    assert scores["test/recovery/linear1/identity_error_0.2"] == 1
+    assert scores["test/recovery/linear1/identity_contradictions_0.1"] == 3
+    assert scores["test/recovery/linear1/identity_contradictions_0.2"] == 1
     assert scores["test/recovery/linear2/ml2r"] == pytest.approx(1)
 
 
@@ -127,9 +127,9 @@ def test_only_represented_features_are_scored(run):
     for site in ("linear1", "linear2"):
         recovery = {
             name: scores[f"test/recovery/{site}/{name}"]
-            for name in ("mechanisms", "mmcs", "ml2r", "identity_error_0.1")
+            for name in ("mechanisms", "mmcs", "ml2r", "identity_contradictions_0.1")
         }
-        assert recovery == pytest.approx({"mechanisms": 3, "mmcs": 1, "ml2r": 1, "identity_error_0.1": 0})
+        assert recovery == pytest.approx({"mechanisms": 3, "mmcs": 1, "ml2r": 1, "identity_contradictions_0.1": 0})
 
 
 def test_a_site_that_is_not_decomposed_is_not_scored(examples, run):

@@ -212,7 +212,11 @@ def test_scalars_of_training_and_validation(run, folder):
     assert {"train/faithfulness", "train/stochastic", "train/layerwise", "train/importance", "train/lr"} <= set(scalars)
     assert [step for step, _ in scalars["val/l0/linear1"]] == [3, 6]
     wanted = {"val/alive/linear1", "val/recovery/linear1/mmcs", "val/recovery/linear1/chance_mmcs"}
-    wanted |= {"val/recovery/linear2/ml2r", "val/ablation/worst_case", "val/recovery/linear2/identity_error_0.2"}
+    wanted |= {
+        "val/recovery/linear2/ml2r",
+        "val/ablation/worst_case",
+        "val/recovery/linear2/identity_contradictions_0.2",
+    }
     assert wanted <= set(scalars)
 
 

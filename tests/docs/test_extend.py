@@ -109,7 +109,7 @@ def test_a_target():
     assert isinstance(cli.model.target, example.Stretch)
     assert torch.equal(cli.model.target.map.weight, torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0])))
     scored = {name.split("/")[-1] for name in cli.trainer.callback_metrics if "recovery/map" in name}
-    assert {"mmcs", "ml2r", "identity_error_0.2"} <= scored
+    assert {"mmcs", "ml2r", "identity_contradictions_0.2"} <= scored
 
 
 def test_a_way_to_call_the_target():

@@ -47,7 +47,7 @@ def test_every_feature_has_its_component_and_the_output_matrix_is_one_block(syst
     assert shortfalls(scores) == []
     for layer in layers:
         assert scores[f"recovery/{layer}.mlp_in/mechanisms"] == scores[f"alive/{layer}.mlp_in"] == SIZES[system][1]
-        assert scores[f"recovery/{layer}.mlp_out/dense_error_0.2"] == 0
+        assert scores[f"recovery/{layer}.mlp_out/dense_contradictions_0.2"] == 0
 
 
 def test_components_contribute_to_neurons_what_the_target_does(scores, layers):

@@ -53,7 +53,7 @@ def test_scalars(server):
 
     assert {f"train/{name}" for name in ("loss", "faithfulness", "stochastic", "layerwise", "importance", "lr")} <= tags
     for site in ("linear1", "linear2"):
-        scores = ("mmcs", "chance_mmcs", "ml2r", "identity_error_0.1", "identity_error_0.2")
+        scores = ("mmcs", "chance_mmcs", "ml2r", "identity_contradictions_0.1", "identity_contradictions_0.2")
         assert {f"val/recovery/{site}/{name}" for name in scores} <= tags
         assert {f"val/l0/{site}", f"val/alive/{site}"} <= tags
     regimes = ("unmasked", "ci_masked", "rounded", "stochastic", "worst_case", "zero")
@@ -72,8 +72,8 @@ def test_images(server):
     tags = {tag.rpartition("/")[0] if tag[-1].isdigit() and tag[-2] == "/" else tag for tag in _tags(server, "images")}
 
     wanted = ("importance_heatmap", "importance_histogram", "importance_spectrum", "ablation_distances")
-    assert {f"val/{name}" for name in wanted} <= tags
-    assert {"val/component_vectors/linear1", "val/component_vectors/linear2", "val/single_ablations"} <= tags
+    wanted = (*wanted, "component_vectors/linear1", "component_vectors/linear2", "single_ablations")
+    assert {f"pictures/{name}" for name in wanted} <= tags
 
 
 def test_custom_scalars_group_them(server):
@@ -82,7 +82,7 @@ def test_custom_scalars_group_them(server):
     layout = _ask(server, "custom_scalars/layout")
 
     titles = [category["title"] for category in layout["category"]]
-    assert titles == ["Objective", "Components in use", "Recovery of known mechanisms", "Ablation"]
+    assert titles == ["Headline", "Objective", "Components in use", "Recovery of known mechanisms", "Ablation"]
 
 
 def test_hyper_parameters_stand_beside_final_scores(server):
@@ -92,4 +92,4 @@ def test_hyper_parameters_stand_beside_final_scores(server):
 
     assert "seed" in {parameter["name"] for parameter in experiment["hparamInfos"]}
     scores = {metric["name"]["tag"] for metric in experiment["metricInfos"]}
-    assert {"final/recovery/linear1/mmcs", "final/ablation/worst_case"} <= scores
+    assert {"val/recovery/linear1/mmcs", "headline/l0", "headline/relative_distance/worst_case"} <= scores

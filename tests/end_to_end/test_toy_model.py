@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from spd_lightning import DecomposedModel
-from spd_lightning.functional import identity_error
+from spd_lightning.functional import identity_contradictions
 
 pytestmark = pytest.mark.slow
 SITES = ("linear1", "linear2")
@@ -23,7 +23,7 @@ def test_every_mechanism_is_found_and_nothing_else(site, document):
     scores = document["scores"]
 
     assert scores[f"recovery/{site}/mechanisms"] == 5
-    assert scores[f"recovery/{site}/identity_error_0.2"] == 0
+    assert scores[f"recovery/{site}/identity_contradictions_0.2"] == 0
     assert scores[f"alive/{site}"] == 5
     assert scores[f"recovery/{site}/mmcs"] >= 0.999
     assert 0.97 <= scores[f"recovery/{site}/ml2r"] <= 1.03
@@ -73,6 +73,6 @@ def test_the_artefact_alone_shows_the_mechanisms(finished_run):
 
     importance = model.importance(clean)
 
-    assert [identity_error(importance[site].lower, 0.2) for site in SITES] == [0, 0]
+    assert [identity_contradictions(importance[site].lower, 0.2) for site in SITES] == [0, 0]
     assert [int((importance[site].lower > 0.1).any(0).sum()) for site in SITES] == [5, 5]
     torch.testing.assert_close(model(0.75 * torch.eye(5)), clean.output, atol=1e-3, rtol=0)

@@ -3,8 +3,8 @@ import torch
 
 from spd_lightning.functional import (
     chance_mmcs,
-    dense_error,
-    identity_error,
+    dense_contradictions,
+    identity_contradictions,
     identity_order,
     keyed_generator,
     l2_ratio,
@@ -29,60 +29,60 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 @DTYPES
 @pytest.mark.parametrize(("table", "errors"), IDENTITY_CHECKS)
-def test_identity_error_worked_checks(table, errors, dtype):
-    assert identity_error(torch.tensor(table, dtype=dtype), 0.1) == errors
+def test_identity_contradictions_worked_checks(table, errors, dtype):
+    assert identity_contradictions(torch.tensor(table, dtype=dtype), 0.1) == errors
 
 
 @DTYPES
 @pytest.mark.parametrize(("table", "n_dense", "errors"), DENSE_CHECKS)
-def test_dense_error_worked_checks(table, n_dense, errors, dtype):
-    assert dense_error(torch.tensor(table, dtype=dtype), n_dense, 0.1) == errors
+def test_dense_contradictions_worked_checks(table, n_dense, errors, dtype):
+    assert dense_contradictions(torch.tensor(table, dtype=dtype), n_dense, 0.1) == errors
 
 
 @DTYPES
 @pytest.mark.parametrize("tolerance", [0.1, 0.2])
 def test_values_at_the_tolerance_are_no_errors(tolerance, dtype):
     table = torch.tensor([[1 - tolerance, tolerance], [tolerance, 1 - tolerance]], dtype=dtype)
-    assert identity_error(table, tolerance) == 0
-    assert dense_error(table[:, :1], 1, tolerance) == 0
+    assert identity_contradictions(table, tolerance) == 0
+    assert dense_contradictions(table[:, :1], 1, tolerance) == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_identity_error_equals_brute_force(seed):
+def test_identity_contradictions_equals_brute_force(seed):
     table = torch.rand(4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     table = torch.where(table < 0.4, 0.0, table)
     for tolerance in (0.1, 0.3):
-        assert identity_error(table, tolerance) == reference.identity_error(table, tolerance)
+        assert identity_contradictions(table, tolerance) == reference.identity_contradictions(table, tolerance)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_dense_error_equals_the_reference(seed):
+def test_dense_contradictions_equals_the_reference(seed):
     table = torch.rand(4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for n_dense in (0, 2, 6):
         for least in (1, 3):
-            expected = reference.dense_error(table, n_dense, 0.3, least)
-            assert dense_error(table, n_dense, 0.3, least) == expected
+            expected = reference.dense_contradictions(table, n_dense, 0.3, least)
+            assert dense_contradictions(table, n_dense, 0.3, least) == expected
 
 
-def test_identity_error_does_not_care_about_the_order_of_columns():
+def test_identity_contradictions_does_not_care_about_the_order_of_columns():
     table = torch.eye(5, 8)[:, torch.tensor([7, 2, 0, 5, 1, 6, 3, 4])]
-    assert identity_error(table, 0.1) == 0
+    assert identity_contradictions(table, 0.1) == 0
 
 
 def test_doubling_a_dead_column_changes_no_error():
     table = torch.tensor([[1.0, 0.3, 0.0], [0.0, 1.0, 0.05]])
     doubled = torch.cat([table, table[:, 2:]], dim=1)
-    assert identity_error(doubled, 0.1) == identity_error(table, 0.1) == 1
-    assert dense_error(doubled, 1, 0.1) == dense_error(table, 1, 0.1)
+    assert identity_contradictions(doubled, 0.1) == identity_contradictions(table, 0.1) == 1
+    assert dense_contradictions(doubled, 1, 0.1) == dense_contradictions(table, 1, 0.1)
 
 
 def test_doubling_a_live_column_is_an_error():
-    assert identity_error(torch.cat([torch.eye(3), torch.eye(3)], dim=1), 0.1) == 3
+    assert identity_contradictions(torch.cat([torch.eye(3), torch.eye(3)], dim=1), 0.1) == 3
 
 
 def test_rows_without_a_column_count_once():
-    assert identity_error(torch.eye(3)[:, :2], 0.1) == 1
-    assert dense_error(torch.ones(3, 2), 4, 0.1, min_entries=2) == 4
+    assert identity_contradictions(torch.eye(3)[:, :2], 0.1) == 1
+    assert dense_contradictions(torch.ones(3, 2), 4, 0.1, min_entries=2) == 4
 
 
 def test_identity_order_puts_the_matching_on_the_diagonal():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from spd_lightning.metrics import DenseCIError, IdentityCIError, MeanL2Ratio, MeanMaxCosineSimilarity
+from spd_lightning.metrics import DenseContradictions, IdentityContradictions, MeanL2Ratio, MeanMaxCosineSimilarity
 from tests import reference
 
 SCORES = pytest.mark.parametrize(
@@ -36,39 +36,39 @@ def test_shapes_that_do_not_belong_together(kind, formula):
         kind().update(read, write, weight.T)
 
 
-def test_identity_errors_add_up_over_updates():
-    error = IdentityCIError(tolerance=0.1)
+def test_contradictions_of_identity_add_up_over_updates():
+    metric = IdentityContradictions(tolerance=0.1)
     for table, count in (([[1, 0.2, 0], [0, 1, 0]], 1), ([[0.7, 0.3, 0], [0.2, 0.95, 0]], 3)):
-        before = error.compute().item() if error.update_called else 0
-        error.update(torch.tensor(table))
-        assert error.compute().item() - before == count
-    assert error.compute() == 4
-    error.reset()
-    error.update(torch.eye(3))
-    assert error.compute() == 0
+        before = metric.compute().item() if metric.update_called else 0
+        metric.update(torch.tensor(table))
+        assert metric.compute().item() - before == count
+    assert metric.compute() == 4
+    metric.reset()
+    metric.update(torch.eye(3))
+    assert metric.compute() == 0
 
 
-def test_dense_errors_add_up_over_updates():
-    error = DenseCIError(n_dense=1, tolerance=0.1)
-    error.update(torch.tensor([[0.9, 0.2, 0, 0], [0.6, 0.95, 0, 0]]))
-    error.update(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-    assert error.compute() == 2
-    strict = DenseCIError(n_dense=1, tolerance=0.1, min_entries=2)
+def test_contradictions_of_density_add_up_over_updates():
+    metric = DenseContradictions(n_dense=1, tolerance=0.1)
+    metric.update(torch.tensor([[0.9, 0.2, 0, 0], [0.6, 0.95, 0, 0]]))
+    metric.update(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert metric.compute() == 2
+    strict = DenseContradictions(n_dense=1, tolerance=0.1, min_entries=2)
     strict.update(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     assert strict.compute() == 1
 
 
 def test_tolerance_is_kept():
-    loose, tight = IdentityCIError(0.2), IdentityCIError(0.1)
-    for error in (loose, tight):
-        error.update(torch.tensor([[0.85, 0.15], [0.0, 1.0]]))
+    loose, tight = IdentityContradictions(0.2), IdentityContradictions(0.1)
+    for metric in (loose, tight):
+        metric.update(torch.tensor([[0.85, 0.15], [0.0, 1.0]]))
     assert (loose.compute().item(), tight.compute().item()) == (0, 2)
 
 
 def test_arguments_that_cannot_be():
     with pytest.raises(ValueError, match=r"table must have shape \[n_rows, C\], got \[2, 3, 4\]"):
-        IdentityCIError().update(torch.rand(2, 3, 4))
+        IdentityContradictions().update(torch.rand(2, 3, 4))
     with pytest.raises(ValueError, match="n_dense must be at least 0 and min_entries at least 1, got -1 and 1"):
-        DenseCIError(n_dense=-1)
+        DenseContradictions(n_dense=-1)
     with pytest.raises(ValueError, match="n_dense must be at least 0 and min_entries at least 1, got 2 and 0"):
-        DenseCIError(n_dense=2, min_entries=0)
+        DenseContradictions(n_dense=2, min_entries=0)

@@ -7,8 +7,8 @@ from torch import distributed
 from spd_lightning.metrics import (
     ActiveComponents,
     AliveComponents,
-    DenseCIError,
-    IdentityCIError,
+    DenseContradictions,
+    IdentityContradictions,
     MeanCausalImportance,
     MeanDistance,
     MeanL2Ratio,
@@ -51,8 +51,8 @@ def _cases():
         "kl": (MeanDistance("kl"), _pairs()),
         "mmcs": (MeanMaxCosineSimilarity(), _factors()),
         "ml2r": (MeanL2Ratio(), _factors()),
-        "identity": (IdentityCIError(0.1), _tables()),
-        "dense": (DenseCIError(2, 0.1), _tables()),
+        "identity": (IdentityContradictions(0.1), _tables()),
+        "dense": (DenseContradictions(2, 0.1), _tables()),
     }
 
 

@@ -68,7 +68,7 @@ def test_a_picture_that_would_choke_a_browser_is_refused(png):
 
 def test_a_row_shows_a_dash_for_every_missing_score():
     assert site_row({}, "a", None) == ["a", *["-"] * 9]
-    scores = {"recovery/a/mechanisms": 5.0, "recovery/a/pearson": 0.98765, "recovery/a/dense_error_0.2": 2.0}
+    scores = {"recovery/a/mechanisms": 5.0, "recovery/a/pearson": 0.98765, "recovery/a/dense_contradictions_0.2": 2.0}
     assert site_row(scores, "a", 9) == ["a", "9", "5", "-", "-", "-", "-", "0.988", "dense", "2 at 0.2"]
 
 
@@ -87,14 +87,14 @@ def test_sites_are_named_by_any_of_their_scores():
 
 @pytest.mark.parametrize("count", [float("nan"), float("inf")])
 def test_a_count_that_is_no_number_is_no_recovery(count):
-    scores = {"recovery/a/mechanisms": 1.0, "recovery/a/identity_error_0.1": count}
+    scores = {"recovery/a/mechanisms": 1.0, "recovery/a/identity_contradictions_0.1": count}
 
-    assert missing(scores) == missing(scores, "a") == ["a count of errors or a tolerance is not a number"]
+    assert missing(scores) == missing(scores, "a") == ["a count of contradictions or a tolerance is not a number"]
     assert site_row(scores, "a", 1)[8:] == ["unreadable", "-"]
 
 
 def test_lost_features_are_counted_where_the_total_is_known():
-    scores = {"recovery/a/mechanisms": 4.0, "recovery/a/identity_error_0.1": 0.0, "recovery/b/mechanisms": 1.0}
+    scores = {"recovery/a/mechanisms": 4.0, "recovery/a/identity_contradictions_0.1": 0.0, "recovery/b/mechanisms": 1.0}
 
     said = "The target itself represents only 4 of its 5 features; the others are not scored."
     assert unrepresented(scores, ["a", "b"], 5) == [said]

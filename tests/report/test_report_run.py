@@ -202,12 +202,12 @@ def test_missing_scores_and_odd_documents_leave_dashes(finished):
 
 
 def test_scores_that_make_no_sense_are_no_recovery(finished, rewrite):
-    rewrite(finished, {"recovery/linear1/identity_error_x": 0.0})
+    rewrite(finished, {"recovery/linear1/identity_contradictions_x": 0.0})
 
     read = _page(finished)
 
-    assert "Not recovered a count of errors or a tolerance is not a number" in read.text
-    assert read.table("site")[1][1] == "a count of errors or a tolerance is not a number"
+    assert "Not recovered a count of contradictions or a tolerance is not a number" in read.text
+    assert read.table("site")[1][1] == "a count of contradictions or a tolerance is not a number"
 
 
 def test_a_run_that_is_not_finished_shows_what_there_is(finished):

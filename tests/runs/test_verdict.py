@@ -2,11 +2,17 @@
 
 import pytest
 
-from spd_lightning.runs.verdict import known_sites, pattern_errors, shortfalls
+from spd_lightning.runs.verdict import known_sites, pattern_contradictions, shortfalls
 
 
 def _site(site="layers.0.mlp_in", kind="identity", **changes):
-    own = {"mechanisms": 5.0, f"{kind}_error_0.1": 2.0, f"{kind}_error_0.2": 0.0, "mmcs": 1.0, "ml2r": 1.0}
+    own = {
+        "mechanisms": 5.0,
+        f"{kind}_contradictions_0.1": 2.0,
+        f"{kind}_contradictions_0.2": 0.0,
+        "mmcs": 1.0,
+        "ml2r": 1.0,
+    }
     alive = changes.pop("alive", 5.0)
     scores = {f"recovery/{site}/{name}": value for name, value in (own | changes).items() if value is not None}
     return {f"alive/{site}": alive, **scores, "ablation/unmasked": 1e-6}
@@ -20,13 +26,13 @@ def test_everything_within_bounds_falls_short_of_nothing():
     ("change", "said"),
     [
         ({"alive": 6.0}, "6 alive for 5 mechanisms"),
-        ({"identity_error_0.2": 3.0}, "3 identity errors at 0.2"),
+        ({"identity_contradictions_0.2": 3.0}, "3 contradictions at 0.2"),
         ({"mmcs": 0.9989}, "MMCS 0.9989"),
         ({"ml2r": 1.031}, "ML2R 1.0310"),
         ({"ml2r": 0.969}, "ML2R 0.9690"),
         ({"ml2r": float("nan")}, "ML2R nan"),
         ({"pearson": 0.9899}, "Pearson r 0.9899"),
-        ({"identity_error_0.1": None, "identity_error_0.2": None}, "importance pattern not scored"),
+        ({"identity_contradictions_0.1": None, "identity_contradictions_0.2": None}, "importance pattern not scored"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -52,5 +58,11 @@ def test_sites_and_patterns_are_read_from_the_names_of_scores():
     scores = _site("b") | _site("a/x", "dense")
 
     assert known_sites(scores) == ["b", "a/x"]
-    assert pattern_errors(scores, "a/x") == ("dense", [("0.1", 2), ("0.2", 0)])
-    assert pattern_errors(scores, "c") == ("-", [])
+    assert pattern_contradictions(scores, "a/x") == ("dense", [("0.1", 2), ("0.2", 0)])
+    assert pattern_contradictions(scores, "c") == ("-", [])
+
+
+def test_counts_under_the_name_of_version_0_1_are_read():
+    old = {"recovery/a/identity_error_0.2": 0.0, "recovery/a/identity_error_0.1": 2.0}
+
+    assert pattern_contradictions(old, "a") == ("identity", [("0.1", 2), ("0.2", 0)])
