@@ -169,7 +169,9 @@ class DatasetBatches(NumberedBatches):
         seed: int | None = None,
     ) -> None:
         super().__init__(batch_size, val_batch_size, num_workers, shuffle, seed)
-        self.sets = self.checked({"train": train, "val": val, "test": val if test is None else test, "predict": predict})
+        self.sets = self.checked(
+            {"train": train, "val": val, "test": val if test is None else test, "predict": predict}
+        )
 
 
 def _length(examples: Dataset[Any] | None) -> int:

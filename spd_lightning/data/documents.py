@@ -138,7 +138,9 @@ class NamedDataSet(TextSource):
             self._rows = load_dataset(path, configuration or None, split="train")
         except Exception as error:  # a name, a network or a file may fail in any way
             reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"data: dataset {name!r} cannot be had ({reason}); check the name, or give files") from None
+            raise UsageError(
+                f"data: dataset {name!r} cannot be had ({reason}); check the name, or give files"
+            ) from None
         if field not in self._rows.column_names:
             raise UsageError(f"data: text_field is {field!r}, but {name!r} has {', '.join(self._rows.column_names)}")
 
@@ -155,9 +157,8 @@ def _decoded(content: bytes, path: Path, begin: int = 0) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"data: sources: byte {begin + error.start} of {str(path)!r} is not UTF-8; convert the file, or leave it out"
-        ) from None
+        place = f"byte {begin + error.start} of {str(path)!r}"
+        raise UsageError(f"data: sources: {place} is not UTF-8; convert the file, or leave it out") from None
 
 
 def _hash_of_file(path: Path, how: str) -> str:
@@ -169,4 +170,6 @@ def _hash_of_file(path: Path, how: str) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"data: sources: {str(path)!r} cannot be read ({error.strerror}); make it readable, or leave it out")
+    return UsageError(
+        f"data: sources: {str(path)!r} cannot be read ({error.strerror}); make it readable, or leave it out"
+    )

@@ -1,6 +1,9 @@
 """Language models of Hugging Face's ``transformers`` as targets."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -34,7 +37,8 @@ class AdoptedModel(nn.Module):
         for name, part in network.named_children():
             self.add_module(name, part)
         network.config.use_cache = False  # type: ignore[union-attr,assignment] # a cache would be state between calls
-        self._whole = (network.eval(),)  # a tuple hides it from nn.Module's registration
+        self._whole = (network,)  # a tuple hides it from nn.Module's registration
+        self.eval()
 
     @property
     def config(self) -> Any:
@@ -103,12 +107,31 @@ def transformers_library() -> Any:
     return transformers
 
 
-def _config(path: str, where: dict[str, Any]) -> Any:
+@contextmanager
+def _quietly() -> Iterator[Any]:
+    """Load without reports, and without bars where nobody looks: what is wrong is told here, in one line."""
     library = transformers_library()
+    logging = library.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield library
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _config(path: str, where: dict[str, Any]) -> Any:
     if os.path.isdir(path) and not os.path.isfile(os.path.join(path, "config.json")):
         raise UsageError(f"target: path: {path!r} holds no config.json; name a folder that save_pretrained wrote")
     try:
-        return library.AutoConfig.from_pretrained(path, **where)
+        with _quietly() as library:
+            return library.AutoConfig.from_pretrained(path, **where)
+    except UsageError:
+        raise
     except Exception as error:  # a folder, a name and a network may fail in any way
         raise _unreadable(path, error, where) from None
 
@@ -127,7 +150,8 @@ def _head_of(config: Any, path: str) -> str:
 
 def _model(path: str, auto: str, options: dict[str, Any]) -> nn.Module:
     try:
-        network, told = getattr(transformers_library(), auto).from_pretrained(path, output_loading_info=True, **options)
+        with _quietly() as library:
+            network, told = getattr(library, auto).from_pretrained(path, output_loading_info=True, **options)
     except Exception as error:
         raise _unreadable(path, error, options) from None
     if told["missing_keys"]:
