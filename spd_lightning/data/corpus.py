@@ -65,7 +65,8 @@ def held_out(digests: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
     if not fraction or not len(digests):
         return np.zeros(len(digests), dtype=bool)
     chosen = (digests < fraction * 2.0**63) | (digests == digests.min())
-    return chosen & (digests != digests.max())
+    some: NDArray[np.bool_] = chosen & (digests != digests.max())
+    return some
 
 
 def files_of(sources: Sequence[str], text_field: str, separator: str | None) -> list[TextSource]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -14,6 +15,7 @@ from spd_lightning.data.token_files import TokenFile, TokenWindows, token_file
 from spd_lightning.data.tokenizer import SMALLEST, TextTokenizer, read_tokenizer, trained_tokenizer
 from spd_lightning.errors import UsageError, check_flag, check_fraction, check_list, check_text, check_whole
 from spd_lightning.files.token_data import TokenData
+from spd_lightning.functional import keyed_generator
 
 
 class TextTokens(NumberedBatches, TokenData):
@@ -71,9 +73,10 @@ class TextTokens(NumberedBatches, TokenData):
         for source in sources or []:
             check_text("data: sources: each", source)
         texts = {"dataset": dataset, "tokenizer": tokenizer, "boundary": boundary, "separator": separator}
-        for name, text in {**texts, "text_field": text_field}.items():
+        for name, text in texts.items():
             if text is not None:
                 check_text(f"data: {name}", text)
+        check_text("data: text_field", text_field)
         if separator == "":
             raise UsageError("data: separator must be text, got none; null keeps a file whole")
         check_flag("data: standard_library", standard_library)
@@ -126,24 +129,32 @@ class TextTokens(NumberedBatches, TokenData):
         return token_file(self.corpus, self.tokenizer)
 
     @cached_property
-    def sets(self) -> Mapping[str, Dataset[Any] | None]:  # type: ignore[override] # made when it is first asked for
-        """Windows to train on, and those of documents that are held out; ``predict`` takes the first of these."""
+    def sides(self) -> tuple[TokenWindows, TokenWindows]:
+        """Windows to train on, and those that are held out, in the order of the text."""
         outside = held_out(self.tokens.digests, self.val_fraction)
-        train, val = (self._windows(chosen) for chosen in (~outside, outside))
+        train, val = (
+            TokenWindows(self.tokens, chosen, self.length, self.tokenizer.boundary) for chosen in (~outside, outside)
+        )
         if train.count < self.length:
             raise UsageError(f"data: the text has {train.count} tokens, less than one window of length {self.length}")
         if self.val_fraction and not val.count:
             raise UsageError("data: val_fraction: the text is one document; divide it with separator, or hold out 0")
-        tried = Subset(val, range(min(len(val), self.val_batch_size)))
-        held = {"val": val, "test": val, "predict": tried} if val.count else dict.fromkeys(("val", "test", "predict"))
-        return self.checked({"train": train, **held})
+        return train, val
 
-    def _windows(self, chosen: Any) -> TokenWindows:
-        return TokenWindows(self.tokens, chosen, self.length, self.tokenizer.boundary)
+    @cached_property
+    def sets(self) -> Mapping[str, Dataset[Any] | None]:  # type: ignore[override] # made when it is first asked for
+        """Windows to train on, and those held out in an order of their own, so that a few show all kinds of text."""
+        train, val = self.sides
+        if not val.count:
+            return self.checked({"train": train, "val": None, "test": None, "predict": None})
+        order = torch.randperm(len(val), generator=keyed_generator("order of what is held out")).tolist()
+        mixed, first = Subset(val, order), Subset(val, order[: self.val_batch_size])
+        return self.checked({"train": train, "val": mixed, "test": mixed, "predict": first})
 
     def windows(self, held: bool = False) -> Dataset | None:  # type: ignore[type-arg] # see DatasetBatches
-        """The windows to train on, or those that are held out, if any."""
-        return self.sets["val" if held else "train"]
+        """The windows to train on, or those that are held out, if any, in the order of the text."""
+        train, val = self.sides
+        return train if not held else val if val.count else None
 
     def fingerprint(self) -> str:
         """Hash of all that the windows depend on."""
@@ -173,4 +184,4 @@ class TextTokens(NumberedBatches, TokenData):
         target = getattr(self.trainer.lightning_module, "target", None) if self.trainer else None
         if target is not None:
             self.check_fits(target)
-        self.windows()
+        self.checked(self.sets)

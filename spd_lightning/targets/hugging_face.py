@@ -36,7 +36,7 @@ class AdoptedModel(nn.Module):
             raise UsageError(f"target: a {kind} holds weights outside of its modules; wrap it in a class of your own")
         for name, part in network.named_children():
             self.add_module(name, part)
-        network.config.use_cache = False  # type: ignore[union-attr,assignment] # a cache would be state between calls
+        network.config.use_cache = False  # type: ignore[union-attr] # a cache would be state between calls
         self._whole = (network,)  # a tuple hides it from nn.Module's registration
         self.eval()
 
@@ -90,6 +90,7 @@ class HuggingFaceModel(AdoptedModel):
         check_choice("target: attention", attention, get_args(Attention))
         check_choice("target: head", head, get_args(Head))
         check_flag("target: allow_download", allow_download)
+        transformers_library()  # its lack is told before anything else
         where = {"revision": revision, "local_files_only": not allow_download, "trust_remote_code": False}
         config = _config(path, where)
         kind = _head_of(config, path) if head == "auto" else head

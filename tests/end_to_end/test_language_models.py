@@ -121,7 +121,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+OFTEN = ("not UTF-8", "large vocabulary", "a model by name")
+"""Told by every run of the tests, the others by `make reliability`; below the command line all of them always are."""
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in OFTEN else pytest.param(case, marks=pytest.mark.reliability) for case in REFUSED]
+)
 def test_what_cannot_be_used_is_told_in_one_line(case, folder, capsys):
     options, told = REFUSED[case]
     Path("latin.txt").write_bytes(b"a\xff")
