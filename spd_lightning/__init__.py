@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 
 if TYPE_CHECKING:
-    from spd_lightning.data import DatasetBatches, Digits, SparseFeatures
+    from spd_lightning.data import DatasetBatches, Digits, SparseFeatures, TextTokens
     from spd_lightning.errors import UsageError
     from spd_lightning.losses import (
         ActivationReconstruction,
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         MLP,
         ClassifierTraining,
         FeatureTraining,
+        HuggingFaceModel,
+        LanguageModel,
+        LanguageModelTraining,
         LoadedWeights,
         ResidualMLP,
         ToyModelOfSuperposition,
@@ -73,10 +76,13 @@ __all__ = [
     "GateMLP",
     "Grouping",
     "HiddenActivations",
+    "HuggingFaceModel",
     "ImportanceCovariance",
     "ImportanceFunction",
     "ImportanceMinimality",
     "KeywordCall",
+    "LanguageModel",
+    "LanguageModelTraining",
     "LoadedWeights",
     "Loss",
     "Minimality",
@@ -99,6 +105,7 @@ __all__ = [
     "Speed",
     "StochasticDecomposition",
     "TargetCall",
+    "TextTokens",
     "ToyModelOfSuperposition",
     "Unfused",
     "UsageError",

@@ -16,6 +16,20 @@ class UsageError(ValueError):
     """
 
 
+def missing_extra(what: str, package: str, extra: str) -> UsageError:
+    """What to raise where an optional package cannot be imported.
+
+    Args:
+        what: needs the package.
+        package: its name.
+        extra: the extra of this package that brings it.
+
+    Returns:
+        The error, which says how to install it.
+    """
+    return UsageError(f"{what} needs {package}; pip install 'spd-lightning[{extra}]'")
+
+
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise a :class:`UsageError` that names the argument unless its value is one of the choices."""
     if value not in choices:

@@ -4,5 +4,6 @@ from spd_lightning.data.dataset_batches import DatasetBatches
 from spd_lightning.data.digits import Digits
 from spd_lightning.data.keyed import KeyedBatches
 from spd_lightning.data.sparse_features import SparseFeatures
+from spd_lightning.data.text import TextTokens
 
-__all__ = ["DatasetBatches", "Digits", "KeyedBatches", "SparseFeatures"]
+__all__ = ["DatasetBatches", "Digits", "KeyedBatches", "SparseFeatures", "TextTokens"]

@@ -1,6 +1,6 @@
 """Batches of your own datasets; a resumed run goes on at the next batch."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from itertools import pairwise
 from typing import Any, cast
 
@@ -43,53 +43,44 @@ class SizedLoadedBatches(LoadedBatches):
         return self.count
 
 
-class DatasetBatches(KeyedData):
-    """Batches of your own datasets (anything with a length and numbered examples).
-
-    Training goes through ``train`` again and again, each time in another order, drawn from (seed, "order", pass); a
-    batch may begin in one pass and end in the next, so that no example is left out. Which examples a step sees
-    depends on its number alone: not on interruptions, the number of processes, or ``num_workers``.
+class NumberedBatches(KeyedData):
+    """Base of data modules that go through numbered examples; a subclass gives ``sets``.
 
     Args:
-        train: examples to train on; each a tensor, or a tuple that begins with the target's input.
-        val: examples to validate on, in their order; ``None`` for no validation.
-        test: examples of ``test`` and of the final scores; ``None`` takes ``val``.
-        predict: examples of ``predict`` without an input file.
         batch_size: training examples per step, over all processes.
-        val_batch_size: largest number of examples per batch of the other three, over all processes.
+        val_batch_size: largest number of examples per batch of the others, over all processes.
         num_workers: processes that fetch examples, beside each training process; 0 for none.
         shuffle: whether training draws an order; else every pass is in the dataset's.
         seed: seeds the orders; ``None`` takes the decomposition's seed.
 
+    Attributes:
+        sets: the examples to train on, to validate on, to test and to predict on, by ``"train"``, ``"val"``,
+            ``"test"`` and ``"predict"``; all but the first may be ``None``.
+
     Raises:
-        UsageError: for a value outside its range, or a dataset that is empty, has no length or is below a batch.
+        UsageError: for a value outside its range.
     """
 
-    def __init__(
-        self,
-        train: Dataset,  # type: ignore[type-arg] # the parser of configs takes no Dataset[Any]
-        val: Dataset | None = None,  # type: ignore[type-arg]
-        test: Dataset | None = None,  # type: ignore[type-arg]
-        predict: Dataset | None = None,  # type: ignore[type-arg]
-        batch_size: int = 1024,
-        val_batch_size: int = 4096,
-        num_workers: int = 0,
-        shuffle: bool = True,
-        seed: int | None = None,
-    ) -> None:
+    sets: Mapping[str, Dataset[Any] | None]
+
+    def __init__(self, batch_size: int, val_batch_size: int, num_workers: int, shuffle: bool, seed: int | None) -> None:
         super().__init__(seed)
         check_whole("data: batch_size", batch_size, least=1)
         check_whole("data: val_batch_size", val_batch_size, least=1)
         check_whole("data: num_workers", num_workers, least=0)
         check_flag("data: shuffle", shuffle)
-        self.sets = {"train": train, "val": val, "test": val if test is None else test, "predict": predict}
-        for name, examples in self.sets.items():
-            if examples is not None:
-                _check_length(f"data: {name}", examples)
-        if batch_size > _length(train):
-            raise UsageError(f"data: batch_size is {batch_size}, but train holds {_length(train)}; lower batch_size")
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.num_workers, self.shuffle = num_workers, shuffle
+
+    def checked(self, sets: Mapping[str, Dataset[Any] | None]) -> Mapping[str, Dataset[Any] | None]:
+        """The sets, if each of them holds examples and the first a batch of them; else a :class:`UsageError`."""
+        for name, examples in sets.items():
+            if examples is not None:
+                _check_length(f"data: {name}", examples)
+        held = _length(sets["train"])
+        if self.batch_size > held:
+            raise UsageError(f"data: batch_size is {self.batch_size}, but train holds {held}; lower batch_size")
+        return sets
 
     def train_dataloader(self) -> LoadedBatches:
         """Endless training batches that begin at the first one not yet trained on."""
@@ -141,6 +132,46 @@ class DatasetBatches(KeyedData):
         seeds = keyed_generator(self._seed(), "workers", name)  # else torch would draw them from its global generator
         examples = cast(Dataset[Any], self.sets[name])
         return DataLoader(examples, batch_sampler=rows, num_workers=self.num_workers, generator=seeds)
+
+
+class DatasetBatches(NumberedBatches):
+    """Batches of your own datasets (anything with a length and numbered examples).
+
+    Training goes through ``train`` again and again, each time in another order, drawn from (seed, "order", pass); a
+    batch may begin in one pass and end in the next, so that no example is left out. Which examples a step sees
+    depends on its number alone: not on interruptions, the number of processes, or ``num_workers``.
+
+    Args:
+        train: examples to train on; each a tensor, or a tuple that begins with the target's input.
+        val: examples to validate on, in their order; ``None`` for no validation.
+        test: examples of ``test`` and of the final scores; ``None`` takes ``val``.
+        predict: examples of ``predict`` without an input file.
+        batch_size: training examples per step, over all processes.
+        val_batch_size: largest number of examples per batch of the other three, over all processes.
+        num_workers: processes that fetch examples, beside each training process; 0 for none.
+        shuffle: whether training draws an order; else every pass is in the dataset's.
+        seed: seeds the orders; ``None`` takes the decomposition's seed.
+
+    Raises:
+        UsageError: for a value outside its range, or a dataset that is empty, has no length or is below a batch.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,  # type: ignore[type-arg] # the parser of configs takes no Dataset[Any]
+        val: Dataset | None = None,  # type: ignore[type-arg]
+        test: Dataset | None = None,  # type: ignore[type-arg]
+        predict: Dataset | None = None,  # type: ignore[type-arg]
+        batch_size: int = 1024,
+        val_batch_size: int = 4096,
+        num_workers: int = 0,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, val_batch_size, num_workers, shuffle, seed)
+        self.sets = self.checked(
+            {"train": train, "val": val, "test": val if test is None else test, "predict": predict}
+        )
 
 
 def _length(examples: Dataset[Any] | None) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spd_lightning.errors import UsageError, check_choice
+from spd_lightning.errors import check_choice, missing_extra
 
 Split = Literal["train", "test"]
 EVERY = 5
@@ -48,6 +48,6 @@ def _read() -> tuple[Tensor, Tensor]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise UsageError("data: Digits needs scikit-learn; pip install 'spd-lightning[digits]'") from None
+        raise missing_extra("data: Digits", "scikit-learn", "digits") from None
     images, digits = load_digits(return_X_y=True)
     return torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(digits)

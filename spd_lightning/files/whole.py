@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from spd_lightning.errors import UsageError
@@ -61,6 +62,26 @@ def cache_folder() -> Path:
         return Path(os.environ[CACHE_VARIABLE])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "spd_lightning"
+
+
+@contextmanager
+def made_by_one(path: Path) -> Iterator[None]:
+    """Let one process at a time look for a file of the cache and make it; the others wait.
+
+    Args:
+        path: the file; its folder is made, and a lock is kept beside it.
+
+    Raises:
+        UsageError: if the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            yield
+    except OSError as error:
+        raise UsageError(
+            f"the cache folder {str(path.parent)!r} cannot be used ({error.strerror}); set {CACHE_VARIABLE}"
+        ) from None
 
 
 def is_file(path: Path) -> bool:

@@ -1,6 +1,8 @@
 """Networks with known mechanisms, how they are trained once, how any network is loaded."""
 
 from spd_lightning.targets.classifier import MLP, ClassifierTraining
+from spd_lightning.targets.hugging_face import HuggingFaceModel
+from spd_lightning.targets.language_model import LanguageModel, LanguageModelTraining
 from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms
 from spd_lightning.targets.recipes import LoadedWeights, TargetRecipe
 from spd_lightning.targets.residual_mlp import ResidualMLP
@@ -12,7 +14,10 @@ __all__ = [
     "MLP",
     "ClassifierTraining",
     "FeatureTraining",
+    "HuggingFaceModel",
     "KnownMechanisms",
+    "LanguageModel",
+    "LanguageModelTraining",
     "LoadedWeights",
     "Mechanisms",
     "ResidualMLP",

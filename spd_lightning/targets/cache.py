@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
 from spd_lightning.files.fingerprint import state_fingerprint
 from spd_lightning.files.tensors import read_notes, read_safetensors
-from spd_lightning.files.whole import CACHE_VARIABLE, cache_folder, written_whole
+from spd_lightning.files.whole import cache_folder, made_by_one, written_whole
 
 FORMAT = 1
 DESCRIPTION, FINGERPRINT = "description", "fingerprint"
@@ -49,14 +48,8 @@ class TargetCache:
         """
         path = self.path(description)
         stated = json.dumps(description, sort_keys=True)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                return self._read(path, stated) or self._make(path, stated, make)
-        except OSError as error:
-            raise UsageError(
-                f"the cache folder {str(self.folder)!r} cannot be used ({error.strerror}); set {CACHE_VARIABLE}"
-            ) from None
+        with made_by_one(path):
+            return self._read(path, stated) or self._make(path, stated, make)
 
     def _read(self, path: Path, stated: str) -> dict[str, Tensor] | None:
         """What is kept, unless a bit of it has changed since or it was kept under another name."""

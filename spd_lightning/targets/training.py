@@ -31,6 +31,15 @@ class TargetTraining(TargetRecipe):
         UsageError: for a value outside its range.
     """
 
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's; like the next two it is a subclass's to change."""
+    warmup_fraction = 0.0
+    """Share of the updates over which the learning rate first rises from 0."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient, all parameters together; ``None`` for any."""
+    told_every = 500
+    """Updates between two losses in the progress bar."""
+
     def __init__(
         self, steps: int, batch_size: int, lr: float, weight_decay: float, schedule: LRSchedule, seed: int
     ) -> None:
@@ -79,15 +88,18 @@ class TargetTraining(TargetRecipe):
 
     def _optimise(self, network: nn.Module) -> None:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(trained, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
         bar = trange(self.steps, desc="Training the target", mininterval=0.5, leave=False, disable=None)
         for step in bar:
-            optimizer.param_groups[0]["lr"] = self.lr * lr_factor(step, self.steps, self.schedule)
+            factor = lr_factor(step, self.steps, self.schedule, self.warmup_fraction)
+            optimizer.param_groups[0]["lr"] = self.lr * factor
             loss = self.loss(network, step)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(trained, self.clip_norm)
             optimizer.step()
-            if step % 500 == 0:
+            if step % self.told_every == 0:
                 bar.set_postfix(loss=f"{loss.item():.2e}")
 
 

@@ -97,7 +97,7 @@ def test_the_table_shows_every_score_in_its_place():
     assert ["all", "masks", "one,", "no", "delta", "4.40e-05", "1.10%", "-"] in lines
     assert ["worst", "case", "over", "a", "fresh", "adversary", "1.23e-03", "30.75%", "-"] in lines
     assert ["a", "fresh", "adversary", "after", "80", "steps,", "one", "batch", "2.00e-03", "50.00%", "-"] in lines
-    assert ["the", "target", "itself", "97.0%", "0.210"] in lines
+    assert ["the", "target", "itself", "97.0%", "0.210", "-"] in lines
     assert lines[lines.index(["measured", "with"]) + 1] == ["X", "threshold", "0.1,", "other", "3"]
     assert " ".join(lines[-3]) == "Breaks under attack: 50.00% after 80 steps of a fresh adversary (at most 25%)."
     assert lines[-2][:4] == ["Next:", "add", "a", "Reconstruction"]

@@ -56,6 +56,16 @@ def test_every_message_of_the_check_is_one():
         assert any(message in text for text in spoken), message
 
 
+def test_every_message_about_language_models_is_one():
+    spoken = [*_spoken("data"), *_spoken("targets")]
+    table = _read("language-models.md").partition("## What is refused")[2]
+    messages = [row.split("|")[1].strip(" `") for row in table.splitlines() if row.startswith("| `")]
+
+    assert len(messages) >= 8
+    for message in messages:
+        assert any(message in text for text in spoken), message
+
+
 def test_the_picture_of_the_rooms_has_all_of_them():
     arrows = imports()
 

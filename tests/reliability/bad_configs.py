@@ -57,6 +57,11 @@ REQUIRED = {
     "MLP": {"widths": [3, 3]},
     "ClassifierTraining": {"train": {"class_path": "Digits"}},
     "ComponentImages": {"image_shape": [8, 8]},
+    "TextTokens": {"sources": ["nowhere.txt"], "vocabulary": 300},
+    "HuggingFaceModel": {"path": "nowhere"},
+    "LanguageModelTraining": {
+        "data": {"class_path": "TextTokens", "init_args": {"sources": ["nowhere.txt"], "vocabulary": 300}}
+    },
 }
 SIGNED = {"seed", "embedding_seed", "value_min", "value_max", "values", "save_top_k"}
 """Numbers that may be negative (or, a swept value, anything plain); every other number below 0 is nonsense."""
