@@ -203,17 +203,21 @@ class Decomposition(CheckpointedModule):
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """Clean pass and importances of one batch, for the callbacks that analyse it.
 
-        Without any callback two numbers are logged: ``val/distance``, that of the output with importances as masks, and
-        ``val/l0``, the mean number of components in use over all sites.
+        Where no callback does, two numbers are logged: ``val/distance``, that of the output with importances as masks,
+        and ``val/l0``, the mean number of components in use over all sites.
         """
-        step = self.test_step(batch, batch_idx)["step"]
+        outputs = self.test_step(batch, batch_idx)
+        if not any(hasattr(callback, "every_n_validations") for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            self._log_headline(outputs["step"])
+        return outputs
+
+    def _log_headline(self, step: Step) -> None:
         clean = step.clean.output
         reached = distance(self.distance, step.masked(fixed_masks(step, "ci")), clean, step.weights_of(clean))
         self._distance.update(reached, weight=step.mass)
         counts = [active_counts(step.counted(step.importance[call].lower)).float().mean() for call in step.tables]
         self._l0.update(torch.stack(counts).sum(), weight=step.mass)
         self.log_dict({"val/distance": self._distance, "val/l0": self._l0})
-        return {"step": step}
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """Clean pass and importances of one batch, for the callbacks that analyse it."""
