@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 UNITS := $(addprefix tests/,functional kernels model losses metrics figures files artefact runs test_imports.py networks/test_self_check.py)
 
-.PHONY: help demo quick test reliability lanes lint tensorboard reproduce compare bench clean
+.PHONY: help demo lm quick test reliability lanes lint tensorboard reproduce compare bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -20,6 +20,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## train a toy model of superposition, take it apart, score and draw the result
 	$(RUN) -m spd_lightning fit --config tms.yaml
+
+lm: $(READY)  ## train a small language model on Python's standard library and take it apart; long on a CPU
+	$(RUN) -m spd_lightning fit --config lm/python.yaml
 
 quick: $(READY) lint  ## lint, types and the unit tests, for working
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(UNITS)

@@ -14,7 +14,7 @@ from spd_lightning.losses import Step, check_positive
 from spd_lightning.losses.sources import rounded_masks, zero_masks
 from spd_lightning.methods import Decomposition
 
-THRESHOLDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 0.9)
+THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.5, 0.9)
 
 
 class SparsityCurve(EvaluationCallback):
