@@ -101,6 +101,35 @@ def test_a_model_that_is_trained_on_the_same_text(folder, capsys):
     assert DecomposedModel.from_pretrained(run).target.length == 16
 
 
+@pytest.mark.parametrize(("name", "components"), [("simple_stories", 7104), ("pile", 38912)])
+def test_the_published_runs_start_on_a_model_of_ones_own(name, components, folder):
+    """Two steps with the published terms; sizes that a small model has, and few components."""
+    published = yaml.safe_load((shipped_configs() / "lm" / f"{name}.yaml").read_text())["model"]["sites"]
+    layers = {"simple_stories": 2, "pile": 4}[name]
+    of_a_layer = [count * len(site.partition("[")[2].partition("]")[0] or "x") for site, count in published.items()]
+    assert layers * sum(of_a_layer) == components
+
+    saved("llama", folder / "model")
+    small = {
+        "trainer": {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "limit_test_batches": 1},
+        "model": {
+            "sites": dict.fromkeys(published, 3),
+            "importance": {"class_path": "SiteTransformer", "init_args": {"width": 8, "blocks": 1, "heads": 2}},
+            "warmup": {"steps": 2},
+        },
+        "data": {
+            "class_path": "TextTokens",
+            "init_args": {"sources": ["texts"], "tokenizer": None, "vocabulary": 300, "length": 8, "batch_size": 4},
+        },
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(small))
+    Path("published.yaml").write_text((shipped_configs() / "lm" / f"{name}.yaml").read_text())
+    cli = main(["fit", "--config", "published.yaml", "--config", "small.yaml", "--trainer.enable_progress_bar=false"])
+    scores = json.loads((Path(cli.trainer.log_dir) / "metrics.json").read_text())["scores"]
+    assert "task/cross_entropy/target" in scores
+    assert cli.trainer.lightning_module.terms()["adversary"].state()["pushes"] == 6
+
+
 REFUSED = {
     "no file": ("--data.sources=[nowhere]", "matches no file"),
     "not UTF-8": ("--data.sources=[latin.txt]", "byte 1 of 'latin.txt' is not UTF-8"),
