@@ -12,7 +12,7 @@ from spd_lightning.functional.attribution import (
 )
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
 from spd_lightning.functional.distances import distance, kl, mean_output, mse
-from spd_lightning.functional.initialisation import examples_start, spread_directions
+from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
 from spd_lightning.functional.losses import (
     average,
     component_shares,
@@ -64,6 +64,7 @@ __all__ = [
     "ascend",
     "attributions",
     "average",
+    "basis_start",
     "batch_topk",
     "chance_mmcs",
     "component_contributions",

@@ -1,8 +1,11 @@
 """Where components start, computed from what reaches a site."""
 
+from typing import Literal
+
 import torch
 from torch import Generator, Tensor
 
+Basis = Literal["neurons", "singular", "directions"]
 CANDIDATES = 20
 NEGLIGIBLE = 1e-3
 CONDITION = 1e-3
@@ -84,3 +87,39 @@ def _balanced(V: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
     smallest = torch.finfo(V.dtype).eps
     ratio = (write.clamp(min=smallest) / read.clamp(min=smallest)).sqrt()
     return V * ratio, U / ratio[:, None]
+
+
+def basis_start(kind: Basis, weight: Tensor, n_components: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Components that nothing has to learn: what learned ones are held against.
+
+    Args:
+        kind: ``"neurons"``, one component per row of ``W`` or one per column, whichever their number is, exact;
+            ``"singular"``, the largest singular vectors, exact where there are as many components as the rank;
+            ``"directions"``, random read vectors with the write vectors that come closest to ``W``, exact from ``d_in``
+            components on.
+        weight: ``W``, ``[d_out, d_in]``.
+        n_components: ``C``.
+        generator: where the randomness comes from, on the CPU.
+
+    Returns:
+        ``V [d_in, C]`` and ``U [C, d_out]``.
+
+    Raises:
+        ValueError: if there is not one component per row or per column for ``"neurons"``.
+    """
+    rows, columns = weight.shape
+    if kind == "neurons":
+        if n_components not in (rows, columns):
+            raise ValueError(f"neurons need C = {rows} (one per output) or C = {columns} (one per input)")
+        unit = torch.eye(n_components, dtype=weight.dtype, device=weight.device)
+        return (weight.T.clone(), unit) if n_components == rows else (unit, weight.T.clone())
+    if kind == "singular":
+        left, values, right = torch.linalg.svd(weight, full_matrices=False)
+        V, U = weight.new_zeros(columns, n_components), weight.new_zeros(n_components, rows)
+        kept, root = min(n_components, len(values)), values.sqrt()
+        V[:, :kept], U[:kept] = (right[:kept].T * root[:kept]), (left[:, :kept] * root[:kept]).T
+        return V, U
+    V = torch.randn(columns, n_components, generator=generator).to(weight)
+    V = V / V.norm(dim=0)
+    U: Tensor = torch.linalg.pinv(V) @ weight.T
+    return V, U

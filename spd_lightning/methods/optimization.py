@@ -25,7 +25,7 @@ class Optimization:
     """One AdamW without weight decay over two groups, components and importance function (SPD paper).
 
     Args:
-        lr: learning rate at the schedule's height.
+        lr: learning rate at the schedule's height; 0 beside an ``importance_lr`` leaves the components as they start.
         importance_lr: learning rate of the importance function; ``None`` for the same.
         schedule: ``quarter_cosine`` (paper's code), ``half_cosine`` (later library) or ``constant``.
         warmup_fraction: fraction of the steps over which the rate first rises from 0.
@@ -47,7 +47,9 @@ class Optimization:
         for name in ("lr", "importance_lr", "clip_components", "clip_importance"):
             value = getattr(self, name)
             if value is not None or name == "lr":
-                check_positive(f"optimization.{name}", value)
+                check_positive(
+                    f"optimization.{name}", value, allow_zero=name == "lr" and self.importance_lr is not None
+                )
         for name in ("warmup_fraction", "final_fraction"):
             check_fraction(f"optimization.{name}", getattr(self, name))
         check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from spd_lightning.files.describe import describe
+from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
@@ -51,7 +52,9 @@ class StochasticDecomposition(Decomposition):
         leak: lower-leaky sigmoid, ``one_sided`` (later library) or ``linear`` (paper).
         use_delta: whether the unexplained rest is an extra component (later library; off in the paper).
         init: start of the components, ``random`` (later library), ``overlap`` (paper) or ``examples`` of the first
-            batch (ours; exact where it can be, so that it needs no warm-up).
+            batch (ours; exact where it can be, so that it needs no warm-up). Or, without warm-up, a basis to hold
+            learned components against: ``neurons``, ``singular`` vectors or random ``directions``; with
+            ``optimization.lr: 0`` they stay, and importances alone are learned.
         ties: sites whose weight is another site's, as it is or transposed.
         tied_updates: ``once`` (ours) or ``twice`` (paper's code) a step.
         optimization: optimiser, schedule and clipping.
@@ -106,7 +109,8 @@ class StochasticDecomposition(Decomposition):
     def on_fit_start(self) -> None:
         """Say so if compiled kernels are missing; warm up, unless components are trained or start from examples."""
         self._tell(self.speed.notice())
-        if self.trainer.ckpt_path is None and self.model.init != "examples" and not self._started:
+        later = self.model.init in ("examples", *get_args(Basis))  # or never: a basis is what it is
+        if self.trainer.ckpt_path is None and not later and not self._started:
             self._warm_up()
 
     def start_from_examples(self, batch: Any) -> None:

@@ -1,16 +1,17 @@
 """Components of one site: matrices in factors, whose sum stands in for the site's weight."""
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
-from spd_lightning.functional import examples_start, full_precision
+from spd_lightning.functional import basis_start, examples_start, full_precision
+from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.precision import single
 from spd_lightning.model.masks import Mask
 from spd_lightning.model.sites import Site
 
-Init = Literal["overlap", "random", "examples"]
+Init = Literal["overlap", "random", "examples", "neurons", "singular", "directions"]
 
 
 class MaskMisfitError(ValueError):
@@ -154,11 +155,20 @@ class Components(nn.Module):
             init: ``"overlap"`` (SPD paper's code): random unit vectors, the write vector scaled by its
                 signed overlap ``u W v``. ``"random"`` (later library): ``V ~ N(0, 1/d_in)``,
                 ``U ~ N(0, 1/C)``, unrelated to ``W``; meant to be followed by a faithfulness warm-up.
-                ``"examples"`` (ours): as ``"random"``, until :meth:`start_from` sees examples.
+                ``"examples"`` (ours): as ``"random"``, until :meth:`start_from` sees examples. Else a basis that needs
+                no learning, see :func:`spd_lightning.functional.basis_start`.
             generator: where the randomness comes from (a CPU generator gives the same start everywhere).
+
+        Raises:
+            ValueError: if ``init`` is unknown, or its basis does not fit ``C``.
         """
         if init not in get_args(Init):
-            raise ValueError(f"init must be 'overlap', 'random' or 'examples', got {init!r}")
+            raise ValueError(f"init must be one of {get_args(Init)}, got {init!r}")
+        if init in get_args(Basis):
+            V, U = basis_start(cast(Basis, init), single(self.site.weight()), self.n_components, generator)
+            self.V.copy_(V.reshape(self.V.shape))
+            self.U.copy_(U.reshape(self.U.shape))
+            return
         V = torch.randn(self.V.shape, generator=generator, device=generator.device).to(self.V)
         U = torch.randn(self.U.shape, generator=generator, device=generator.device).to(self.U)
         if init == "overlap":

@@ -42,7 +42,8 @@ class DecomposedModel(ComponentModel):
         use_delta: whether ``W - (V U)ᵀ`` takes part in stochastic and adversarial masking as an extra component
             of causal importance 0 (later SPD library; the paper has none).
         init: how components start: ``"random"`` (later SPD library), ``"overlap"`` (paper) or ``"examples"`` (ours):
-            at random until :meth:`start_from_examples` sees some.
+            at random until :meth:`start_from_examples` sees some. Or as a basis that needs no learning, to hold learned
+            components against: ``"neurons"``, ``"singular"`` vectors or random ``"directions"``.
         ties: sites whose weight is another site's, as it is or transposed, e.g. ``{"linear2": "linear1"}``: they
             share the other's components and have importances of their own. Sites that are one parameter of the
             target, such as tied embeddings, are tied without being named.
@@ -127,7 +128,11 @@ class DecomposedModel(ComponentModel):
     def reset(self) -> None:
         """Draw components and importance function anew from the seed, for the target's present weights."""
         for name in self.site_names:
-            self.components[name].reset(self.init, keyed_generator(self.seed, "components", name))
+            try:
+                self.components[name].reset(self.init, keyed_generator(self.seed, "components", name))
+            except ValueError as error:
+                count = self.components[name].n_components
+                raise UsageError(f"init: site {name!r}: {error}, got C = {count}") from None
         self.importance_function.reset(partial(keyed_generator, self.seed, "ci_fn"))
 
     def start_from_examples(self, batch: Any) -> None:

@@ -461,3 +461,20 @@ def test_a_plain_trainer_without_callbacks_has_scores(tmp_path):
     counts = [sum((ci > 0.1).sum(-1).float().mean() for ci in some.values()) for some in masks]
     assert scores["val/distance"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
     assert scores["val/l0"] == pytest.approx(torch.stack(counts).mean().item(), rel=1e-5)
+
+
+def test_a_basis_stays_as_it_is_while_importances_are_learned(tmp_path):
+    module = toy(sites={"linear1": 5, "linear2": 5}, init="neurons", optimization=Optimization(0.0, importance_lr=1e-2))
+    module.setup("fit")
+    before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
+    fit(module, features(), tmp_path, max_steps=3)
+    moved = {name for name, tensor in module.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert all(name.startswith("importance_function.") for name in moved)
+
+
+def test_a_basis_of_neurons_needs_one_component_each():
+    with pytest.raises(UsageError, match=r"^init: site 'linear1': neurons need C = 2 .* or C = 5 .*, got C = 6$"):
+        toy(init="neurons")
+    with pytest.raises(UsageError, match="optimization.lr must be a finite number above 0, got 0"):
+        Optimization(lr=0.0)

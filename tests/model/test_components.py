@@ -97,8 +97,34 @@ def test_random_start_has_the_later_library_scales():
     assert parts.U.std().item() == pytest.approx(80**-0.5, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("init", "count"), [("neurons", 4), ("neurons", 6), ("singular", 4), ("singular", 9), ("directions", 6)]
+)
+def test_a_basis_with_enough_components_is_exact(init, count):
+    layer = nn.Linear(6, 4).double()
+    parts = Components(LinearSite(layer), count)
+    parts.reset(init, keyed_generator("basis"))
+    torch.testing.assert_close(parts.weight(), layer.weight, rtol=1e-9, atol=1e-9)
+
+
+def test_what_each_basis_is():
+    layer = nn.Linear(6, 4).double()
+    W, made = layer.weight.detach(), {}
+    for init, count in (("neurons", 4), ("singular", 2), ("directions", 3)):
+        made[init] = Components(LinearSite(layer), count)
+        made[init].reset(init, keyed_generator("basis"))
+    torch.testing.assert_close(made["neurons"].V.detach(), W.T)
+    left, values, right = torch.linalg.svd(W, full_matrices=False)
+    best = (left[:, :2] * values[:2]) @ right[:2]
+    torch.testing.assert_close(made["singular"].weight().detach(), best)
+    parts = made["directions"]  # what is left is orthogonal to what is read: no other write vectors come closer
+    rest = (W - parts.weight()).detach()
+    torch.testing.assert_close(rest @ torch.linalg.pinv(parts.V.detach()).T, torch.zeros(4, 3, dtype=torch.float64))
+    torch.testing.assert_close(parts.V.detach().norm(dim=0), torch.ones(3, dtype=torch.float64))
+
+
 def test_unknown_start(parts):
-    with pytest.raises(ValueError, match="init must be 'overlap', 'random' or 'examples', got 'zero'"):
+    with pytest.raises(ValueError, match="init must be one of .*'examples'.*, got 'zero'"):
         parts.reset("zero", keyed_generator("x"))
 
 
