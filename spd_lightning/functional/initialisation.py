@@ -121,5 +121,4 @@ def basis_start(kind: Basis, weight: Tensor, n_components: int, generator: Gener
         return V, U
     V = torch.randn(columns, n_components, generator=generator).to(weight)
     V = V / V.norm(dim=0)
-    U: Tensor = torch.linalg.pinv(V) @ weight.T
-    return V, U
+    return V, torch.linalg.pinv(V) @ weight.T

@@ -47,9 +47,8 @@ class Optimization:
         for name in ("lr", "importance_lr", "clip_components", "clip_importance"):
             value = getattr(self, name)
             if value is not None or name == "lr":
-                check_positive(
-                    f"optimization.{name}", value, allow_zero=name == "lr" and self.importance_lr is not None
-                )
+                still = name == "lr" and self.importance_lr is not None
+                check_positive(f"optimization.{name}", value, allow_zero=still)
         for name in ("warmup_fraction", "final_fraction"):
             check_fraction(f"optimization.{name}", getattr(self, name))
         check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))

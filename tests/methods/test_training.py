@@ -476,5 +476,5 @@ def test_a_basis_stays_as_it_is_while_importances_are_learned(tmp_path):
 def test_a_basis_of_neurons_needs_one_component_each():
     with pytest.raises(UsageError, match=r"^init: site 'linear1': neurons need C = 2 .* or C = 5 .*, got C = 6$"):
         toy(init="neurons")
-    with pytest.raises(UsageError, match="optimization.lr must be a finite number above 0, got 0"):
+    with pytest.raises(UsageError, match=r"optimization\.lr must be a finite number above 0, got 0"):
         Optimization(lr=0.0)

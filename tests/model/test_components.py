@@ -124,7 +124,7 @@ def test_what_each_basis_is():
 
 
 def test_unknown_start(parts):
-    with pytest.raises(ValueError, match="init must be one of .*'examples'.*, got 'zero'"):
+    with pytest.raises(ValueError, match=r"init must be one of .*'examples'.*, got 'zero'"):
         parts.reset("zero", keyed_generator("x"))
 
 
