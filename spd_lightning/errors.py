@@ -51,7 +51,8 @@ def check_whole(name: str, value: Any, least: int | None = None, most: int | Non
     if least is not None and value < least:
         raise UsageError(f"{name} must be at least {least}, got {value}")
     if most is not None and value > most:
-        raise UsageError(f"{name} must be at most {most}, got a number of {value.bit_length()} bits")
+        got = value if value.bit_length() <= 64 else f"a number of {value.bit_length()} bits"
+        raise UsageError(f"{name} must be at most {most}, got {got}")
 
 
 def check_number(name: str, value: Any) -> None:

@@ -69,7 +69,7 @@ def test_a_context_ends_even_with_an_error_and_contexts_nest(model, batch):
     ("ablated", "said"),
     [
         ({"1": [0]}, "ablated: there is no site '1'; the sites are 0, 2"),
-        ({"0": [5]}, "ablated: '0': each must be at most 4"),
+        ({"0": [5]}, "ablated: '0': each must be at most 4, got 5"),
         ({"0": [-1]}, "ablated: '0': each must be at least 0, got -1"),
         ({"0": [0.5]}, "ablated: '0': each must be a whole number, got 0.5"),
     ],
