@@ -201,15 +201,17 @@ class Decomposition(CheckpointedModule):
         return total, dict(zip(terms, stacked.detach().unbind(), strict=True))
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """Clean pass and importances of one batch, for the callbacks that analyse it.
+        """Clean pass and importances of one batch, for the callbacks that analyse it."""
+        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
 
-        Where no callback does, two numbers are logged: ``val/distance``, that of the output with importances as masks,
-        and ``val/l0``, the mean number of components in use over all sites.
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log two numbers where no callback scores.
+
+        ``val/distance`` is that of the output with importances as masks, ``val/l0`` the mean number of components in
+        use over all sites.
         """
-        outputs = self.test_step(batch, batch_idx)
         if not any(hasattr(callback, "every_n_validations") for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             self._log_headline(outputs["step"])
-        return outputs
 
     def _log_headline(self, step: Step) -> None:
         clean = step.clean.output
@@ -220,5 +222,5 @@ class Decomposition(CheckpointedModule):
         self.log_dict({"val/distance": self._distance, "val/l0": self._l0})
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
-        """Clean pass and importances of one batch, for the callbacks that analyse it."""
-        return {"step": self.step(batch, Noise((self.seed, "evaluation", batch_idx, 0), self.device))}
+        """The same as :meth:`validation_step`."""
+        return self.validation_step(batch, batch_idx)

@@ -72,7 +72,7 @@ def test_images(server):
     tags = {tag.rpartition("/")[0] if tag[-1].isdigit() and tag[-2] == "/" else tag for tag in _tags(server, "images")}
 
     wanted = ("importance_heatmap", "importance_histogram", "importance_spectrum", "ablation_distances")
-    wanted = (*wanted, "component_vectors/linear1", "component_vectors/linear2", "single_ablations")
+    wanted = (*wanted, "component_vectors/linear1", "single_ablations")
     assert {f"pictures/{name}" for name in wanted} <= tags
 
 

@@ -54,7 +54,6 @@ def test_pictures_are_pictures(finished_run):
     assert names == {
         "test_ablation_distances",
         "test_component_vectors_linear1",
-        "test_component_vectors_linear2",
         "test_importance_heatmap",
         "test_importance_histogram",
         "test_importance_spectrum",
