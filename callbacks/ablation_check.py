@@ -18,7 +18,7 @@ from spd_lightning.callbacks.evaluation import (
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ablation_dots, ablation_matrix
-from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, distance, mean_output
+from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, mean_output
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.losses.sharing import sum_over_processes
@@ -98,9 +98,8 @@ class AblationCheck(EvaluationCallback):
         """Compare one batch under every regime."""
         scores = {name: loss(step.named(name)) for name, loss in self._reconstructions.items()}
         for name, masks in (("rounded", rounded_masks(step, self.rounding_threshold)), ("zero", zero_masks(step))):
-            weights = step.weights_of(step.clean.output)
-            scores[name] = distance(self._distance, step.masked(masks), step.clean.output, weights)
-        scores["constant"] = distance(self._distance, self._constant(step), step.clean.output, weights)
+            scores[name] = step.distance(self._distance, step.masked(masks))
+        scores["constant"] = step.distance(self._distance, self._constant(step))
         if trainer.state.fn != "fit":
             scores |= self._climbed(step)
         for name, score in scores.items():

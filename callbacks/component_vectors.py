@@ -6,6 +6,7 @@ from torch import Tensor
 
 from spd_lightning.callbacks.evaluation import (
     EvaluationCallback,
+    alive_in_any,
     check_probes,
     matched_components,
     probe_importances,
@@ -53,7 +54,7 @@ class ComponentVectors(EvaluationCallback):
         known = module.target.known_mechanisms() if isinstance(module.target, KnownMechanisms) else {}
         alive = matched_components(module, tables, self.threshold)
         for group in module.model.alike:
-            shown = list(dict.fromkeys(component for site in group for component in alive[site]))
+            shown = alive_in_any(alive, group)
             drawn: list[Tensor] = []
             for name in group:
                 read, write, weight = _columns(module.model.components[name], known.get(name))

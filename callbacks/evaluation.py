@@ -153,6 +153,11 @@ def matched_components(module: Decomposition, tables: Mapping[str, Tensor], thre
     return found
 
 
+def alive_in_any(alive: Mapping[str, list[int]], sites: Iterable[str]) -> list[int]:
+    """Components that are alive at one of several sites whose components are the same, in the order of the first."""
+    return list(dict.fromkeys(component for site in sites for component in alive[site]))
+
+
 def probe_importances(trainer: Trainer, module: Decomposition, magnitude: float) -> dict[str, Tensor]:
     """Importances on one-hot probes, ``[n_features, C]`` per site, on the CPU; of causal ones the lower-leaky."""
     probes = trainer.datamodule.probes(magnitude).to(module.device)  # type: ignore[attr-defined]

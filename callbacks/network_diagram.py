@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spd_lightning.callbacks.evaluation import (
     EvaluationCallback,
+    alive_in_any,
     check_probes,
     matched_components,
     probe_importances,
@@ -72,7 +73,7 @@ def _shown(model: ComponentModel, alive: dict[str, list[int]]) -> dict[tuple[str
     """Alive components by the sites in which they have a part: those of tied sites and of mechanisms once."""
     together = list(model.mechanisms.tables) == [ALL_SITES]
     groups = [tuple(model.site_names)] if together else model.alike
-    return {group: list(dict.fromkeys(index for site in group for index in alive[site])) for group in groups}
+    return {group: alive_in_any(alive, group) for group in groups}
 
 
 @torch.no_grad()

@@ -1,15 +1,15 @@
 """What is lost as fewer and fewer components are kept."""
 
+import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
 from spd_lightning.callbacks.publishing import publish_figure
-from spd_lightning.callbacks.task_performance import cross_entropy, fitting_labels
+from spd_lightning.callbacks.task_performance import fitting_labels, labelled
 from spd_lightning.errors import UsageError, check_list
 from spd_lightning.figures import sparsity_curve
-from spd_lightning.functional import active_counts, distance
 from spd_lightning.losses import Step, check_positive
 from spd_lightning.losses.sources import rounded_masks, zero_masks
 from spd_lightning.methods import Decomposition
@@ -50,18 +50,19 @@ class SparsityCurve(EvaluationCallback):
         """Round one batch at every threshold."""
         labels = fitting_labels(step)
         for threshold in self.thresholds:
+            self._mean(f"l0/{threshold:g}", step.l0(threshold), step.mass)
             self._compare(f"{threshold:g}", module, step, step.masked(rounded_masks(step, threshold)), labels)
-            counts = [active_counts(step.counted(step.importance[call].lower), threshold) for call in step.tables]
-            self._mean(f"l0/{threshold:g}", sum((c.float().mean() for c in counts[1:]), counts[0].float().mean()), step)
         self._compare("zero", module, step, step.masked(zero_masks(step)), labels)
         if labels is not None:
-            self._mean("cross_entropy/target", *cross_entropy(step.clean.output, labels))
+            self._entropy("target", step.clean.output, labels)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Log the points, draw the curve on rank zero."""
         found = {name: mean.compute().item() for name, mean in self._means.items()}
         names = [f"{threshold:g}" for threshold in self.thresholds]
-        log_scores(module, f"{stage}/sparsity", {name: value for name, value in found.items() if name[-4:] != "zero"})
+        log_scores(
+            module, f"{stage}/sparsity", {name: value for name, value in found.items() if not name.endswith("/zero")}
+        )
         if not trainer.is_global_zero:
             return
         kind = "cross_entropy" if "cross_entropy/target" in found else "distance"
@@ -73,11 +74,13 @@ class SparsityCurve(EvaluationCallback):
         publish_figure(trainer, f"{stage}/sparsity_curve", sparsity_curve(points, lines, unit))
 
     def _compare(self, name: str, module: Decomposition, step: Step, output: Tensor, labels: Tensor | None) -> None:
-        clean = step.clean.output
-        self._mean(f"distance/{name}", distance(module.distance, output, clean, step.weights_of(clean)), step)
+        self._mean(f"distance/{name}", step.distance(module.distance, output), step.mass)
         if labels is not None:
-            self._mean(f"cross_entropy/{name}", *cross_entropy(output, labels))
+            self._entropy(name, output, labels)
 
-    def _mean(self, name: str, value: Tensor, weight: Step | int) -> None:
-        mass = weight if isinstance(weight, int) else weight.mass
-        self._means.setdefault(name, MeanMetric().to(value.device)).update(value, weight=mass)
+    def _entropy(self, name: str, output: Tensor, labels: Tensor) -> None:
+        logits, known = labelled(output, labels)
+        self._mean(f"cross_entropy/{name}", F.cross_entropy(logits, known), len(known))
+
+    def _mean(self, name: str, value: Tensor, weight: float) -> None:
+        self._means.setdefault(name, MeanMetric().to(value.device)).update(value, weight=weight)

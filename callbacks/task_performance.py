@@ -53,21 +53,24 @@ class TaskPerformance(EvaluationCallback):
             self._score(name, step.masked(kind), labels)
 
     def _score(self, name: str, logits: Tensor, labels: Tensor) -> None:
-        loss, count = cross_entropy(logits, labels)
-        known = labels != IGNORED
-        scores = {"accuracy": (logits[known].argmax(-1) == labels[known]).float().mean(), "cross_entropy": loss}
+        logits, labels = labelled(logits, labels)
+        scores = {
+            "accuracy": (logits.argmax(-1) == labels).float().mean(),
+            "cross_entropy": F.cross_entropy(logits, labels),
+        }
         for kind, score in scores.items():
-            self._means.setdefault(f"{kind}/{name}", MeanMetric().to(logits.device)).update(score, weight=count)
+            mean = self._means.setdefault(f"{kind}/{name}", MeanMetric().to(logits.device))
+            mean.update(score, weight=len(labels))
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Log the means."""
         log_scores(module, f"{stage}/task", {name: mean.compute().item() for name, mean in self._means.items()})
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
-    """Mean cross entropy in nats over the labels that there are, and their number."""
+def labelled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``[n, classes]`` and labels ``[n]``, those alone that have a label."""
     known = labels != IGNORED
-    return F.cross_entropy(logits[known].float(), labels[known]), int(known.sum())
+    return logits[known].float(), labels[known]
 
 
 def fitting_labels(step: Step) -> Tensor | None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback
 from spd_lightning.errors import check_choice, check_fraction, check_whole
-from spd_lightning.functional import ALIVE_THRESHOLD, alive_components, distance
+from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
@@ -99,9 +99,8 @@ class TrainingHealth(EvaluationCallback):
             at_one = torch.stack([(lower >= self.saturation).sum(), lower.new_tensor(lower.numel())])
             seen = torch.cat([alive, at_one]).double()
             self._seen[name] = seen + self._seen.get(name, 0.0)
-        kind, clean = self.distance or module.distance, step.clean.output
-        outputs = [step.masked(masks) for masks in (fixed_masks(step, "ci"), zero_masks(step))]
-        found = [distance(kind, output, clean, step.weights_of(clean)).double() for output in outputs]
+        kind, masks = self.distance or module.distance, (fixed_masks(step, "ci"), zero_masks(step))
+        found = [step.distance(kind, step.masked(one)).double() for one in masks]
         rows = step.mass
         sums = torch.stack([*(rows * one for one in found), found[0].new_tensor(rows)])
         self._distances = sums if self._distances is None else self._distances + sums

@@ -75,6 +75,13 @@ def check_fraction(name: str, value: float, zero: bool = True) -> None:
         raise UsageError(f"{name} must lie in {'[' if zero else '('}0, 1], got {value}")
 
 
+def check_below_one(name: str, value: float) -> None:
+    """Raise a :class:`UsageError` that names the argument unless it lies in [0, 1), as what is divided by 1 - it."""
+    check_fraction(name, value)
+    if value == 1:
+        raise UsageError(f"{name} must be below 1, got {value}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise a :class:`UsageError` that names the argument unless it is a bool."""
     if not isinstance(value, bool):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import sysconfig
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ class Corpus(TextSource):
         if self._fingerprint is None:
             self._fingerprint = "\n".join(source.fingerprint() for source in self.sources)
         return self._fingerprint
+
+    @cached_property
+    def digests(self) -> NDArray[np.int64]:
+        """Of each document's text, ``[documents]``; the text is read once for them."""
+        return np.array([digest(document) for document in self.documents()], dtype=np.int64)
 
     def documents(self) -> Iterator[str]:
         """The documents, one after the other."""

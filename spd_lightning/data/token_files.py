@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from spd_lightning.data.corpus import Corpus, digest
+from spd_lightning.data.corpus import Corpus
 from spd_lightning.data.tokenizer import TextTokenizer
 from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import read_safetensors
@@ -83,7 +83,7 @@ def _kept(path: Path, kind: type[np.unsignedinteger]) -> TokenFile | None:
 
 
 def _made(path: Path, kind: type[np.unsignedinteger], corpus: Corpus, tokenizer: TextTokenizer) -> TokenFile:
-    digests = np.array([digest(document) for document in corpus.documents()], dtype=np.int64)
+    digests = corpus.digests
     if not len(digests):
         raise UsageError("data: sources hold no text; name others")
     with written_whole(path) as aside, aside.open("wb") as file:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spd_lightning.data.corpus import Corpus, digest, held_out
+from spd_lightning.data.corpus import Corpus, held_out
 from spd_lightning.errors import UsageError, missing_extra
 from spd_lightning.files.whole import cache_folder, is_file, made_by_one, written_whole
 
@@ -97,7 +97,7 @@ def trained_tokenizer(corpus: Corpus, vocabulary: int, val_fraction: float) -> T
 def _train(corpus: Corpus, vocabulary: int, val_fraction: float, path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    outside = held_out(np.array([digest(document) for document in corpus.documents()], dtype=np.int64), val_fraction)
+    outside = held_out(corpus.digests, val_fraction)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -11,6 +11,7 @@ from spd_lightning.figures.style import (
     SEQUENTIAL,
     Array,
     add_color_bar,
+    check_shown,
     color_features,
     describe,
     draw_table,
@@ -61,8 +62,7 @@ def importance_heatmap(
 def _columns(site: str, array: Array, shown: Mapping[str, Sequence[int]] | None) -> list[int]:
     """Components to draw, once they exist."""
     columns = list(range(array.shape[1])) if shown is None else list(shown.get(site, ()))
-    if any(not 0 <= component < array.shape[1] for component in columns):
-        raise ValueError(f"shown[{site!r}] must hold components below {array.shape[1]}, got {columns}")
+    check_shown(f"shown[{site!r}]", columns, array.shape[1])
     return columns
 
 

@@ -17,6 +17,7 @@ from spd_lightning.figures.style import (
     MOST_NAMED,
     TICK_SIZE,
     Array,
+    check_shown,
     describe,
     feature_colors,
     largest,
@@ -120,10 +121,8 @@ def _in_words(panel: Panel) -> str:
 def _checked(site: str, parts: Site, shown: Mapping[Group, Sequence[int]]) -> Factors:
     """Arrays of a site's matrix, V and U, once they fit."""
     factors = checked_factors(f"sites[{site!r}]", [f"sites[{site!r}] {name}" for name in ("weight", "V", "U")], *parts)
-    count = factors.read.shape[1]
-    for group, components in shown.items():
-        if site in group and any(not 0 <= component < count for component in components):
-            raise ValueError(f"shown[{group!r}] must hold components below {count}, got {list(components)}")
+    for group in (group for group in shown if site in group):
+        check_shown(f"shown[{group!r}]", shown[group], factors.read.shape[1])
     return factors
 
 

@@ -63,6 +63,18 @@ def to_arrays(name: str, tensors: Mapping[str, Tensor], *dims: str) -> dict[str,
     return {site: to_array(f"{name}[{site!r}]", tensor, *dims) for site, tensor in tensors.items()}
 
 
+def check_shown(name: str, components: Iterable[int], count: int) -> None:
+    """Raise a `ValueError` unless all components to draw exist.
+
+    Args:
+        name: what to call them in the error.
+        components: their numbers.
+        count: of the components that there are.
+    """
+    if any(not 0 <= component < count for component in components):
+        raise ValueError(f"{name} must hold components below {count}, got {list(components)}")
+
+
 def table_size(rows: int, columns: int, widest: float) -> tuple[float, float]:
     """Width and height in inches of a panel for a matrix, cells near square while it is neither tiny nor huge."""
     width = float(np.clip(0.16 * columns, 2.6, widest))

@@ -19,6 +19,7 @@ from spd_lightning.figures.style import (
     TICK_SIZE,
     Array,
     add_color_bar,
+    check_shown,
     describe,
     draw_table,
     feature_colors,
@@ -76,9 +77,7 @@ def _in_words(factors: Factors, component: int) -> str:
 def _checked(weight: Tensor, read: Tensor, write: Tensor, shown: Sequence[int]) -> Factors:
     """Arrays of the three tensors, once they fit."""
     factors = checked_factors("weight, read and write", ("weight", "read", "write"), weight, read, write)
-    count = factors.read.shape[1]
-    if any(not 0 <= component < count for component in shown):
-        raise ValueError(f"shown must hold components below {count}, got {list(shown)}")
+    check_shown("shown", shown, factors.read.shape[1])
     return factors
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from spd_lightning.errors import check_list
-from spd_lightning.functional import distance, full_precision, hidden_error, simplicity
+from spd_lightning.functional import full_precision, hidden_error, simplicity
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.step import Step
 from spd_lightning.model import AttributedForm, AttributedModel
@@ -31,7 +31,7 @@ class Minimality(Loss):
 
     def forward(self, step: Step) -> Tensor:
         """Mean over examples and outputs."""
-        return distance("mse", _form(step).sparse.output, step.clean.output, step.weights_of(step.clean.output))
+        return step.distance("mse", _form(step).sparse.output)
 
 
 class Simplicity(Loss):

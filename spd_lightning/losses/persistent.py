@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from spd_lightning.errors import check_choice, check_fraction, check_whole
+from spd_lightning.errors import check_below_one, check_choice, check_fraction, check_whole
 from spd_lightning.functional import AdamRates, independent_subset
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import check_positive
@@ -81,8 +81,8 @@ class PersistentAdversary(Reconstruction):
         check_whole("pool", pool, least=1)
         check_whole("ascents", ascents, least=0)
         check_fraction("warmup", warmup)
-        check_fraction("beta1", beta1)
-        check_fraction("beta2", beta2)
+        check_below_one("beta1", beta1)
+        check_below_one("beta2", beta2)
         check_fraction("share", share, zero=False)
         self.scope, self.pool, self.ascents = scope, pool, ascents
         self.lr, self.eps = check_positive("lr", lr), check_positive("eps", eps)
@@ -94,8 +94,8 @@ class PersistentAdversary(Reconstruction):
         """The distance under the present sources, which are pushed on first where gradients are taken."""
         self.kept.start(step)
         shared, rates, merged = step.noise.share is not None, self.rates_at(step.progress), self._merged(step)
+        frozen = step.constant_importance
         for _ in range(self.ascents if torch.is_grad_enabled() else 0):
-            frozen = {name: CausalImportance(*(part.detach() for part in ci)) for name, ci in step.importance.items()}
             leaves = self.kept.leaves()
             reached = self._reached(step, frozen, leaves, merged)
             gradients = torch.autograd.grad(reached, list(leaves.values()))

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
-from spd_lightning.functional import ascend, average, distance, independent_subset, uniform_subset
+from spd_lightning.functional import ascend, average, independent_subset, uniform_subset
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sources import (
@@ -19,7 +19,7 @@ from spd_lightning.losses.sources import (
     stochastic_masks,
 )
 from spd_lightning.losses.step import Step
-from spd_lightning.model import CausalImportance, DecomposedModel, Mask, SiteMask
+from spd_lightning.model import DecomposedModel, Mask, SiteMask
 
 Routing = Literal["all", "layerwise", "subset"]
 Subset = dict[str, Tensor]
@@ -102,8 +102,7 @@ class Reconstruction(Loss):
 
     def _pushed(self, step: Step, subset: Subset | None, sources: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
         """Sources after some steps of ascent."""
-        # the network and the importances are constants of the ascent; only the sources move
-        frozen = {name: CausalImportance(*(part.detach() for part in ci)) for name, ci in step.importance.items()}
+        frozen = step.constant_importance
 
         def objective(channels: dict[str, Tensor]) -> Tensor:
             return self._routed_distance(step, masks_from_channels(step, frozen, channels), subset)
@@ -145,5 +144,4 @@ class Reconstruction(Loss):
 
     def _routed_distance(self, step: Step, masks: Mapping[str, Mask], subset: Subset | None) -> Tensor:
         together = [{name: mask} for name, mask in masks.items()] if self.routing == "layerwise" else [masks]
-        wanted, weights = step.clean.output, step.weights_of(step.clean.output)
-        return average([distance(self.distance, step.masked(some, subset), wanted, weights) for some in together])
+        return average([step.distance(self.distance, step.masked(some, subset)) for some in together])

@@ -7,7 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from spd_lightning.functional import RowShare
+from spd_lightning.functional import RowShare, active_counts, distance
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.weights import EVEN, Weights
 from spd_lightning.losses.sharing import processes, shared_rows, sum_over_processes
@@ -121,6 +122,20 @@ class Step:
     def weights_of(self, tensor: Tensor) -> Tensor | None:
         """Weights of the leading dimensions of ``[..., k]``; ``None`` for a plain mean."""
         return self.weights.of(tensor.shape[:-1])
+
+    @property
+    def constant_importance(self) -> dict[str, CausalImportance]:
+        """The importances as constants, for an ascent in which the sources alone move."""
+        return {call: CausalImportance(*(part.detach() for part in ci)) for call, ci in self.importance.items()}
+
+    def distance(self, kind: DistanceKind, output: Tensor) -> Tensor:
+        """How far an output is from the target's own, by the weights of its positions; see :func:`distance`."""
+        return distance(kind, output, self.clean.output, self.weights_of(self.clean.output))
+
+    def l0(self, threshold: float) -> Tensor:
+        """Mean number of components with a lower-leaky importance above a threshold, over all tables, a scalar."""
+        counts = [active_counts(self.counted(self.importance[call].lower), threshold) for call in self.tables]
+        return torch.stack([count.float().mean() for count in counts]).sum()
 
     def counted(self, tensor: Tensor) -> Tensor:
         """The entries of ``[..., k]`` at positions that count, ``[positions, k]``; all as they are where all do."""

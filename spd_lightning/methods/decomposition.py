@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from torchmetrics import MeanMetric
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional import active_counts, distance
+from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss, Noise, Reconstruction, Step
 from spd_lightning.losses.sharing import mean_over_processes, processes
@@ -214,11 +214,8 @@ class Decomposition(CheckpointedModule):
             self._log_headline(outputs["step"])
 
     def _log_headline(self, step: Step) -> None:
-        clean = step.clean.output
-        reached = distance(self.distance, step.masked(fixed_masks(step, "ci")), clean, step.weights_of(clean))
-        self._distance.update(reached, weight=step.mass)
-        counts = [active_counts(step.counted(step.importance[call].lower)).float().mean() for call in step.tables]
-        self._l0.update(torch.stack(counts).sum(), weight=step.mass)
+        self._distance.update(step.distance(self.distance, step.masked(fixed_masks(step, "ci"))), weight=step.mass)
+        self._l0.update(step.l0(ALIVE_THRESHOLD), weight=step.mass)
         self.log_dict({"val/distance": self._distance, "val/l0": self._l0})
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:

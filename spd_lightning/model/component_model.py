@@ -1,7 +1,7 @@
 """A frozen target some of whose weight matrices can run on components, whatever decides which of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -199,7 +199,7 @@ class ComponentModel(nn.Module, ABC):
             UsageError: for a site that does not exist, or a mask that does not fit its site.
         """
         given = self.checked_masks(masks)
-        modules = {site_of(call).partition("[")[0] for call in given}
+        modules = _modules_of(given)
 
         def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:
             if place_name(path, index, "in") in self.wrapping.copied:
@@ -234,8 +234,7 @@ class ComponentModel(nn.Module, ABC):
         ablated = self._ablated if ablated is None else ablated
         if ablated is None:
             return self.masked(batch, self.ones()).output
-        sites = {name: site_of(name) for name in ablated}
-        return self.masked(batch, masks_without(ablated, dict(self.components.items()), self.mechanisms, sites)).output
+        return self.masked(batch, self._masks_without(ablated)).output
 
     @contextmanager
     def ablated(self, components: Ablated) -> Iterator[Self]:
@@ -265,14 +264,17 @@ class ComponentModel(nn.Module, ABC):
         Yields:
             The target.
         """
-        sites = {name: site_of(name) for name in components}
-        masks = self.checked_masks(masks_without(components, dict(self.components.items()), self.mechanisms, sites))
+        masks: dict[str, Mask] = dict(self._masks_without(components))
 
         def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:
             return self._run_module(path, 0, site_input, original, masks, {})
 
-        with self.wrapping.patched(run, {site_of(call).partition("[")[0] for call in masks}):
+        with self.wrapping.patched(run, _modules_of(masks)):
             yield self.target
+
+    def _masks_without(self, ablated: Ablated) -> dict[str, SiteMask]:
+        sites = {name: site_of(name) for name in ablated}
+        return masks_without(ablated, dict(self.components.items()), self.mechanisms, sites)
 
     def ones(self) -> dict[str, SiteMask]:
         """Every component of every site on."""
@@ -304,3 +306,8 @@ class ComponentModel(nn.Module, ABC):
                 output = torch.where(routed[..., None], output, own)
             parts[name] = output
         return assembled(sites, parts, lambda: original(site_input)) if parts else original(site_input)
+
+
+def _modules_of(masks: Iterable[str]) -> set[str]:
+    """Paths of the modules that have a site among masks, by site or site call."""
+    return {site_of(call).partition("[")[0] for call in masks}

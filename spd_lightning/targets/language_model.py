@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
-from spd_lightning.errors import UsageError, check_choice, check_fraction, check_whole
+from spd_lightning.errors import UsageError, check_below_one, check_choice, check_whole
 from spd_lightning.files.token_data import TokenData
 from spd_lightning.functional import keyed_generator
 from spd_lightning.functional.schedules import LRSchedule
@@ -142,9 +142,7 @@ class LanguageModelTraining(TargetTraining):
     ) -> None:
         super().__init__(steps, batch_size, lr, weight_decay, schedule, seed)
         for name, value in {"beta1": beta1, "beta2": beta2, "warmup_fraction": warmup_fraction}.items():
-            check_fraction(f"recipe: {name}", value)
-            if value == 1:
-                raise UsageError(f"recipe: {name} must be below 1, got {value}")
+            check_below_one(f"recipe: {name}", value)
         self.data, self.beta1, self.beta2, self.betas = data, beta1, beta2, (beta1, beta2)
         self.warmup_fraction = warmup_fraction
 

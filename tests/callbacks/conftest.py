@@ -35,6 +35,23 @@ def run(tmp_path):
 
 
 @pytest.fixture
+def noted(monkeypatch):
+    """Notes the arguments of every call of a function of a module, which still does what it does."""
+
+    def note(module, name):
+        calls, original = [], getattr(module, name)
+
+        def noting(*arguments):
+            calls.append(arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, noting)
+        return calls
+
+    return note
+
+
+@pytest.fixture
 def perfect():
     """The decomposition that a 3-3 identity target should get, and one component that never acts."""
     return perfect_decomposition([1.0, 1.0, 1.0])

@@ -13,16 +13,9 @@ PROBE = 0.75
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(noted):
     """Arguments of every picture that is drawn."""
-    calls, draw = [], importance_heatmaps.importance_heatmap
-
-    def note(*arguments):
-        calls.append(arguments)
-        return draw(*arguments)
-
-    monkeypatch.setattr(importance_heatmaps, "importance_heatmap", note)
-    return calls
+    return noted(importance_heatmaps, "importance_heatmap")
 
 
 @torch.no_grad()

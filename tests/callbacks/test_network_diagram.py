@@ -29,16 +29,9 @@ class Backwards(Layers):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """Arguments of every diagram that is drawn."""
-    calls, draw = [], network_diagram.network_diagram
-
-    def note(*arguments):
-        calls.append(arguments)
-        return draw(*arguments)
-
-    monkeypatch.setattr(network_diagram, "network_diagram", note)
-    return calls
+def drawn(noted):
+    """Arguments of every picture that is drawn."""
+    return noted(network_diagram, "network_diagram")
 
 
 def test_live_components_are_drawn_in_the_order_of_their_features(perfect, examples, run, drawn):

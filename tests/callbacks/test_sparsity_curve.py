@@ -12,15 +12,9 @@ ONCE = {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": None}
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    calls, draw = [], sparsity_curve.sparsity_curve
-
-    def note(*arguments):
-        calls.append(arguments)
-        return draw(*arguments)
-
-    monkeypatch.setattr(sparsity_curve, "sparsity_curve", note)
-    return calls
+def drawn(noted):
+    """Arguments of every picture that is drawn."""
+    return noted(sparsity_curve, "sparsity_curve")
 
 
 class Labelled(torch.utils.data.Dataset):
