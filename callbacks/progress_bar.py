@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from tqdm import tqdm
 
 from spd_lightning.errors import check_whole
 
@@ -68,8 +69,11 @@ class DecompositionProgressBar(TQDMProgressBar):
         rate = (step - self._told) / max(now - self._told_at, 1e-9)
         self._told, self._told_at = step, now
         terms = ", ".join(f"{name} {term.item():.2e}" for name, term in self._terms.items())
-        end = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
-        sys.stderr.write(f"step {step}{end}: {terms} ({rate:.3g} steps/s)\n")
+        end, left = "", ""
+        if trainer.max_steps > 0:
+            end = f"/{trainer.max_steps}"
+            left = f", {tqdm.format_interval((trainer.max_steps - step) / max(rate, 1e-9))} left"
+        sys.stderr.write(f"step {step}{end}: {terms} ({rate:.3g} steps/s{left})\n")
 
 
 def _is_told(step: int, max_steps: int) -> bool:

@@ -17,8 +17,10 @@ from spd_lightning import (
     AttributionDecomposition,
     Faithfulness,
     HiddenActivations,
+    ImportanceMinimality,
     Minimality,
     Optimization,
+    Reconstruction,
     ResidualMLP,
     Simplicity,
     SparseFeatures,
@@ -68,7 +70,13 @@ def build(method: str, count: int) -> StochasticDecomposition | AttributionDecom
     torch.manual_seed(0)
     target = ResidualMLP(n_features=100)
     if method == "SPD":
-        return StochasticDecomposition(target, {SITES: count})
+        paper = {
+            "faithfulness": Faithfulness(),
+            "stochastic": Reconstruction(),
+            "layerwise": Reconstruction(routing="layerwise"),
+            "importance": ImportanceMinimality(coefficient=3e-3),
+        }
+        return StochasticDecomposition(target, {SITES: count}, losses=paper)
     losses = {
         "faithfulness": Faithfulness(),
         "minimality": Minimality(),

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from spd_lightning.data.corpus import Corpus
 from spd_lightning.data.tokenizer import TextTokenizer
 from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import read_safetensors
 from spd_lightning.files.whole import cache_folder, made_by_one, written_whole
+from spd_lightning.progress import progress
 
 FORMAT = 1
 CHARACTERS, DOCUMENTS = 2**22, 2**12
@@ -98,7 +98,7 @@ def _write(
 ) -> list[int]:
     """Write the tokens of every document. Returns their numbers."""
     lengths = []
-    with tqdm(total=count, desc="Tokenising", mininterval=0.5, leave=False, disable=None) as bar:
+    with progress("Tokenising", total=count) as bar:
         for documents in _portions(corpus.documents()):
             for tokens in tokenizer.encode(documents):
                 file.write(np.append(tokens, tokenizer.boundary).astype(kind).tobytes())

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from spd_lightning.data.corpus import Corpus, held_out
 from spd_lightning.errors import UsageError, missing_extra
 from spd_lightning.files.whole import cache_folder, is_file, made_by_one, written_whole
+from spd_lightning.progress import progress
 
 END_OF_TEXT = "<|endoftext|>"
 """Stands between documents for tokenizers that are trained here, as in GPT-2."""
@@ -107,7 +107,7 @@ def _train(corpus: Corpus, vocabulary: int, val_fraction: float, path: Path) -> 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bar = tqdm(corpus.documents(), "Training the tokenizer", len(outside), mininterval=0.5, leave=False, disable=None)
+    bar = progress("Training the tokenizer", corpus.documents(), len(outside))
     tokenizer.train_from_iterator((text for text, out in zip(bar, outside, strict=True) if not out), trainer)
     with written_whole(path) as aside:
         aside.write_text(tokenizer.to_str(), encoding="utf-8")

@@ -14,6 +14,7 @@ from spd_lightning.losses.reconstruction import Reconstruction
 from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovariance, SitewisePenalty
 from spd_lightning.losses.smooth import SmoothFrequency, SmoothImportance
 from spd_lightning.losses.step import Noise, Step
+from spd_lightning.losses.untuned import untuned_losses
 
 __all__ = [
     "ActivationReconstruction",
@@ -35,4 +36,5 @@ __all__ = [
     "SmoothImportance",
     "Step",
     "check_positive",
+    "untuned_losses",
 ]

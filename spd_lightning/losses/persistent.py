@@ -57,6 +57,7 @@ class PersistentAdversary(Reconstruction):
         share: chance that a position gets the adversary's masks. Below 1 this is the merged form: the other positions
             get stochastic masks on a random subset of the sites, in the same pass, and no other stochastic term is
             needed.
+        relative: whether the distance is divided by what ablating everything costs, as for ``Reconstruction`` (ours).
 
     Raises:
         UsageError: for a value outside its range.
@@ -75,8 +76,9 @@ class PersistentAdversary(Reconstruction):
         beta2: float = 0.99,
         eps: float = 1e-8,
         share: float = 1.0,
+        relative: bool = False,
     ) -> None:
-        super().__init__(coefficient, sources="adversarial", distance=distance)
+        super().__init__(coefficient, sources="adversarial", distance=distance, relative=relative)
         check_choice("scope", scope, get_args(Scope))
         check_whole("pool", pool, least=1)
         check_whole("ascents", ascents, least=0)
@@ -102,7 +104,7 @@ class PersistentAdversary(Reconstruction):
             self.kept.push(dict(zip(leaves, gradients, strict=True)), rates, shared)
         leaves = self.kept.leaves()
         self._pending = _Pending(leaves, rates, shared)
-        return self._reached(step, step.importance, leaves, merged)
+        return self._in_units(self._reached(step, step.importance, leaves, merged), step)
 
     def rates_at(self, progress: float) -> AdamRates:
         """Adam's rates at a fraction of training."""

@@ -6,10 +6,11 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from spd_lightning.errors import check_choice, check_fraction, check_whole
+from spd_lightning.errors import check_choice, check_flag, check_fraction, check_whole
 from spd_lightning.functional import ascend, average, independent_subset, uniform_subset
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.losses.sources import (
     AdversaryScope,
     Sources,
@@ -17,12 +18,32 @@ from spd_lightning.losses.sources import (
     fixed_masks,
     masks_from_channels,
     stochastic_masks,
+    zero_masks,
 )
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel, Mask, SiteMask
 
 Routing = Literal["all", "layerwise", "subset"]
 Subset = dict[str, Tensor]
+TINY = 1e-12
+"""A batch on which ablating everything costs nothing has no unit, and no distance either."""
+
+
+def cost_of_everything(step: Step, kind: DistanceKind) -> Tensor:
+    """What ablating every site does to the output, over the rows of all processes.
+
+    Args:
+        step: the batch.
+        kind: distance of outputs.
+
+    Returns:
+        A scalar without gradient; computed once a step.
+    """
+    if kind not in step.costs:
+        # not under no_grad: a form keeps products that other passes take gradients of
+        cost = step.distance(kind, step.masked(zero_masks(step))).detach()
+        step.costs[kind] = mean_over_processes(cost) if processes() > 1 else cost
+    return step.costs[kind]
 
 
 class Reconstruction(Loss):
@@ -45,6 +66,8 @@ class Reconstruction(Loss):
         adversary_steps: with ``sources: adversarial``, number of signed gradient steps.
         adversary_step_size: length of one of them.
         adversary_scope: one source ``"shared"`` by the batch or one ``"per_example"``.
+        relative: whether the distance is divided by what ablating everything costs on the same batch (ours). Then a
+            coefficient means the same for every network and output.
 
     Raises:
         UsageError: for a value outside its range or choices.
@@ -61,6 +84,7 @@ class Reconstruction(Loss):
         adversary_steps: int = 1,
         adversary_step_size: float = 1.0,
         adversary_scope: AdversaryScope = "shared",
+        relative: bool = False,
     ) -> None:
         super().__init__(coefficient)
         check_choice("sources", sources, get_args(Sources))
@@ -71,7 +95,9 @@ class Reconstruction(Loss):
         check_whole("adversary_steps", adversary_steps, least=1)
         if subset_probability is not None:
             check_fraction("subset_probability", subset_probability, zero=False)
+        check_flag("relative", relative)
         self.sources, self.routing, self.distance, self.samples = sources, routing, distance, samples
+        self.relative = relative
         self.subset_probability = subset_probability
         if sources == "binomial":  # whose importances are jittered before the gate's sigmoid
             self.needs = DecomposedModel
@@ -81,7 +107,10 @@ class Reconstruction(Loss):
     def forward(self, step: Step) -> Tensor:
         """The distance, averaged over samples and, layerwise, over sites."""
         samples = [self._sample(step, step.noise.generator(index)) for index in range(self.samples)]
-        return average(samples)
+        return self._in_units(average(samples), step)
+
+    def _in_units(self, found: Tensor, step: Step) -> Tensor:
+        return found / cost_of_everything(step, self.distance).clamp_min(TINY) if self.relative else found
 
     def _sample(self, step: Step, generator: Generator) -> Tensor:
         subset = self._subset(step, generator)

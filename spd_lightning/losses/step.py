@@ -1,7 +1,7 @@
 """What every loss of one training step shares."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -51,12 +51,14 @@ class Step:
         noise: where masks and subsets are drawn from.
         progress: fraction of training done, for schedules.
         weights: what the batch's positions weigh in every mean.
+        costs: what ablating everything costs, by kind of distance, where a term has asked for it.
     """
 
     form: Form
     noise: Noise
     progress: float = 0.0
     weights: Weights = EVEN
+    costs: dict[DistanceKind, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, model: DecomposedModel, batch: Any, noise: Noise, progress: float = 0.0) -> Self:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import trange
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import faithfulness, lr_factor
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
 from spd_lightning.model import ComponentModel
+from spd_lightning.progress import progress
 
 Through = Callable[..., Tensor]
 """Takes a computation and its arguments."""
@@ -155,7 +155,7 @@ class Warmup:
         if model.twins:
             _join_twins(optimizer, model)
         with torch.enable_grad():
-            for _ in trange(self.steps, desc="Faithfulness warm-up", leave=False, disable=None if show else True):
+            for _ in progress("Faithfulness warm-up", range(self.steps), show=show):
                 optimizer.zero_grad()
                 through(_unexplained, model).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

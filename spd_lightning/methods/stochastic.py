@@ -11,7 +11,7 @@ from tqdm import tqdm
 from spd_lightning.files.describe import describe
 from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.sigmoids import Leak
-from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
+from spd_lightning.losses import Loss, untuned_losses
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.methods.decomposition import Decomposition
@@ -25,16 +25,6 @@ from spd_lightning.targets import TargetRecipe
 STEPS_PER_TABLE_CHECK = 500
 
 
-def paper_losses() -> dict[str, Loss]:
-    """The four terms of the SPD paper, with its coefficients for the 5-2 toy model."""
-    return {
-        "faithfulness": Faithfulness(),
-        "stochastic": Reconstruction(),
-        "layerwise": Reconstruction(routing="layerwise"),
-        "importance": ImportanceMinimality(coefficient=3e-3),
-    }
-
-
 class StochasticDecomposition(Decomposition):
     """Trains components to sum to the target's weights and to survive random ablation of the unimportant ones.
 
@@ -45,7 +35,8 @@ class StochasticDecomposition(Decomposition):
         sites: ``fnmatch`` patterns of module paths to components per site ``C``; a part of a fused matrix is named in
             brackets, ``"*.c_attn[q]"``.
         recipe: where the target's weights come from; ``null`` if it has them.
-        losses: the terms, by the name they are logged under; ``null`` for the paper's four.
+        losses: the terms, by the name they are logged under; ``null`` for those of
+            :func:`spd_lightning.losses.untuned_losses`, which need no tuning to a network.
         call: how a batch becomes the target's arguments; ``null`` for a tensor, the first part of a tuple, or a mapping
             whose entries the target takes by name.
         importance: the importance function, such as ``PerSite`` or ``SiteTransformer``.
@@ -93,7 +84,7 @@ class StochasticDecomposition(Decomposition):
     ) -> None:
         model = DecomposedModel(target, sites, call, importance, leak, use_delta, init, ties, tied_updates, kinds, seed)
         super().__init__(model, recipe, optimization, save_target, seed)
-        self.set_losses(paper_losses() if losses is None else losses)
+        self.set_losses(untuned_losses() if losses is None else losses)
         self.warmup = warmup
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates, self.kinds = init, ties, tied_updates, kinds

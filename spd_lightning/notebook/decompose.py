@@ -3,7 +3,9 @@
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, get_args
 
+import torch
 from lightning import Trainer
 from lightning.pytorch import Callback
 from torch import nn
@@ -18,14 +20,14 @@ from spd_lightning.callbacks import (
     TrainingHealth,
 )
 from spd_lightning.callbacks.publishing import figures_of
-from spd_lightning.errors import check_whole
+from spd_lightning.errors import UsageError, check_choice, check_whole
 from spd_lightning.functional.distances import DistanceKind
-from spd_lightning.losses import Loss
+from spd_lightning.losses import Loss, Noise, Step, untuned_losses
+from spd_lightning.losses.reconstruction import cost_of_everything
 from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
 from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall
 from spd_lightning.model.decomposed import ImportanceFactory
 from spd_lightning.notebook.examples import Data, as_data_module, first_batch
-from spd_lightning.notebook.objective import distance_of, objective
 from spd_lightning.runs.notices import silence_notices
 
 WARM_UP_SHARE = 0.25
@@ -56,13 +58,13 @@ def decompose(
         network: the trained network; it is frozen and put into eval mode.
         data: examples as the network takes them: a tensor ``[examples, ...]``, a dataset, a loader or a data module.
         sites: patterns of module paths to components per site.
-        steps: of training.
+        steps: of training; a quarter as many of the warm-up come first.
         val: data to judge on; ``None`` keeps every tenth example for it.
         call: how a batch becomes the network's arguments; ``None`` for ``AutomaticCall``.
         distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the data has labels.
         coefficient: what a component must be worth to be kept, as a share of what ablating everything costs. More of
             it gives fewer components.
-        losses: terms in place of those of :func:`spd_lightning.notebook.objective.objective`.
+        losses: terms in place of those of :func:`spd_lightning.losses.untuned_losses`.
         importance: builds the importance function; ``None`` for a small MLP per site.
         batch_size: examples per step; of a loader or a data module its own.
         lr: learning rate of components and importance function.
@@ -77,13 +79,12 @@ def decompose(
         UsageError: for a network, data or a value that cannot be used.
     """
     check_whole("steps", steps, least=1)
+    check_choice("distance", distance, (None, *get_args(DistanceKind)))
     module_data = as_data_module(data, val, batch_size, seed)
     importance = importance or partial(PerSite, function=partial(SharedMLP, hidden=[64]))
     if losses is None:
-        batch = first_batch(module_data)
         model = DecomposedModel(network, sites, call, importance, seed=seed)
-        kind = distance_of(model, batch) if distance is None else distance
-        losses = objective(model, batch, kind, coefficient)
+        losses = untuned_losses(_checked_distance(model, first_batch(module_data), distance), coefficient)
     warmup, optimization = Warmup(steps=round(WARM_UP_SHARE * steps)), Optimization(lr=lr)
     module = StochasticDecomposition(
         network,
@@ -103,6 +104,19 @@ def decompose(
     module.model.scores = _scores(trainer)
     module.model.figures = {name.removeprefix("test/"): figure for name, figure in figures_of(trainer).items()}
     return module.model
+
+
+@torch.no_grad()
+def _checked_distance(model: DecomposedModel, batch: Any, kind: DistanceKind | None) -> DistanceKind:
+    """The distance that is asked for, else ``"kl"`` where the batch has labels and the output a logit for each."""
+    labels, output = model.call.labels_of(batch), model.clean(batch).output
+    if kind is None:
+        fits = labels is not None and labels.shape == output.shape[:-1] and output.shape[-1] > int(labels.max())
+        kind = "kl" if fits else "mse"
+    step = Step.of(model, batch, Noise(("cost",), next(model.target.parameters()).device))
+    if not cost_of_everything(step, kind).item() > 0:
+        raise UsageError("sites: ablating all of them does not change the output; choose sites that matter")
+    return kind
 
 
 def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Trainer:

@@ -6,12 +6,12 @@ from typing import Any, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from tqdm import trange
 
 from spd_lightning.errors import UsageError, check_choice, check_finite, check_fraction, check_number, check_whole
 from spd_lightning.files.describe import describe
 from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
 from spd_lightning.functional.schedules import LRSchedule
+from spd_lightning.progress import progress
 from spd_lightning.targets.cache import TargetCache
 from spd_lightning.targets.recipes import TargetRecipe, load_state
 
@@ -89,7 +89,7 @@ class TargetTraining(TargetRecipe):
     def _optimise(self, network: nn.Module) -> None:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
-        bar = trange(self.steps, desc="Training the target", mininterval=0.5, leave=False, disable=None)
+        bar = progress("Training the target", range(self.steps))
         for step in bar:
             factor = lr_factor(step, self.steps, self.schedule, self.warmup_fraction)
             optimizer.param_groups[0]["lr"] = self.lr * factor
@@ -100,7 +100,7 @@ class TargetTraining(TargetRecipe):
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             optimizer.step()
             if step % self.told_every == 0:
-                bar.set_postfix(loss=f"{loss.item():.2e}")
+                bar.set_postfix({"loss": f"{loss.item():.2e}"}, refresh=False)
 
 
 class FeatureNetwork(Protocol):

@@ -9,7 +9,7 @@ from spd_lightning.callbacks import DecompositionProgressBar
 from spd_lightning.callbacks.progress_bar import _is_told
 from tests.methods.tiny import features, fit, toy, toy_target
 
-LINE = re.compile(r"step (\d+)(/\d+)?: ((?:\w+ \d\.\d\de[+-]\d\d(?:, )?)+) \([\d.e+]+ steps/s\)")
+LINE = re.compile(r"step (\d+)(/\d+)?: ((?:\w+ \d\.\d\de[+-]\d\d(?:, )?)+) \([\d.e+]+ steps/s(?:, \d\d:\d\d left)?\)")
 
 
 class Terminal(io.StringIO):
@@ -50,6 +50,7 @@ def test_without_a_terminal_a_plain_line_is_written_every_so_often(out, err, tmp
     assert {1, 10, 40} <= set(steps)
     assert 20 <= len(steps) <= 32
     assert {line[2] for line in lines} == {"/40"}
+    assert all(" left)" in line[0] for line in lines)
     assert [term.split()[0] for term in lines[0][3].split(", ")] == [
         "faithfulness",
         "stochastic",
@@ -129,10 +130,16 @@ def _warm_up(*_):
 
 
 @pytest.mark.parametrize(("work", "said"), [(_train_target, "Training the target"), (_warm_up, "Faithfulness warm-up")])
-def test_what_comes_before_training_draws_a_bar_on_terminals_alone(work, said, tmp_path, streams, monkeypatch):
+def test_what_comes_before_training_draws_a_bar_or_tells_in_lines(work, said, tmp_path, streams, monkeypatch):
     _, err = streams(io.StringIO, io.StringIO)
     work(tmp_path / "first", monkeypatch)
-    assert err.getvalue() == ""
+    assert err.getvalue() == "", "over in a moment"
+
+    monkeypatch.setattr("spd_lightning.progress.LINE_INTERVAL_S", 0.0)
+    work(tmp_path / "in_lines", monkeypatch)
+    lines = err.getvalue().splitlines()
+    assert re.fullmatch(said + r": [0-3] of 3 in 00:\d\d, (\?|00:\d\d) left(, loss=.*)?", lines[-1])
+    assert "\r" not in err.getvalue()
 
     _, err = streams(Terminal, Terminal)
     work(tmp_path / "second", monkeypatch)

@@ -253,7 +253,9 @@ def test_print_config_is_complete_and_help_reads(folder, capsys):
     assert "patterns of module paths to components per site" in text
 
 
-def test_python_defaults_are_the_papers_four_losses(folder):
-    names = list(StochasticDecomposition(torch.nn.Sequential(torch.nn.Linear(3, 2)), {"0": 2}).losses)
+def test_without_losses_an_untuned_objective_is_trained(folder):
+    losses = StochasticDecomposition(torch.nn.Sequential(torch.nn.Linear(3, 2)), {"0": 2}).terms()
 
-    assert names == ["faithfulness", "stochastic", "layerwise", "importance"]
+    assert list(losses) == ["faithfulness", "stochastic", "adversary", "importance"]
+    assert losses["stochastic"].relative
+    assert losses["adversary"].relative

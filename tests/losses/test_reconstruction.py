@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from spd_lightning import UsageError
-from spd_lightning.losses import Faithfulness, ImportanceMinimality, Noise, Reconstruction
-from spd_lightning.model import GateMLP, PerSite
+from spd_lightning.losses import Faithfulness, ImportanceMinimality, Noise, Reconstruction, Step
+from spd_lightning.model import FastForm, FastOptions, GateMLP, PerSite
 from tests.comparison import assert_same_with_gradients
 from tests.losses import restated
 
@@ -49,6 +49,26 @@ def test_equals_the_reference_with_the_papers_leak_and_two_samples(make_model, m
 def test_equals_the_reference_with_kl(make_model, make_step, x, routing):
     model = make_model(importance=GATE)
     _assert_equals_the_reference(Reconstruction(routing=routing, distance="kl"), model, make_step(model, x))
+
+
+@pytest.mark.parametrize("distance", ["mse", "kl"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_relative_is_the_distance_over_that_of_ablating_everything(make_model, make_step, x, distance, fast):
+    model = make_model(importance=GATE)
+    plain, relative = (Reconstruction(routing="subset", distance=distance, relative=one) for one in (False, True))
+    exact = FastOptions(nodes=0, compiled=False)
+    plain_step, step = make_step(model, x), make_step(model, x)
+    nothing = {name: torch.zeros(len(restated.flat(x)), parts.n_components) for name, parts in model.components.items()}
+    cost = restated.distance_of(plain, step, nothing, None, None).detach()
+    if fast:
+        step = Step.seen(FastForm(model, x, exact), step.noise)
+        assert_same_with_gradients(relative(step), relative(plain_step), _trained(model))
+    else:
+        assert_same_with_gradients(relative(step), restated.reconstruction(plain, step) / cost, _trained(model))
+
+
+def test_a_batch_on_which_ablating_costs_nothing_has_no_distance_either(make_model, make_step, x):
+    assert Reconstruction(relative=True)(make_step(make_model(importance=GATE), 0 * x)) == 0
 
 
 def test_equals_the_reference_with_three_sites_and_a_fixed_subset_probability(make_model, make_step, x):
@@ -163,6 +183,7 @@ def test_purposes_and_keys_have_streams_of_their_own():
         ({"sources": "random"}, "sources must be one of 'uniform', 'binomial', 'ci', 'ones', 'adversarial', got "),
         ({"routing": "per_layer"}, "routing must be one of 'all', 'layerwise', 'subset', got 'per_layer'"),
         ({"distance": "l1"}, "distance must be one of 'mse', 'kl', got 'l1'"),
+        ({"relative": "yes"}, "relative must be true or false, got 'yes'"),
         ({"adversary_scope": "batch"}, "adversary_scope must be one of 'shared', 'per_example', got 'batch'"),
     ],
 )

@@ -21,9 +21,8 @@ from spd_lightning.functional import WeightedBatch
 from spd_lightning.kernels import build
 from spd_lightning.losses import Noise
 from spd_lightning.methods import stochastic
-from spd_lightning.methods.stochastic import paper_losses
 from spd_lightning.model import FastForm, PlainForm, TwinComponents
-from tests.methods.tiny import Batches, Probe, expected_notices, features, fit, toy, trained_state
+from tests.methods.tiny import Batches, Probe, expected_notices, features, fit, paper_losses, toy, trained_state
 
 DISPATCH, SPEED = (importlib.import_module(f"spd_lightning.{name}") for name in ("kernels.dispatch", "methods.speed"))
 CPU = torch.device("cpu")

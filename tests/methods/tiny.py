@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor, nn
 
 from spd_lightning import SparseFeatures, StochasticDecomposition, ToyModelOfSuperposition
+from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, Reconstruction
 
 BY_DESIGN = (
     r".*in eval mode at the start of training.*",  # the frozen target stays in eval mode
@@ -78,9 +79,19 @@ def toy_target() -> ToyModelOfSuperposition:
         return ToyModelOfSuperposition(5, 2)
 
 
+def paper_losses() -> dict[str, Loss]:
+    """The four terms of the SPD paper, with its coefficients for the 5-2 toy model."""
+    return {
+        "faithfulness": Faithfulness(),
+        "stochastic": Reconstruction(),
+        "layerwise": Reconstruction(routing="layerwise"),
+        "importance": ImportanceMinimality(coefficient=3e-3),
+    }
+
+
 def toy(**options) -> StochasticDecomposition:
     """A decomposition of :func:`toy_target`, which needs no recipe."""
-    settings = {"target": toy_target(), "sites": {"linear*": 6}} | options
+    settings = {"target": toy_target(), "sites": {"linear*": 6}, "losses": paper_losses()} | options
     return StochasticDecomposition(**settings)
 
 

@@ -52,7 +52,15 @@ class Spoils(Callback):
 """
 
 
-def config(steps=200, losses=None, **data):
+PAPER = {
+    "faithfulness": {"class_path": "Faithfulness"},
+    "stochastic": {"class_path": "Reconstruction"},
+    "layerwise": {"class_path": "Reconstruction", "init_args": {"routing": "layerwise"}},
+    "importance": {"class_path": "ImportanceMinimality", "init_args": {"coefficient": 3e-3}},
+}
+
+
+def config(steps=200, losses=PAPER, **data):
     return {
         "trainer": {
             "accelerator": "cpu",

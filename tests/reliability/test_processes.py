@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.reliability.process_runs import Folder, config
+from tests.reliability.process_runs import PAPER, Folder, config
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 """Sums in another order differ by one rounding, 6e-8 of their size. Adam divides gradients by their size, so that an
@@ -63,9 +63,10 @@ ALL = {
         "importance": {"class_path": "ImportanceMinimality", "init_args": {"coefficient": 3e-3, "p": 0.9}},
         "frequency": {"class_path": "FrequencyMinimality", "init_args": {"coefficient": 1e-3}},
     },
-    "the paper's": None,
+    "the paper's": PAPER,
+    "untuned": None,
 }
-STEPS = {"every loss": 20, "the paper's": 200}
+STEPS = {"every loss": 20, "the paper's": 200, "untuned": 20}
 """Masks that are drawn as 0 or 1 and an adversary's signed steps jump where a rounding turns them. After some dozens of
 steps one jump has parted two runs, which then differ by 1e-3 and not by roundings: such losses get few steps."""
 WITH_MOMENTS_OF_THEIR_OWN = 150
