@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from textwrap import indent
 from typing import Any
 
@@ -12,13 +13,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from spd_lightning.callbacks.hyperparameters import compared_curves, tuned, write_hyperparameters
+from spd_lightning.callbacks.knobs import knobs_of
 from spd_lightning.callbacks.publishing import run_folder, tensorboard
 from spd_lightning.callbacks.report_table import report_table, verdict_lines
 from spd_lightning.files.version import library_version
 from spd_lightning.files.whole import written_whole
 from spd_lightning.methods import Decomposition
 from spd_lightning.report.rows import recovery
-from spd_lightning.runs.findings import findings
+from spd_lightning.runs.findings import Finding, Knobs, findings
 from spd_lightning.runs.memory import peak_memory
 
 
@@ -75,20 +77,28 @@ class FinalReport(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(f"{stage}/")
         }
-        table = report_table(scores, module, _settings(trainer, module))
+        found = findings(scores, self.knobs(trainer, module))
+        table = report_table(scores, module, _settings(trainer, module), found)
         sys.stdout.write(table + "\n")
-        self._to_tensorboard(trainer, module, scores, table)
+        lines = [*verdict_lines(found), recovery(scores)]
+        self._to_tensorboard(trainer, module, scores, table, "\n\n".join(lines))
         folder = run_folder(trainer)
         if folder is not None:
             # last, since it is what makes a run count as finished
             with written_whole(folder / "metrics.json") as aside:
-                aside.write_text(json.dumps(self._document(trainer, module, scores), indent=2) + "\n")
+                aside.write_text(json.dumps(self._document(trainer, module, scores, found), indent=2) + "\n")
             sys.stdout.write(f"Scores, pictures and components are in {folder}\n")
 
-    def _document(self, trainer: Trainer, module: Decomposition, scores: dict[str, float]) -> dict[str, Any]:
+    def knobs(self, trainer: Trainer, module: Decomposition) -> Knobs:
+        """What the advice speaks of."""
+        return knobs_of(trainer, module)
+
+    def _document(
+        self, trainer: Trainer, module: Decomposition, scores: dict[str, float], found: Sequence[Finding]
+    ) -> dict[str, Any]:
         return {
             "scores": scores,
-            "verdict": [finding._asdict() for finding in findings(scores)],
+            "verdict": [finding._asdict() for finding in found],
             "settings": _settings(trainer, module),
             "seed": module.seed,
             "steps": max(trainer.global_step, self._steps),
@@ -106,14 +116,15 @@ class FinalReport(Callback):
         }
 
     @staticmethod
-    def _to_tensorboard(trainer: Trainer, module: Decomposition, scores: dict[str, float], table: str) -> None:
+    def _to_tensorboard(
+        trainer: Trainer, module: Decomposition, scores: dict[str, float], table: str, verdict: str
+    ) -> None:
         logger = tensorboard(trainer)
         if logger is None:
             return
         if trainer.global_step:  # of a run that did not train there are no curves to compare
             write_hyperparameters(logger, tuned(trainer, module), compared_curves(scores))
-        lines = [*verdict_lines(findings(scores)), recovery(scores)]
-        logger.experiment.add_text("verdict", "\n\n".join(lines), trainer.global_step)
+        logger.experiment.add_text("verdict", verdict, trainer.global_step)
         logger.experiment.add_text("scores", indent(table, "    "), trainer.global_step)
         logger.save()
 

@@ -16,7 +16,7 @@ from spd_lightning.report.rows import (
     task_rows,
     unrepresented,
 )
-from spd_lightning.runs.findings import Finding, findings
+from spd_lightning.runs.findings import Finding
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -24,6 +24,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _said(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The same without columns that say nothing in any row."""
+    said = [column for column in range(len(rows[0])) if any(row[column] != "-" for row in rows[1:])]
+    return [[row[column] for column in said] for row in rows]
 
 
 def _calls(scores: Mapping[str, float], module: Decomposition) -> list[tuple[str, int]]:
@@ -35,13 +41,16 @@ def _calls(scores: Mapping[str, float], module: Decomposition) -> list[tuple[str
     return [(call, parts.n_components) for name, parts in components for call in scored.get(name, [name])]
 
 
-def report_table(scores: Mapping[str, float], module: Decomposition, settings: Mapping[str, Any]) -> str:
+def report_table(
+    scores: Mapping[str, float], module: Decomposition, settings: Mapping[str, Any], found: Sequence[Finding]
+) -> str:
     """Sites, ablations, task, thresholds and verdict.
 
     Args:
         scores: scores by name, without the stage.
         module: the decomposition that was scored.
         settings: thresholds and budgets behind the scores.
+        found: the verdict on any network.
 
     Returns:
         Several lines of text.
@@ -49,12 +58,12 @@ def report_table(scores: Mapping[str, float], module: Decomposition, settings: M
     rows = [site_row(scores, call, count) for call, count in _calls(scores, module)]
     lost = unrepresented(scores, module.model.site_names, getattr(module.target, "n_features", 0))
     blocks = [
-        _aligned([SITE_HEADER, *rows]),
+        _aligned(_said([list(SITE_HEADER), *rows])),
         _ablations(scores, settings.get("AblationCheck.distance")),
         _task(scores),
         _thresholds(settings),
         "\n".join(lost),
-        "\n".join([*verdict_lines(findings(scores)), recovery(scores)]),
+        "\n".join([*verdict_lines(found), recovery(scores)]),
     ]
     return "\n\n".join(["", *(block for block in blocks if block)]).removeprefix("\n")
 

@@ -10,12 +10,15 @@ model:
   ties: {linear2: linear1}
   warmup: {steps: 5}
   importance: {class_path: PerSite, init_args: {function: {class_path: GateMLP, init_args: {hidden: [3]}}}}
+"""
+LOSSES = """\
   losses:
     faithfulness: {class_path: Faithfulness}
     stochastic: {class_path: Reconstruction}
     layerwise: {class_path: Reconstruction, init_args: {routing: layerwise}}
     importance: {class_path: ImportanceMinimality, init_args: {coefficient: 3.0e-3}}
 """
+"""The paper's four."""
 ATTRIBUTION_MODEL = """\
 method: apd
 model:

@@ -19,19 +19,23 @@ from spd_lightning.callbacks import (
     TaskPerformance,
     TrainingHealth,
 )
+from spd_lightning.callbacks.knobs import knobs_of
 from spd_lightning.callbacks.publishing import figures_of
 from spd_lightning.errors import UsageError, check_choice, check_whole
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss, Noise, Step, untuned_losses
 from spd_lightning.losses.reconstruction import cost_of_everything
-from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
+from spd_lightning.methods import Decomposition, Optimization, StochasticDecomposition, Warmup
 from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall
 from spd_lightning.model.decomposed import ImportanceFactory
 from spd_lightning.notebook.examples import Data, as_data_module, first_batch
+from spd_lightning.runs.findings import Knobs
 from spd_lightning.runs.notices import silence_notices
 
 WARM_UP_SHARE = 0.25
 """Steps of the warm-up, as a share of those of training."""
+TERMS = ("faithfulness", "importance", "exponent", "adversary")
+"""Knobs that are arguments of losses."""
 
 
 def decompose(
@@ -82,6 +86,7 @@ def decompose(
     check_choice("distance", distance, (None, *get_args(DistanceKind)))
     module_data = as_data_module(data, val, batch_size, seed)
     importance = importance or partial(PerSite, function=partial(SharedMLP, hidden=[64]))
+    untuned = losses is None
     if losses is None:
         model = DecomposedModel(network, sites, call, importance, seed=seed)
         losses = untuned_losses(_checked_distance(model, first_batch(module_data), distance), coefficient)
@@ -98,7 +103,8 @@ def decompose(
     )
     with warnings.catch_warnings():
         silence_notices()
-        trainer = _trainer(steps, progress, callbacks)
+        report = _Report(coefficient if untuned else None)
+        trainer = _trainer(steps, progress, [report, *callbacks])
         trainer.fit(module, datamodule=module_data)
         trainer.test(module, datamodule=module_data, verbose=False)
     module.model.scores = _scores(trainer)
@@ -120,7 +126,7 @@ def _checked_distance(model: DecomposedModel, batch: Any, kind: DistanceKind | N
 
 
 def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Trainer:
-    judging = [ComponentActivity(), AblationCheck(), TaskPerformance(), ImportanceDistribution(), FinalReport()]
+    judging = [ComponentActivity(), AblationCheck(), TaskPerformance(), ImportanceDistribution()]
     shown = [DecompositionProgressBar()] if progress else []
     return Trainer(
         devices=1,
@@ -135,6 +141,28 @@ def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Train
         use_distributed_sampler=False,
         callbacks=[*shown, TrainingHealth(), *judging, *callbacks],
     )
+
+
+class _Report(FinalReport):
+    """The verdict, with advice in the words of the call.
+
+    Args:
+        coefficient: of :func:`decompose`; ``None`` where it was given losses.
+    """
+
+    def __init__(self, coefficient: float | None) -> None:
+        super().__init__()
+        self._coefficient = coefficient
+
+    def knobs(self, trainer: Trainer, module: Decomposition) -> Knobs:
+        """Arguments of :func:`decompose`."""
+        found = knobs_of(trainer, module)
+        steps, rate = f"steps (now {trainer.max_steps})", f"lr (now {module.optimization.lr:g})"
+        terms = {name: getattr(found, name).replace("model.", "") for name in TERMS}
+        if self._coefficient is not None:
+            terms |= {"faithfulness": "", "exponent": "", "importance": f"coefficient (now {self._coefficient:g})"}
+        add = "add a term to losses, Reconstruction(sources='adversarial', adversary_steps=4)"
+        return Knobs(steps=steps, warmup="", rate=rate, new_adversary=add, **terms)
 
 
 def _scores(trainer: Trainer) -> dict[str, float]:

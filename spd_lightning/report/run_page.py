@@ -15,7 +15,7 @@ from spd_lightning.report.notes import (
 )
 from spd_lightning.report.pictures import pictures
 from spd_lightning.report.reading import component_count, config_text, feature_count, mapping, run_name, with_floats
-from spd_lightning.runs.findings import MAX_MASKED, MAX_UNMASKED, Finding, findings
+from spd_lightning.runs.findings import MAX_MASKED, MAX_UNMASKED, Finding
 from spd_lightning.runs.record import RunRecord
 from spd_lightning.runs.verdict import RULE, known_sites
 
@@ -47,7 +47,7 @@ def headline(record: RunRecord) -> page.Html:
     if record.state != "finished":
         return _box("other", state_text(record))
     notes = [page.element("p", note) for note in _other_version(record)]
-    return page.joined([*map(_finding, findings(record.scores)), _recovery(record, notes)])
+    return page.joined([*map(_finding, record.findings), _recovery(record, notes)])
 
 
 def _finding(finding: Finding) -> page.Html:

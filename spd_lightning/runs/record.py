@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from spd_lightning.files.version import library_version
+from spd_lightning.runs.findings import Finding, findings
 from spd_lightning.runs.verdict import shortfalls
 
 METRICS_NAME, CONFIG_NAME = "metrics.json", "config.yaml"
@@ -38,6 +39,18 @@ class RunRecord:
         """Final scores by name, without the stage."""
         scores: Mapping[str, float] = self.metrics.get("scores", {})
         return scores
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The verdict as the run gave it, with its advice; from the scores where it gave none."""
+        given = self.metrics.get("verdict")
+        kinds = {"question": str, "good": bool, "answer": str, "measured": str, "advice": str}
+        try:
+            said = [Finding(**entry) for entry in given or ()]
+        except TypeError:
+            return findings(self.scores)
+        fit = all(isinstance(getattr(one, name), kind) for one in said for name, kind in kinds.items())
+        return said if said and fit else findings(self.scores)
 
     @property
     def shortfalls(self) -> list[str]:

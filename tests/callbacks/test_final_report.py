@@ -18,6 +18,7 @@ from spd_lightning.callbacks import (
 )
 from spd_lightning.callbacks.report_table import report_table
 from spd_lightning.report.rows import recovery
+from spd_lightning.runs.findings import findings
 from tests.callbacks.perfect import Rows, Unprobed
 from tests.methods.tiny import OwnNetwork, expected_notices, features, fit, toy
 
@@ -89,11 +90,14 @@ def test_the_table_shows_every_score_in_its_place():
         "task/cross_entropy/target": 0.21,
     }
 
-    lines = [line.split() for line in report_table(scores, module, {"X.threshold": 0.1, "X.other": 3}).splitlines()]
+    lines = [
+        line.split()
+        for line in report_table(scores, module, {"X.threshold": 0.1, "X.other": 3}, findings(scores)).splitlines()
+    ]
 
     assert lines[1][:6] == ["site", "C", "mechanisms", "alive", "L0", "MMCS"]
-    assert " ".join(lines[2]) == "linear1 6 5 6 0.25 0.993 (0.871) 1.250 - identity 4 at 0.1, 1 at 0.2"
-    assert lines[3] == ["linear2", "7", "-", "-", "-", "-", "-", "-", "-", "-"]
+    assert " ".join(lines[2]) == "linear1 6 5 6 0.25 0.993 (0.871) 1.250 identity 4 at 0.1, 1 at 0.2"
+    assert lines[3] == ["linear2", "7", *"-------"], "without a column for the correlation, which no site has"
     assert ["all", "masks", "one,", "no", "delta", "4.40e-05", "1.10%", "-"] in lines
     assert ["worst", "case", "over", "a", "fresh", "adversary", "1.23e-03", "30.75%", "-"] in lines
     assert ["a", "fresh", "adversary", "after", "80", "steps,", "one", "batch", "2.00e-03", "50.00%", "-"] in lines
@@ -108,7 +112,7 @@ def test_the_table_shows_every_score_in_its_place():
 
 
 def test_a_table_of_nothing_measured_still_names_the_sites():
-    lines = report_table({}, toy(), {}).splitlines()
+    lines = report_table({}, toy(), {}, []).splitlines()
 
     assert [line.split()[0] for line in lines[2:4]] == ["linear1", "linear2"]
     assert "output distance" not in "\n".join(lines)

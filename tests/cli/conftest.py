@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spd_lightning.cli.command import DecompositionCLI, main
-from tests.tiny_system import DATA, MODEL, trainer
+from tests.tiny_system import DATA, LOSSES, MODEL, trainer
 
 TRAINER = (
     trainer(6, 3)
@@ -19,7 +19,7 @@ TRAINER = (
     - class_path: ComponentVectors
 """
 )
-TINY = TRAINER + MODEL + DATA
+TINY = TRAINER + MODEL + LOSSES + DATA
 
 
 @pytest.fixture(scope="session", autouse=True)

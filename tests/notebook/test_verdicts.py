@@ -55,9 +55,9 @@ def test_what_is_not_trained_is_not_called_good(network):
     assert not all(finding.good for finding in findings(model.scores))
 
 
-def test_a_setting_that_kills_everything_is_called_bad_with_the_right_advice(network):
+def test_a_setting_that_kills_everything_is_called_bad_with_the_right_advice(network, capsys):
     model = _judged(network, steps=800 if network[0] in LONG else 200, coefficient=TOO_HIGH)
 
     faithful = next(finding for finding in findings(model.scores) if finding.question == "faithful")
     assert faithful.answer == "not faithful"
-    assert "lower coefficient of the importance term" in faithful.advice
+    assert f"lower coefficient (now {TOO_HIGH:g}), or raise" in capsys.readouterr().out

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny_system import DATA, MODEL, trainer
+from tests.tiny_system import DATA, LOSSES, MODEL, trainer
 
 ROOT = Path(__file__).parents[2]
 TRAINER = (
@@ -33,7 +33,7 @@ TRAINER = (
     - {class_path: Checkpoints, init_args: {every_n_train_steps: 4}}
 """
 )
-LEAN = TRAINER + MODEL + DATA
+LEAN = TRAINER + MODEL + LOSSES + DATA
 PLAIN = (
     "scores",
     "settings",

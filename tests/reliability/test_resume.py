@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.reliability.conftest import TRAINER, assert_identical, make_bench, results
-from tests.tiny_system import MODEL
+from tests.tiny_system import LOSSES, MODEL
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ data:
 
 def test_a_dataset_goes_on_where_it_was_with_another_number_of_workers(bench, tmp_path_factory, starter):
     lines = [line for line in TRAINER.splitlines(keepends=True) if "MechanismRecovery" not in line]  # needs probes
-    config = "".join(lines) + MODEL + DATASETS
+    config = "".join(lines) + MODEL + LOSSES + DATASETS
     undisturbed = make_bench(tmp_path_factory.mktemp("dataset"), starter, config=config)
     assert undisturbed.run() == 0, undisturbed.log()
     (bench.folder / "lean.yaml").write_text(config)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spd_lightning.runs.findings import findings, ladder
+from spd_lightning.runs.findings import Knobs, findings, ladder
 
 GOOD = {
     "alive/fc1": 20.0,
@@ -48,10 +48,10 @@ def test_a_good_decomposition_has_three_good_answers_and_no_advice():
     ("score", "value", "question", "answer", "advice"),
     [
         ("ablation__unmasked", 0.021, "faithful", "not faithful", "warmup.steps"),
-        ("ablation__ci_masked", 0.51, "faithful", "not faithful", "lower coefficient of the importance term"),
+        ("ablation__ci_masked", 0.51, "faithful", "not faithful", "lower the coefficient of the importance term"),
         ("ablation__rounded", 0.51, "faithful", "not faithful", "p_final"),
         ("ablation__rounded", float("nan"), "faithful", "not faithful", "p_final"),
-        ("l0__fc1", 11.1, "sparse", "not sparse", "higher coefficient of the importance term"),
+        ("l0__fc1", 11.1, "sparse", "not sparse", "raise the coefficient of the importance term"),
         ("ablation__ladder_320", 0.51, "attack", "breaks under attack", "sources: adversarial"),
         ("ablation__ladder_20", 0.51, "attack", "breaks under attack", "sources: adversarial"),
     ],
@@ -64,11 +64,29 @@ def test_one_broken_threshold_changes_one_answer(score, value, question, answer,
     assert advice in found[question].advice
 
 
-def test_dead_everywhere_is_not_sparse():
-    found = _answers(alive__fc1=0.0, alive__fc2=0.0, l0__fc1=0.0, l0__fc2=0.0)["sparse"]
+def test_where_nothing_is_alive_that_alone_is_advised_on():
+    found = _answers(
+        alive__fc1=0.0, alive__fc2=0.0, l0__fc1=0.0, l0__fc2=0.0, ablation__ci_masked=2.0, ablation__ladder_320=2.0
+    )
 
-    assert not found.good
-    assert "nothing is alive" in found.advice
+    assert [finding.answer for finding in found.values()] == ["not faithful", "dead", "breaks under attack"]
+    assert not any(finding.good for finding in found.values())
+    assert [finding.advice for finding in found.values()] == [
+        "",
+        "lower the coefficient of the importance term, or raise model.optimization.lr",
+        "",
+    ]
+
+
+def test_advice_speaks_of_what_there_is():
+    knobs = Knobs(steps="steps (now 5)", warmup="", faithfulness="", importance="", adversary="its weight (now 2)")
+    bad = GOOD | {"ablation/unmasked": 1.0, "l0/fc1": 20.0, "ablation/ladder_320": 1.0}
+
+    assert [finding.advice.rpartition(": ")[2] for finding in findings(bad, knobs)] == [
+        "raise the components in sites or steps (now 5)",
+        "raise the components in sites or steps (now 5)",
+        "raise its weight (now 2) or steps (now 5)",
+    ]
 
 
 def test_without_a_unit_there_is_no_verdict():
