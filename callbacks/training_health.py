@@ -9,13 +9,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback
+from spd_lightning.callbacks.knobs import KEEPS_THE_SUM, SAYS_NOTHING_OF_IMPORTANCE
 from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD, alive_components
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
 from spd_lightning.losses.sources import fixed_masks, zero_masks
-from spd_lightning.methods import Decomposition
+from spd_lightning.methods import Decomposition, StochasticDecomposition
 
 _TOLD = {
     "dead": "no component has an importance above {threshold:g} on any validation example",
@@ -84,6 +85,12 @@ class TrainingHealth(EvaluationCallback):
         super().load_state_dict(state_dict)
         self._streaks = dict(state_dict.get("streaks", {}))
 
+    def on_fit_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Say what the objective leaves out."""
+        if trainer.is_global_zero and isinstance(pl_module, StochasticDecomposition):
+            for told in _left_out(pl_module):
+                tqdm.write(f"warning: {told}", file=sys.stderr)
+
     def start(self, trainer: Trainer, module: Decomposition) -> None:
         """Fresh sums."""
         self._seen: dict[str, Tensor] = {}
@@ -131,3 +138,14 @@ class TrainingHealth(EvaluationCallback):
             advice = _ADVICE.get(str(trainer.lightning_module.method), _ADVICE["spd"])[kind]
             told = f"{_TOLD[kind].format(**numbers)}; {advice} (so in {self.patience} validations in a row)"
             tqdm.write(f"warning: step {trainer.global_step}: {where}{told}", file=sys.stderr)
+
+
+def _left_out(module: StochasticDecomposition) -> list[str]:
+    terms = [loss for loss in module.terms().values() if loss.coefficient]
+    told = []
+    if module.optimization.lr and not any(isinstance(loss, KEEPS_THE_SUM) for loss in terms):
+        told.append("no term keeps the sum of the components at the weights, as RelativeFaithfulness does")
+    if all(isinstance(loss, SAYS_NOTHING_OF_IMPORTANCE) for loss in terms):
+        told.append("no term makes importances small, as ImportanceMinimality does")
+    beside = "; in a config losses: replaces all terms and losses+: adds to them"
+    return [f"losses: {one}{beside}" for one in told]

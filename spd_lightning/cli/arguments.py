@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from spd_lightning.cli.added_losses import added_losses, without_added_losses
 from spd_lightning.cli.checkpoint_choice import LAST, check_place, run_directory
 from spd_lightning.cli.config_files import check_config_file
 from spd_lightning.cli.flags import RUNNING
@@ -77,7 +78,14 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     named = any(argument.startswith("--config=") for argument in resolved)
     if not named:
         resolved = [*_config_of_run(rest), *resolved]
-    return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *resolved]
+    return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *_run_name(rest), *resolved]
+
+
+def _run_name(args: list[str]) -> list[str]:
+    """A run is called after the first config, unless one of them says otherwise."""
+    named = [args[place + 1 : place + 2] for place, word in enumerate(args) if word in ("-c", "--config")]
+    named += [[word.partition("=")[2]] for word in args if word.startswith(("--config=", "-c="))]
+    return [f"--trainer.logger.init_args.name={Path(name).stem}" for [name] in named[:1]]
 
 
 def _resolved(args: list[str]) -> list[str]:
@@ -96,7 +104,7 @@ def _resolved(args: list[str]) -> list[str]:
         path = find_config(name)
         check_config_file(path)
         sys.path.append(str(path.resolve().parent))  # a callback's file may lie beside the config that names it
-        resolved.append(f"--config={path}")
+        resolved += [f"--config={without_added_losses(path)}", *added_losses(path)]
     return resolved
 
 

@@ -12,6 +12,11 @@ ABOUT = {
     "predict": "Write how important each component is for each example.",
     LISTING: "List the configs that come with the package.",
 }
+BESIDE = {
+    "python -m spd_lightning.sweep --config NAME --over FLAG=A,B": "one run per value, in one table",
+    "python -m spd_lightning.report RUN_DIR [RUN_DIR ...]": "a page on a run, or a table of several",
+}
+"""Programs of their own."""
 EXAMPLES = {
     "fit": [
         "fit --config tms.yaml",
@@ -42,6 +47,7 @@ FLAGS = {
         "--model.sites '{PATTERN: C}'": "which weights are decomposed, into how many components",
         "--model.losses.TERM.NAME VALUE": "an argument of a loss, such as --model.losses.importance.coefficient",
         "--model.optimization.lr X": "learning rate; also importance_lr, schedule, ...",
+        "--model.warmup.steps N": "steps of faithfulness alone, before the first; also lr, weight_decay",
         "--data.NAME VALUE": "an argument of the data, such as --data.batch_size",
         "--trainer.max_steps N": "length of the run; schedules span it",
         "--trainer.val_check_interval N": "steps between two validations",
@@ -70,6 +76,7 @@ def overview() -> str:
     """The commands, an example, and where to go on."""
     lines = ["usage: python -m spd_lightning COMMAND [FLAGS]", "", *_examples("fit", "test", "predict"), "", "commands"]
     lines += [f"  {name:12}{about}" for name, about in ABOUT.items()]
+    lines += ["", "beside them", *(f"  {name}\n      {about}" for name, about in BESIDE.items())]
     return "\n".join([*lines, "", "COMMAND --help tells the flags that a run needs, COMMAND --help.all every one.", ""])
 
 

@@ -128,9 +128,7 @@ class Decomposition(CheckpointedModule):
         # the last number was the process's; processes now share one stream, see Noise
         noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
         progress = self.global_step / max(self.trainer.max_steps - 1, 1)
-        self.check_rows(batch)
-        if not self._wrapping_checked:
-            self.check_wrapping(batch)
+        self.check_once(batch)
         self.guard.begin(Running(batch, noise.key, progress))
         total, terms = self.with_whole_parameters(self.objective, batch, noise, progress)
         self.guard.check_loss(total, terms)
@@ -155,6 +153,12 @@ class Decomposition(CheckpointedModule):
         for name, state in checkpoint[CHECKPOINT_KEY].get("losses", {}).items():
             if name in self.losses:
                 self.terms()[name].load_state(state)
+
+    def check_once(self, batch: Any) -> None:
+        """Refuse an empty batch, and a target that cannot be wrapped, the latter at the first step alone."""
+        self.check_rows(batch)
+        if not self._wrapping_checked:
+            self.check_wrapping(batch)
 
     def check_wrapping(self, batch: Any) -> None:
         """Prove on a batch that the target computes the same thing however it is run, before the first step.

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.seeds import keyed_generator
+from spd_lightning.model.acceptance import check_takes, first_line
 from spd_lightning.model.bypass import bypassed_module
 from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.masks import SiteMask
@@ -25,10 +26,11 @@ RunMasked = Callable[[Mapping[str, SiteMask]], MaskedPass]
 def check_wrapping(model: ComponentModel, batch: Any, fast: Callable[[Any], Any] | None = None) -> None:
     """Check that a target computes the same thing however it is run, and that gradients reach every component.
 
-    Two clean passes agree, and leave the batch, the weights and the buffers as they were. Site weights are used through
-    their modules alone. With all masks and the delta component on, together and site by site, the output is the
-    target's. Gradients flow to every site and nothing is computed again for them. Where a fast form is given, it agrees
-    with the plain one in all of this. Tensors that the network overwrites are noticed and copied from then on.
+    It takes the batch. Two clean passes agree, and leave the batch, the weights and the buffers as they were. Site
+    weights are used through their modules alone. With all masks and the delta component on, together and site by site,
+    the output is the target's. Gradients flow to every site and nothing is computed again for them. Where a fast form
+    is given, it agrees with the plain one in all of this. Tensors that the network overwrites are noticed and copied
+    from then on.
 
     Args:
         model: the decomposition.
@@ -40,6 +42,7 @@ def check_wrapping(model: ComponentModel, batch: Any, fast: Callable[[Any], Any]
     """
     devices = {p.device for p in model.target.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)), torch.autocast(model_device(model).type, enabled=False):
+        check_takes(model, batch)
         check = _Check(model, batch)
         check.repeated()
         check.weights_fit()
@@ -189,7 +192,7 @@ class _Check:
             except RuntimeError as error:
                 _refuse_recomputation(called)
                 raise UsageError(
-                    f"target: gradients cannot pass ({_first_line(error)}); let it write to copies in place of tensors "
+                    f"target: gradients cannot pass ({first_line(error)}); let it write to copies in place of tensors "
                     "that it reads again"
                 ) from None
         _refuse_recomputation(called)
@@ -232,7 +235,7 @@ class _Check:
             raise
         except Exception as error:
             raise UsageError(
-                f"target: on masked components its forward fails ({_first_line(error)}), which it does not by itself; "
+                f"target: on masked components its forward fails ({first_line(error)}), which it does not by itself; "
                 "remove what cannot carry gradients, such as conversions to numpy"
             ) from None
 
@@ -313,7 +316,3 @@ def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
 
 def _moves(gradient: Tensor | None) -> bool:
     return gradient is not None and bool((gradient != 0).any())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
