@@ -96,6 +96,7 @@ class FinalReport(Callback):
     def _document(
         self, trainer: Trainer, module: Decomposition, scores: dict[str, float], found: Sequence[Finding]
     ) -> dict[str, Any]:
+        threads = torch.get_num_threads()
         return {
             "scores": scores,
             "verdict": [finding._asdict() for finding in found],
@@ -106,7 +107,7 @@ class FinalReport(Callback):
             "peak_memory_mb": round(peak_memory() / 2**20, 1),
             "processes": trainer.world_size,
             "device": str(module.device),
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "machine": f"{platform.machine()}, {threads} thread{'s' * (threads != 1)}",
             "versions": {
                 "spd_lightning": library_version(),
                 "torch": torch.__version__,

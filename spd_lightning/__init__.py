@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Simplicity,
         SmoothFrequency,
         SmoothImportance,
+        untuned_losses,
     )
     from spd_lightning.methods import AttributionDecomposition, Optimization, Speed, StochasticDecomposition, Warmup
     from spd_lightning.model import (
@@ -112,6 +113,7 @@ __all__ = [
     "VectorMLP",
     "Warmup",
     "decompose",
+    "untuned_losses",
 ]
 
 

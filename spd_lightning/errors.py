@@ -27,7 +27,7 @@ def missing_extra(what: str, package: str, extra: str) -> UsageError:
     Returns:
         The error, which says how to install it.
     """
-    return UsageError(f"{what} needs {package}; pip install 'spd-lightning[{extra}]'")
+    return UsageError(f"{what} needs {package}; in the clone: pip install -e '.[{extra}]'")
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

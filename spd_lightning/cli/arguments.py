@@ -9,7 +9,7 @@ from pathlib import Path
 from spd_lightning.cli.added_losses import added_losses, without_added_losses
 from spd_lightning.cli.checkpoint_choice import LAST, check_place, run_directory
 from spd_lightning.cli.config_files import check_config_file
-from spd_lightning.cli.flags import RUNNING
+from spd_lightning.cli.flags import LISTING, RUNNING
 from spd_lightning.cli.near import nearest
 from spd_lightning.cli.shipped import SWEEPS
 from spd_lightning.cli.shipped import shipped_configs as shipped_configs
@@ -56,8 +56,14 @@ def _found(name: str, what: str, shipped: Path, offered: Callable[[Path], bool])
     names = sorted(str(path.relative_to(shipped)) for path in shipped.rglob("*.yaml") if offered(path))
     near = nearest(Path(name).stem, [shipped_name.removesuffix(".yaml") for shipped_name in names])
     meant = " or ".join(f"{stem}.yaml" for stem in near)
-    hint = f"did you mean {meant}?" if near else f"shipped {what}s are {', '.join(names)}"
+    hint = f"did you mean {meant}?" if near else _where_listed(what, names)
     raise UsageError(f"{what} {name!r} does not exist; {hint}")
+
+
+def _where_listed(what: str, names: list[str]) -> str:
+    if what == "config":
+        return f"python -m spd_lightning {LISTING} lists those that come with the package"
+    return f"shipped {what}s are {', '.join(names)}"
 
 
 def with_shipped_configs(args: list[str]) -> list[str]:

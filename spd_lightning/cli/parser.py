@@ -1,5 +1,7 @@
 """The parser behind every command."""
 
+import re
+import textwrap
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -12,6 +14,9 @@ RESUME_HELP = "auto: go on with the newest run where there is one to go on with;
 INIT_HELP = "Checkpoint or directory of a finished run whose components and gates a new run starts from."
 INPUT_HELP = "Inputs, .csv, .npy or .pt; default: one-hot probes."
 REQUIRED = "arguments are required"
+_SUBCLASSES = re.compile(r"\s*known\s+subclasses:(.*?)\)", re.DOTALL)
+INDENT, WIDTH = 24, 80
+"""Of argparse's help."""
 
 
 class OneLineParser(LightningArgumentParser):
@@ -68,7 +73,15 @@ def full_help(parser: LightningArgumentParser, part: str) -> str:
         parser.usage, parser.description = f"flags that begin with --{part}", None
         parser._action_groups = [group for group in parser._action_groups if _is_about(group, part)]
     text: str = parser.format_help()
-    return text
+    return _SUBCLASSES.sub(_of_this_package, text)
+
+
+def _of_this_package(match: re.Match[str]) -> str:
+    """The classes of this package by their short names, without the hundreds that torch has."""
+    names = ["".join(name.split()) for name in match[1].split(",")]
+    own = [name.rpartition(".")[2] for name in names if re.fullmatch(r"spd_lightning[.]\w+", name)]
+    said = "classes: " + ", ".join(dict.fromkeys(own)) + ", or your own)"
+    return "\n" + textwrap.indent(textwrap.fill(said, WIDTH - INDENT), " " * INDENT) if own else match[0]
 
 
 def _is_about(group: Any, part: str) -> bool:

@@ -259,11 +259,17 @@ class ComponentModel(nn.Module, ABC):
         was. Nothing is copied, and no weight is changed.
 
         Args:
-            components: numbers by site, as :meth:`forward` takes them.
+            components: numbers by site, as :meth:`forward` takes them; not by site call, since nobody counts here.
 
         Yields:
             The target.
+
+        Raises:
+            UsageError: for what does not exist.
         """
+        for name in components:
+            if name != site_of(name):
+                raise UsageError(f"without: takes whole sites, got the site call {name!r}; name {site_of(name)!r}")
         masks: dict[str, Mask] = dict(self._masks_without(components))
 
         def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:

@@ -16,6 +16,7 @@ from spd_lightning.callbacks import (
     DecompositionProgressBar,
     FinalReport,
     ImportanceDistribution,
+    InterruptGuard,
     TaskPerformance,
     TrainingHealth,
 )
@@ -128,6 +129,7 @@ def _checked_distance(model: DecomposedModel, batch: Any, kind: DistanceKind | N
 
 
 def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Trainer:
+    guard = InterruptGuard()  # Ctrl-C ends training, not the session
     judging = [ComponentActivity(), AblationCheck(), TaskPerformance(), ImportanceDistribution()]
     shown = [DecompositionProgressBar()] if progress else []
     return Trainer(
@@ -141,7 +143,7 @@ def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Train
         enable_progress_bar=progress,
         inference_mode=False,
         use_distributed_sampler=False,
-        callbacks=[*shown, TrainingHealth(), *judging, *callbacks],
+        callbacks=[*shown, guard, TrainingHealth(), *judging, *callbacks],
     )
 
 

@@ -34,7 +34,7 @@ ABLATIONS = {
 """Regimes of ``ablation/NAME`` in words, in the order of a report; the last is no mask but a unit."""
 DISTANCE_HEADER = ("distance", "of ablating everything", "of the output's variation")
 """Columns of :func:`ablation_rows` behind the words."""
-TASK_HEADER = ("accuracy", "cross entropy", "of what is lost, kept")
+TASK_HEADER = ("accuracy", "cross entropy", "loss recovered")
 TASK = {"target": "the target itself", **ABLATIONS}
 
 _UNREADABLE = "a count of contradictions or a tolerance is not a number"

@@ -19,6 +19,15 @@ TWO_SCREENS = 60
 QUICK = ("quick", "help", "flags", "near", "shipped")
 
 
+def test_the_full_help_names_the_classes_of_this_package_alone(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help.model"])
+
+    text = capsys.readouterr().out
+    assert "torch.ao" not in text
+    assert "HuggingFaceModel" in text
+
+
 class _Parsers(DecompositionCLI):
     """The parsers of all commands with a method, and nothing parsed."""
 

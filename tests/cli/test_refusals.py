@@ -58,7 +58,7 @@ CASES = {
     ),
     "config that is not there": (
         ["--config=nowhere.yaml"],
-        "config 'nowhere.yaml' does not exist; shipped configs are",
+        "config 'nowhere.yaml' does not exist; python -m spd_lightning configs lists",
     ),
     "checkpoint that is not there": (["--ckpt_path=nowhere.ckpt"], "checkpoint 'nowhere.ckpt' does not exist"),
     "no run to continue": (["--ckpt_path=last"], "no run under 'runs/tiny' has a checkpoint yet"),

@@ -1,7 +1,11 @@
 """The verdict on networks of one's own is what a look at the numbers says."""
 
+import os
+import signal
+
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from spd_lightning import decompose
 from spd_lightning.runs.findings import findings
@@ -61,3 +65,20 @@ def test_a_setting_that_kills_everything_is_called_bad_with_the_right_advice(net
     faithful = next(finding for finding in findings(model.scores) if finding.question == "faithful")
     assert faithful.answer == "not faithful"
     assert f"lower coefficient (now {TOO_HIGH:g}), or raise" in capsys.readouterr().out
+
+
+class _CtrlC(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.last = batch_idx
+
+
+def test_ctrl_c_ends_training_and_leads_to_a_verdict():
+    target, data, sites = NETWORKS["regression"]()
+    asking = _CtrlC()
+
+    model = decompose(target, data, sites, steps=50, progress=False, callbacks=[asking])
+
+    assert asking.last == 3
+    assert len(findings(model.scores)) == 3

@@ -107,7 +107,7 @@ def test_a_model_without_logits_is_refused_and_so_is_a_head_that_would_be_random
 def test_a_missing_extra_is_told(told, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
 
-    assert told().endswith("needs transformers; pip install 'spd-lightning[lm]'")
+    assert told().endswith("needs transformers; in the clone: pip install -e '.[lm]'")
 
 
 def test_weights_outside_of_modules_are_refused():

@@ -1,0 +1,59 @@
+"""``losses+:`` adds terms, ``losses:`` replaces them, and what an objective leaves out is told."""
+
+from pathlib import Path
+
+import pytest
+
+from spd_lightning.cli.command import main
+
+SHORT = ["--trainer.max_steps=2", "--trainer.val_check_interval=2"]
+
+
+def _fit(*configs):
+    cli = main(["fit", *(f"--config={name}" for name in configs), *SHORT])
+    return cli.model.terms()
+
+
+def test_terms_are_added_and_arguments_changed(folder):
+    Path("more.yaml").write_text(
+        "model:\n  losses+:\n    adversary: {class_path: Reconstruction, init_args: {sources: adversarial}}\n"
+        "    importance: {init_args: {coefficient: 0.5}}\n"
+    )
+    terms = _fit("tiny.yaml", "more.yaml")
+
+    assert list(terms) == ["faithfulness", "stochastic", "layerwise", "importance", "adversary"]
+    assert terms["adversary"].sources == "adversarial"
+    assert terms["importance"].coefficient == 0.5
+    assert Path("runs/tiny/version_0/config.yaml").read_text().count("sources: adversarial") == 1
+
+
+def test_what_is_replaced_is_told(folder, capsys):
+    Path("less.yaml").write_text("model:\n  losses:\n    adversary: {class_path: Reconstruction}\n")
+    assert list(_fit("tiny.yaml", "less.yaml")) == ["adversary"]
+
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: losses: ")]
+    assert ["no term keeps the sum" in line or "no term makes importances small" in line for line in told] == [True] * 2
+    assert all("losses+: adds" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("[1]", "config 'bad.yaml': model.losses+ must hold terms by name, got [1]"),
+        ("{a: {class_path: Reconstuction}}", "did you mean Reconstruction?"),
+        ("{a: 3}", "model.losses"),
+    ],
+)
+def test_what_is_no_term_is_refused(added, message, folder, refused):
+    Path("bad.yaml").write_text(f"model:\n  losses+: {added}\n")
+
+    assert message in refused("fit", "--config=bad.yaml")
+
+
+def test_a_run_is_called_after_its_first_config(folder):
+    text = Path("tiny.yaml").read_text()
+    Path("mine.yaml").write_text(text.replace(text[text.index("  logger:") : text.index("model:")], ""))
+
+    _fit("mine.yaml")
+
+    assert Path("runs/mine/version_0/metrics.json").is_file()
