@@ -96,6 +96,7 @@ def test_the_reference_of_configs_has_every_class_and_its_arguments():
     bases = {"EvaluationCallback", "ImportanceFunction", "SiteFunction", "TargetCall", "Loss", "Site", "Grouping"}
     models = {
         "decompose",
+        "untuned_losses",
         "AttributedModel",
         "DecomposedModel",
         "SiteMask",
