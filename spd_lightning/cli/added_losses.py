@@ -42,5 +42,11 @@ def _model(path: Path) -> dict[str, Any]:
     return model if isinstance(model, dict) else {}
 
 
-def _content(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+def _content(path: Path) -> dict[str, Any]:
+    """A config that may hold added terms; nothing of any other."""
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        found: dict[str, Any] = yaml.safe_load(text) if ADDED in text else {}
+    except yaml.MarkedYAMLError as error:
+        raise UsageError(f"config {str(path)!r}: {error.problem}") from None
+    return found
