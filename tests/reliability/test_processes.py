@@ -65,8 +65,15 @@ ALL = {
     },
     "the paper's": PAPER,
     "untuned": None,
+    "of language models": {
+        "faithfulness": {"class_path": "RelativeFaithfulness"},
+        "adversary": {"class_path": "PersistentAdversary", "init_args": {"distance": "mse", "share": 0.5}},
+        "pool": {"class_path": "PersistentAdversary", "init_args": {"distance": "mse", "scope": "pool", "pool": 3}},
+        "importance": {"class_path": "SmoothImportance", "init_args": {"coefficient": 3e-3}},
+        "frequency": {"class_path": "SmoothFrequency", "init_args": {"coefficient": 1e-3, "half_life": 5}},
+    },
 }
-STEPS = {"every loss": 20, "the paper's": 200, "untuned": 20}
+STEPS = {"every loss": 20, "the paper's": 200, "untuned": 20, "of language models": 20}
 """Masks that are drawn as 0 or 1 and an adversary's signed steps jump where a rounding turns them. After some dozens of
 steps one jump has parted two runs, which then differ by 1e-3 and not by roundings: such losses get few steps."""
 WITH_MOMENTS_OF_THEIR_OWN = 150

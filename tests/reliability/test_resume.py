@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.data.texts import folder_of
 from tests.reliability.conftest import TRAINER, assert_identical, make_bench, results
 from tests.tiny_system import LOSSES, MODEL
 
@@ -104,6 +105,41 @@ def test_accumulated_steps_and_another_number_of_validation_batches(bench, tmp_p
         scalars = outcome["scalars"].items()
         outcome["scalars"] = {tag: points for tag, points in scalars if not tag.startswith(("val/", "headline/"))}
     assert_identical(expected, got)
+
+
+TEXT = """\
+model:
+  target: {class_path: LanguageModel, init_args: {vocabulary: 300, length: 8, width: 16, layers: 1, heads: 2}}
+  recipe:
+    class_path: LanguageModelTraining
+    init_args:
+      data: &text {class_path: TextTokens, init_args: {sources: [texts], vocabulary: 300, length: 8, batch_size: 4}}
+      steps: 3
+  call: {class_path: KeywordCall, init_args: {inputs: [input_ids], weights: attention_mask, output: logits}}
+  sites: {"transformer.h.*.mlp.c_*": 4}
+  losses:
+    faithfulness: {class_path: RelativeFaithfulness}
+    adversary: {class_path: PersistentAdversary, init_args: {share: 0.5}}
+    importance: {class_path: SmoothImportance, init_args: {coefficient: 1.0e-2}}
+    frequency: {class_path: SmoothFrequency, init_args: {coefficient: 1.0e-2, half_life: 4}}
+data: *text
+"""
+
+
+@pytest.mark.reliability
+def test_a_language_model_under_an_adversary_that_remembers(bench, tmp_path_factory, starter):
+    config = "".join(line for line in TRAINER.splitlines(keepends=True) if "MechanismRecovery" not in line) + TEXT
+    undisturbed = make_bench(tmp_path_factory.mktemp("text"), starter, config=config)
+    for one in (undisturbed, bench):
+        folder_of(one.folder / "texts")
+        (one.folder / "lean.yaml").write_text(config)
+    assert undisturbed.run() == 0, undisturbed.log()
+
+    for moment in (("step", 5), ("validation", 6), ("save", 8), ("batch_end", 17), ("report", 25)):
+        bench.killed_at(*moment)
+    assert bench.run() == 0, bench.log()
+
+    assert_identical(results(undisturbed.last_run), results(bench.last_run))
 
 
 @pytest.mark.reliability
