@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train a toy model of superposition, take it apart, score and draw the result
 	$(RUN) -m spd_lightning fit --config tms.yaml
 
-lm: $(READY)  ## train a small language model on Python's standard library and take it apart; long on a CPU
-	$(RUN) -m spd_lightning fit --config lm/python.yaml
+lm: $(READY)  ## train a small language model on Python's standard library and take it apart; long on a CPU, goes on where it was stopped
+	$(RUN) -m spd_lightning fit --config lm/python.yaml --resume auto
 
 quick: $(READY) lint  ## lint, types and the unit tests, for working
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile $(UNITS)
