@@ -1,5 +1,7 @@
 """The base of decomposition methods: the objective, and what a step is."""
 
+import copy
+import sys
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torchmetrics import MeanMetric
+from tqdm import tqdm
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import ALIVE_THRESHOLD
@@ -18,9 +21,13 @@ from spd_lightning.losses.sources import fixed_masks
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, CheckpointedModule
 from spd_lightning.methods.non_finite import NonFiniteGuard, Running
 from spd_lightning.methods.optimization import Optimization
+from spd_lightning.methods.step_memory import available_memory, measured
 from spd_lightning.model import ComponentModel, Form, check_wrapping
 from spd_lightning.model.call import rows_of
 from spd_lightning.targets import TargetRecipe
+
+WORTH_TELLING = 2**27
+"""Bytes; what holds less fits everywhere."""
 
 
 class Decomposition(CheckpointedModule):
@@ -155,10 +162,40 @@ class Decomposition(CheckpointedModule):
                 self.terms()[name].load_state(state)
 
     def check_once(self, batch: Any) -> None:
-        """Refuse an empty batch, and a target that cannot be wrapped, the latter at the first step alone."""
+        """Refuse an empty batch and, at the first step, what cannot be wrapped and what does not fit into memory."""
         self.check_rows(batch)
         if not self._wrapping_checked:
             self.check_wrapping(batch)
+            if self.global_step == 0 and processes() == 1:
+                self.check_memory(batch)
+
+    def check_memory(self, batch: Any) -> None:
+        """Say what a step will hold, where that is much.
+
+        Raises:
+            UsageError: if there is less memory, with the batch that fits.
+        """
+        found = measured(self._tried, batch, self)
+        rows, free = rows_of(batch) or 0, available_memory(self.device)
+        if found is None or found.of(rows) < WORTH_TELLING:
+            return
+        told = f"a step on {rows} rows holds about {found.of(rows) / 1e9:.1f} GB, {found.per_row / 1e6:.0f} MB a row"
+        if free is not None and found.of(rows) > free:
+            raise UsageError(
+                f"data: {told}, and {free / 1e9:.1f} GB are free; at most {found.largest_batch(free)} rows fit, lower "
+                "batch_size (trainer.accumulate_grad_batches adds up several)"
+            )
+        beside = "" if free is None else f"; {free / 1e9:.1f} GB are free, for at most {found.largest_batch(free)} rows"
+        tqdm.write(told + beside, file=sys.stderr)
+
+    def _tried(self, batch: Any) -> Tensor:
+        """The objective, by copies of its terms: what they see here they do not remember."""
+        own, self.losses = self.losses, copy.deepcopy(self.losses)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return self.objective(batch, Noise((self.seed, "memory"), self.device))[0]
+        finally:
+            self.losses = own
 
     def check_wrapping(self, batch: Any) -> None:
         """Prove on a batch that the target computes the same thing however it is run, before the first step.
