@@ -1,5 +1,8 @@
 """Whether a target takes a batch at all, asked before components come into it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -32,6 +35,20 @@ def check_takes(model: ComponentModel, batch: object) -> None:
         raise UsageError(
             f"data: the target fails on a batch of {_shapes(arguments)}: {type(error).__name__}: {first_line(error)}; "
             "change the data, or say with model.call how a batch becomes arguments"
+        ) from error
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Turn whatever goes wrong with components in a target that runs without them into one line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # the target runs: what fails is how a site, a call or the importance function reads it
+        raise UsageError(
+            f"target: it runs as it is, but not with components in it: {type(error).__name__}: {first_line(error)}; "
+            "look at kinds of sites and importance functions of your own, or choose other sites"
         ) from error
 
 

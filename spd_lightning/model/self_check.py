@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.model.acceptance import check_takes, first_line
+from spd_lightning.model.acceptance import check_takes, first_line, in_one_line
 from spd_lightning.model.bypass import bypassed_module
 from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.masks import SiteMask
@@ -43,19 +43,24 @@ def check_wrapping(model: ComponentModel, batch: Any, fast: Callable[[Any], Any]
     devices = {p.device for p in model.target.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)), torch.autocast(model_device(model).type, enabled=False):
         check_takes(model, batch)
-        check = _Check(model, batch)
-        check.repeated()
-        check.weights_fit()
-        check.not_bypassed()
-        check.with_everything_on("plain", lambda masks: model.masked(batch, masks))
-        gradients = check.gradients("plain", lambda masks: model.masked(batch, masks))
-        if fast is not None:
-            with torch.enable_grad():  # inner activations are read as the form is made
-                form = fast(batch)
-            check.same(form.clean.output, check.clean.output, "target: its output differs in the fast form; " + PLAIN)
-            check.with_everything_on("fast", form.masked)
-            check.alike(gradients, check.gradients("fast", form.masked))
-        check.untouched()
+        with in_one_line():
+            _check_all(model, batch, fast)
+
+
+def _check_all(model: ComponentModel, batch: Any, fast: Callable[[Any], Any] | None) -> None:
+    check = _Check(model, batch)
+    check.repeated()
+    check.weights_fit()
+    check.not_bypassed()
+    check.with_everything_on("plain", lambda masks: model.masked(batch, masks))
+    gradients = check.gradients("plain", lambda masks: model.masked(batch, masks))
+    if fast is not None:
+        with torch.enable_grad():  # inner activations are read as the form is made
+            form = fast(batch)
+        check.same(form.clean.output, check.clean.output, "target: its output differs in the fast form; " + PLAIN)
+        check.with_everything_on("fast", form.masked)
+        check.alike(gradients, check.gradients("fast", form.masked))
+    check.untouched()
 
 
 class _Check:

@@ -5,10 +5,11 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spd_lightning import DecomposedModel, GateMLP, PerSite, UsageError
 from spd_lightning.model import FastForm, FastOptions, check_wrapping
+from spd_lightning.model.sites.linear import LinearSite
 from tests.networks.misbehaving import MISBEHAVING, WIDTH
 from tests.networks.models import decomposed
 from tests.networks.zoo import ZOO, example
@@ -67,3 +68,27 @@ def test_writes_that_no_counter_sees_are_copied():
     model = DecomposedModel(Hidden(), {"*": 3}, importance=partial(PerSite, function=partial(GateMLP, hidden=[3])))
     _checked(model, torch.randn(5, 4))
     assert "a@0 out" in model.wrapping.copied
+
+
+class Transposed(LinearSite):
+    """A kind that gives the matrix the wrong way round."""
+
+    def matrix(self):
+        return super().matrix().T
+
+
+class Flat(LinearSite):
+    """A kind that gives no matrix."""
+
+    def matrix(self):
+        return super().matrix().flatten()
+
+
+def test_a_kind_of_ones_own_that_does_not_fit_is_one_line():
+    network = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    with pytest.raises(UsageError, match=r"Flat.matrix\(\) must give \[rows, d_in\], got \[20\]"):
+        DecomposedModel(network, {"0": 3}, kinds=[Flat])
+
+    model = DecomposedModel(network, {"0": 3}, kinds=[Transposed])
+    with pytest.raises(UsageError, match=r"runs as it is, but not with components in it: RuntimeError: .*kinds"):
+        check_wrapping(model, torch.rand(6, 5))

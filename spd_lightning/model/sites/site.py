@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from spd_lightning.errors import UsageError
 from spd_lightning.functional.precision import single_type
 
 
@@ -28,7 +29,10 @@ class Site(ABC):
     def __init__(self, module: nn.Module, rows: Sequence[range] | None = None) -> None:
         self.module = module
         self.rows = None if rows is None else tuple(rows)
-        whole, self.d_in = self.matrix().shape
+        shape = self.matrix().shape
+        if len(shape) != 2:
+            raise UsageError(f"kinds: {type(self).__name__}.matrix() must give [rows, d_in], got {list(shape)}")
+        whole, self.d_in = shape
         self.d_out = whole if self.rows is None else sum(map(len, self.rows))
 
     @classmethod
