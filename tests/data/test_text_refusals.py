@@ -73,5 +73,5 @@ def test_a_missing_extra_is_told(make, tmp_path, monkeypatch, package, options):
     (tmp_path / "t.parquet").touch()
     monkeypatch.setitem(sys.modules, package, None)
 
-    with pytest.raises(UsageError, match=rf"^data: .*needs {package}; pip install 'spd-lightning\[lm\]'"):
+    with pytest.raises(UsageError, match=rf"^data: .*needs {package}; in the clone: pip install -e '.\[lm\]'"):
         make(**options).windows()

@@ -54,7 +54,7 @@ def test_a_sweep_needs_a_config(sweep):
 def test_a_config_that_is_not_there(sweep):
     line = _only_line(sweep("--config", "nowhere.yaml", *SEEDS))
 
-    assert "config 'nowhere.yaml' does not exist; shipped configs are" in line
+    assert "config 'nowhere.yaml' does not exist; python -m spd_lightning configs lists" in line
     assert "sweeps/" not in line
 
 
