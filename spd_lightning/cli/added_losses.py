@@ -10,43 +10,30 @@ from spd_lightning.errors import UsageError
 ADDED = "losses+"
 
 
-def added_losses(path: Path) -> list[str]:
-    """Flags that add the terms which a config holds under ``losses+``.
+def arguments_of(path: Path) -> list[str]:
+    """What a config says, as arguments: the file, or what remains of it followed by one flag per added term.
 
     Args:
         path: a config that was checked.
 
-    Returns:
-        One flag per term.
-
     Raises:
         UsageError: if there is something else than terms.
     """
-    terms = _model(path).get(ADDED, {})
+    text = path.read_text(encoding="utf-8-sig")
+    content = _content(path, text) if ADDED in text else {}
+    model = content.get("model")
+    if not isinstance(model, dict) or ADDED not in model:
+        return [f"--config={path}"]
+    terms = model.pop(ADDED)
     if not isinstance(terms, dict):
         raise UsageError(f"config {str(path)!r}: model.{ADDED} must hold terms by name, got {terms!r}")
-    return [f"--model.losses.{name}={yaml.safe_dump(term, default_flow_style=True)}" for name, term in terms.items()]
+    flags = (f"--model.losses.{name}={yaml.safe_dump(term, default_flow_style=True)}" for name, term in terms.items())
+    return [f"--config={yaml.safe_dump(content)}", *flags]
 
 
-def without_added_losses(path: Path) -> str:
-    """What remains of a config, to be read before the terms are added: its path, or its content where it has some."""
-    if ADDED not in _model(path):
-        return str(path)
-    content = _content(path)
-    del content["model"][ADDED]
-    return yaml.safe_dump(content)
-
-
-def _model(path: Path) -> dict[str, Any]:
-    model = _content(path).get("model")
-    return model if isinstance(model, dict) else {}
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """A config that may hold added terms; nothing of any other."""
-    text = path.read_text(encoding="utf-8-sig")
+def _content(path: Path, text: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = yaml.safe_load(text) if ADDED in text else {}
+        found: dict[str, Any] = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         raise UsageError(f"config {str(path)!r}: {error.problem}") from None
     return found

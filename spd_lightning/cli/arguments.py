@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from spd_lightning.cli.added_losses import added_losses, without_added_losses
+from spd_lightning.cli.added_losses import arguments_of
 from spd_lightning.cli.checkpoint_choice import LAST, check_place, run_directory
 from spd_lightning.cli.config_files import check_config_file
 from spd_lightning.cli.flags import LISTING, RUNNING
@@ -84,17 +84,11 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     named = any(argument.startswith("--config=") for argument in resolved)
     if not named:
         resolved = [*_config_of_run(rest), *resolved]
-    return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *_run_name(rest), *resolved]
-
-
-def _run_name(args: list[str]) -> list[str]:
-    """A run is called after the first config, unless one of them says otherwise."""
-    named = [args[place + 1 : place + 2] for place, word in enumerate(args) if word in ("-c", "--config")]
-    named += [[word.partition("=")[2]] for word in args if word.startswith(("--config=", "-c="))]
-    return [f"--trainer.logger.init_args.name={Path(name).stem}" for [name] in named[:1]]
+    return [subcommand, f"--config={shipped_configs() / 'base.yaml'}", *resolved]
 
 
 def _resolved(args: list[str]) -> list[str]:
+    named: list[str] = []
     resolved, waiting = [], iter(args)
     for argument in waiting:
         name = None
@@ -110,8 +104,10 @@ def _resolved(args: list[str]) -> list[str]:
         path = find_config(name)
         check_config_file(path)
         sys.path.append(str(path.resolve().parent))  # a callback's file may lie beside the config that names it
-        resolved += [f"--config={without_added_losses(path)}", *added_losses(path)]
-    return resolved
+        if not named:  # a run is called after the first config, unless a config or a flag says otherwise
+            named.append(f"--trainer.logger.init_args.name={path.stem}")
+        resolved += arguments_of(path)
+    return [*named, *resolved]
 
 
 def _config_of_run(args: list[str]) -> list[str]:

@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 from spd_lightning.data.corpus import Corpus
 from spd_lightning.data.tokenizer import TextTokenizer
 from spd_lightning.errors import UsageError
+from spd_lightning.files.progress import progress
 from spd_lightning.files.tensors import read_safetensors
 from spd_lightning.files.whole import cache_folder, made_by_one, written_whole
-from spd_lightning.progress import progress
 
 FORMAT = 1
 CHARACTERS, DOCUMENTS = 2**22, 2**12

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from spd_lightning.data.corpus import Corpus, held_out
 from spd_lightning.errors import UsageError, missing_extra
+from spd_lightning.files.progress import progress
 from spd_lightning.files.whole import cache_folder, is_file, made_by_one, written_whole
-from spd_lightning.progress import progress
 
 END_OF_TEXT = "<|endoftext|>"
 """Stands between documents for tokenizers that are trained here, as in GPT-2."""

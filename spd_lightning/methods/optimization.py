@@ -10,11 +10,11 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
+from spd_lightning.files.progress import progress
 from spd_lightning.functional import faithfulness, lr_factor
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
 from spd_lightning.model import ComponentModel
-from spd_lightning.progress import progress
 
 Through = Callable[..., Tensor]
 """Takes a computation and its arguments."""

@@ -18,7 +18,7 @@ from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
-from spd_lightning.model.acceptance import check_takes
+from spd_lightning.model.acceptance import taking
 from spd_lightning.model.components import Init
 from spd_lightning.model.decomposed import ImportanceFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
@@ -130,8 +130,8 @@ class StochasticDecomposition(Decomposition):
         """One step, see :meth:`Decomposition.training_step`."""
         if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
             self.check_rows(batch)
-            check_takes(self.model, batch)
-            self.start_from_examples(batch)
+            with taking(self.model.call, batch):
+                self.start_from_examples(batch)
         self.check_once(batch)
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)

@@ -1,40 +1,36 @@
-"""Whether a target takes a batch at all, asked before components come into it."""
+"""What goes wrong in a network of somebody's own, without components and with them, in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from spd_lightning.errors import UsageError
-from spd_lightning.model.call import Arguments
-from spd_lightning.model.component_model import ComponentModel
+from spd_lightning.model.call import Arguments, TargetCall
 
 LONGEST = 160
 
 
-def check_takes(model: ComponentModel, batch: object) -> None:
-    """Run the target as it is on a copy of a batch.
+@contextmanager
+def taking(call: TargetCall, batch: object) -> Iterator[None]:
+    """Turn what a target itself does to a batch that it cannot take into one line.
 
     Args:
-        model: the decomposition, whose call says how a batch becomes arguments.
-        batch: as the call takes it; it is not changed.
+        call: how the batch becomes arguments.
+        batch: as the call takes it.
 
     Raises:
         UsageError: with the shapes of the arguments and what the target said of them.
     """
-    copy = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
-    arguments = model.call.arguments(copy)
     try:
-        with torch.no_grad():
-            model.target(*arguments.args, **arguments.kwargs)
+        yield
     except UsageError:
         raise
     except Exception as error:  # whatever a network of somebody's own does
         raise UsageError(
-            f"data: the target fails on a batch of {_shapes(arguments)}: {type(error).__name__}: {first_line(error)}; "
-            "change the data, or say with model.call how a batch becomes arguments"
+            f"data: the target fails on a batch of {_shapes(call.arguments(batch))}: {type(error).__name__}: "
+            f"{first_line(error)}; change the data, or say with model.call how a batch becomes arguments"
         ) from error
 
 

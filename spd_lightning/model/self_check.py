@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.model.acceptance import check_takes, first_line, in_one_line
+from spd_lightning.model.acceptance import first_line, in_one_line, taking
 from spd_lightning.model.bypass import bypassed_module
 from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.masks import SiteMask
@@ -41,10 +41,9 @@ def check_wrapping(model: ComponentModel, batch: Any, fast: Callable[[Any], Any]
         UsageError: naming the site, what the network does, and the way out.
     """
     devices = {p.device for p in model.target.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)), torch.autocast(model_device(model).type, enabled=False):
-        check_takes(model, batch)
-        with in_one_line():
-            _check_all(model, batch, fast)
+    full_precision = torch.autocast(model_device(model).type, enabled=False)
+    with torch.random.fork_rng(devices=list(devices)), full_precision, in_one_line():
+        _check_all(model, batch, fast)
 
 
 def _check_all(model: ComponentModel, batch: Any, fast: Callable[[Any], Any] | None) -> None:
@@ -90,7 +89,7 @@ class _Check:
                     places[place_name(path, index, side)] = tensor, tensor.clone()
             return output
 
-        with torch.no_grad():
+        with torch.no_grad(), taking(model.call, self.batch):
             model.wrapping.run(self.batch, record)
         written = {name for name, (tensor, before) in places.items() if not _equal(tensor, before)}
         model.wrapping.copied |= written

@@ -28,7 +28,7 @@ from spd_lightning.losses import Loss, Noise, Step, untuned_losses
 from spd_lightning.losses.reconstruction import cost_of_everything
 from spd_lightning.methods import Decomposition, Optimization, StochasticDecomposition, Warmup
 from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall
-from spd_lightning.model.acceptance import check_takes
+from spd_lightning.model.acceptance import taking
 from spd_lightning.model.decomposed import ImportanceFactory
 from spd_lightning.notebook.examples import Data, as_data_module, first_batch
 from spd_lightning.runs.findings import Knobs
@@ -117,8 +117,8 @@ def decompose(
 @torch.no_grad()
 def _checked_distance(model: DecomposedModel, batch: Any, kind: DistanceKind | None) -> DistanceKind:
     """The distance that is asked for, else ``"kl"`` where the batch has labels and the output a logit for each."""
-    check_takes(model, batch)
-    labels, output = model.call.labels_of(batch), model.clean(batch).output
+    with taking(model.call, batch):
+        labels, output = model.call.labels_of(batch), model.clean(batch).output
     if kind is None:
         fits = labels is not None and labels.shape == output.shape[:-1] and output.shape[-1] > int(labels.max())
         kind = "kl" if fits else "mse"

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError, check_choice, check_finite, check_fraction, check_number, check_whole
 from spd_lightning.files.describe import describe
+from spd_lightning.files.progress import progress
 from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
 from spd_lightning.functional.schedules import LRSchedule
-from spd_lightning.progress import progress
 from spd_lightning.targets.cache import TargetCache
 from spd_lightning.targets.recipes import TargetRecipe, load_state
 

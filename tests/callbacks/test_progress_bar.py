@@ -135,7 +135,7 @@ def test_what_comes_before_training_draws_a_bar_or_tells_in_lines(work, said, tm
     work(tmp_path / "first", monkeypatch)
     assert err.getvalue() == "", "over in a moment"
 
-    monkeypatch.setattr("spd_lightning.progress.LINE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("spd_lightning.files.progress.LINE_INTERVAL_S", 0.0)
     work(tmp_path / "in_lines", monkeypatch)
     lines = err.getvalue().splitlines()
     assert re.fullmatch(said + r": [0-3] of 3 in 00:\d\d, (\?|00:\d\d) left(, loss=.*)?", lines[-1])
