@@ -29,6 +29,21 @@ def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Te
     return mean_over_examples((prediction - target).square().mean(-1), weights)
 
 
+def kl_rows(prediction: Tensor, target: Tensor) -> Tensor:
+    """``KL(softmax(target) || softmax(prediction))`` of every row.
+
+    Args:
+        prediction: logits ``[..., vocabulary]``.
+        target: logits ``[..., vocabulary]``.
+
+    Returns:
+        ``[...]``, in nats.
+    """
+    log_q, log_p = F.log_softmax(prediction, -1), F.log_softmax(target, -1)
+    gaps = (log_p - log_q).masked_fill(log_p == -torch.inf, 0)  # what the target rules out, such as padded vocabulary
+    return (log_p.exp() * gaps).sum(-1)
+
+
 def kl(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """``KL(softmax(target) || softmax(prediction))``, summed over the last dimension, averaged over the rest.
 
@@ -40,9 +55,7 @@ def kl(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Ten
     Returns:
         A scalar, in nats.
     """
-    log_q, log_p = F.log_softmax(prediction, -1), F.log_softmax(target, -1)
-    gaps = (log_p - log_q).masked_fill(log_p == -torch.inf, 0)  # what the target rules out, such as padded vocabulary
-    return mean_over_examples((log_p.exp() * gaps).sum(-1), weights)
+    return mean_over_examples(kl_rows(prediction, target), weights)
 
 
 def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -28,10 +28,16 @@ _SIGNATURES: dict[str, list[Any]] = {
     "uniform_rows": [_INTEGER] * 2 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
     "masked_forward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
     "masked_backward": [_INTEGER] * 2 + [_POINTER] * 3 + [_SEED, _INTEGER] + [_POINTER] * 3 + [ctypes.c_int],
+    "masked_chosen_forward": [_INTEGER] * 2 + [_POINTER] * 4 + [_SEED, _INTEGER, _POINTER, ctypes.c_int],
+    "masked_chosen_backward": [_INTEGER] * 2 + [_POINTER] * 4 + [_SEED, _INTEGER] + [_POINTER] * 3 + [ctypes.c_int],
     "gates_forward": [_INTEGER] * 4 + [_POINTER] * 5 + [ctypes.c_int] + [_POINTER] * 5 + [ctypes.c_int],
     "gates_backward": [_INTEGER] * 4 + [_POINTER] * 4 + [ctypes.c_int] + [_POINTER] * 12 + [ctypes.c_int],
     "penalty_forward": [_INTEGER] * 2 + [_POINTER, _FLOAT, _FLOAT, _POINTER, ctypes.c_int],
     "penalty_backward": [_INTEGER] * 2 + [_POINTER] * 2 + [_FLOAT, _FLOAT, _POINTER, ctypes.c_int],
+    "sigmoids_forward": [_INTEGER, _POINTER, ctypes.c_int] + [_POINTER] * 2 + [ctypes.c_int],
+    "sigmoids_backward": [_INTEGER, _POINTER, ctypes.c_int] + [_POINTER] * 3 + [ctypes.c_int],
+    "divergence_forward": [_INTEGER] * 2 + [_POINTER] * 5 + [ctypes.c_int],
+    "divergence_backward": [_INTEGER] * 2 + [_POINTER] * 6 + [ctypes.c_int],
 }
 
 

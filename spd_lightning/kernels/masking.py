@@ -75,6 +75,71 @@ def masked_inner(
     return masked
 
 
+def masked_chosen(
+    inner: Tensor,
+    chosen: Tensor,
+    importance: Tensor,
+    shift: Tensor | None,
+    seed: int,
+    compiled: bool = True,
+    share: RowShare | None = None,
+) -> Tensor:
+    """:func:`masked_inner` of some positions alone, with the numbers that the whole would get there.
+
+    Args:
+        inner: inner activations of the chosen positions, ``[rows, C]``.
+        chosen: their numbers among all positions, ``[rows]``, each once.
+        importance: importances of all positions, ``[..., C]``.
+        shift: of all positions, ``[...]``; ``None`` for 0.
+        seed: of the noise.
+        compiled: whether compiled kernels may be used.
+        share: which rows of a batch all positions are.
+
+    Returns:
+        ``[rows, C]``, with gradient to ``inner`` and ``importance``.
+    """
+    library = library_for(inner, compiled)
+    if library is None:
+        mask = mask_from_source(importance, row_uniforms(importance.shape, seed, importance, compiled, share))
+        return inner * (mask if shift is None else mask - shift[..., None]).flatten(0, -2).index_select(0, chosen)
+    noise = seed, _entries_before(importance.shape, share)
+    masked: Tensor = _MaskedChosen.apply(inner, importance, chosen, shift, noise, library)  # type: ignore[no-untyped-call]
+    return masked
+
+
+class _MaskedChosen(torch.autograd.Function):
+    """The compiled form of :func:`masked_chosen`; importances that are not chosen get no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inner: Tensor,
+        importance: Tensor,
+        chosen: Tensor,
+        shift: Tensor | None,
+        noise: tuple[int, int],
+        library: ctypes.CDLL,
+    ) -> Tensor:
+        h, g = inner.contiguous(), rows(importance)
+        s = None if shift is None else shift.contiguous()
+        y = torch.empty_like(h)
+        pointers = address(chosen), address(h), address(g), address(s)
+        library.masked_chosen_forward(*h.shape, *pointers, *noise, address(y), torch.get_num_threads())
+        ctx.save_for_backward(chosen, h, g, s)
+        ctx.noise, ctx.library, ctx.shape = noise, library, importance.shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        chosen, h, g, s = ctx.saved_tensors
+        incoming = grad_outputs[0].contiguous()
+        dh, dg = torch.empty_like(incoming), torch.zeros_like(g)
+        before = address(chosen), address(h), address(g), address(s)
+        after = address(incoming), address(dh), address(dg)
+        ctx.library.masked_chosen_backward(*h.shape, *before, *ctx.noise, *after, torch.get_num_threads())
+        return dh, dg.view(ctx.shape), None, None, None, None
+
+
 class _MaskedInner(torch.autograd.Function):
     """The compiled form; the noise is drawn again for the backward pass."""
 

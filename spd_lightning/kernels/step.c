@@ -1,8 +1,9 @@
-/* Compiled parts of the training step: gates read from a table, masks drawn where they are used, penalties.
+/* Compiled parts of the training step: gates read from a table, masks drawn where they are used, penalties, divergences.
  *
  * Matrices are float32 and row-major. Every function splits its rows over `threads`. What each one computes is
  * written in PyTorch beside its caller; the tests hold both equal.
  */
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -132,6 +133,44 @@ void masked_backward(int64_t rows, int64_t width, const float *restrict h, const
     }
 }
 
+/* ---- the same for some rows of the matrix alone: chosen[r] is the number of row r; h, y and dh hold the chosen ones, the
+ * importances, shifts and dg all of them. The noise is that of the whole matrix ---- */
+
+void masked_chosen_forward(int64_t rows, int64_t width, const int64_t *restrict chosen, const float *restrict h,
+                           const float *restrict g, const float *restrict shift, uint64_t seed, int64_t before,
+                           float *restrict y, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = chosen[r] * width;
+        float s = shift ? shift[chosen[r]] : 0.0f, u[GROUP];
+        const float *restrict gr = g + row, *restrict hr = h + r * width;
+        for (int64_t at = 0; at < width; at += GROUP) {
+            int64_t here = width - at < GROUP ? width - at : GROUP;
+            uniforms_from(before + row + at, here, seed, u);
+            for (int64_t i = 0; i < here; i++) y[r * width + at + i] = hr[at + i] * (gr[at + i] + (1.0f - gr[at + i]) * u[i] - s);
+        }
+    }
+}
+
+void masked_chosen_backward(int64_t rows, int64_t width, const int64_t *restrict chosen, const float *restrict h,
+                            const float *restrict g, const float *restrict shift, uint64_t seed, int64_t before,
+                            const float *restrict dy, float *restrict dh, float *restrict dg, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = chosen[r] * width;
+        float s = shift ? shift[chosen[r]] : 0.0f, u[GROUP];
+        for (int64_t at = 0; at < width; at += GROUP) {
+            int64_t here = width - at < GROUP ? width - at : GROUP;
+            const float *restrict gr = g + row + at, *restrict hr = h + r * width + at, *restrict d = dy + r * width + at;
+            uniforms_from(before + row + at, here, seed, u);
+            for (int64_t i = 0; i < here; i++) {
+                dh[r * width + at + i] = d[i] * (gr[i] + (1.0f - gr[i]) * u[i] - s);
+                dg[row + at + i] = d[i] * hr[i] * (1.0f - u[i]);
+            }
+        }
+    }
+}
+
 /* ---- the grid of a gate table: per column, nodes at whole multiples of a spacing, so that 0 is a node ---- */
 
 static void column_ranges(int64_t rows, int64_t width, const float *h, float *low, float *high, int threads) {
@@ -240,6 +279,17 @@ static void table_backward(int64_t width, int64_t hidden, int64_t nodes, const f
     }
 }
 
+/* ---- leaky sigmoids; floor_leak is the lower one's slope below 0 ---- */
+
+static inline float lower_leaky(float z, float floor_leak) { return z <= 0.0f ? floor_leak * z : (z > 1.0f ? 1.0f : z); }
+static inline float upper_leaky(float z) { return z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z <= 0.0f ? 0.0f : z); }
+
+/* their gradients; below 0 what raises the logit leaks through in either form, what lowers it in the linear one alone */
+static inline float through_sigmoids(float z, float dlower, float dupper, float floor_leak) {
+    float off = dlower < 0.0f ? SLOPE * dlower : floor_leak * dlower;
+    return z <= 0.0f ? off : (z <= 1.0f ? dlower + dupper : SLOPE * dupper);
+}
+
 /* ---- reading a table: quintic Hermite interpolation of the logit, cubic of its slope, and both leaky sigmoids ---- */
 
 static inline float smooth(float t) { return t * t * t * (10.0f + t * (-15.0f + 6.0f * t)); }
@@ -288,8 +338,8 @@ static void read_forward(int64_t rows, int64_t width, int64_t nodes, const float
             float z = table[e] + (table[e + 4] - table[e]) * smooth(t) + table[e + 1] * rise(t)
                       - table[e + 5] * rise(1.0f - t) + table[e + 2] * bend(t) + table[e + 6] * bend(1.0f - t);
             logits[at + i] = z;
-            lower[at + i] = z <= 0.0f ? floor_leak * z : (z > 1.0f ? 1.0f : z);
-            upper[at + i] = z > 1.0f ? 1.0f + SLOPE * (z - 1.0f) : (z <= 0.0f ? 0.0f : z);
+            lower[at + i] = lower_leaky(z, floor_leak);
+            upper[at + i] = upper_leaky(z);
         }
     }
     free(all.inverse);
@@ -304,7 +354,7 @@ static void read_backward(int64_t rows, int64_t width, int64_t nodes, const floa
                     const float *restrict dupper, float *restrict dh, float *restrict dtable, float *restrict scratch,
                     int threads) {
     static const float nothing[GROUP];
-    const float floor_leak = linear_leak ? SLOPE : 0.0f; /* what leaks through below 0 of gradients that lower the logit */
+    const float floor_leak = linear_leak ? SLOPE : 0.0f;
     const columns all = repeat_columns(width, nodes, inverse, first);
     const int64_t size = width * nodes * 4, entries = rows * width, blocks = (entries + all.period - 1) / all.period;
     #pragma omp parallel for num_threads(threads) schedule(static)
@@ -324,9 +374,8 @@ static void read_backward(int64_t rows, int64_t width, int64_t nodes, const floa
             const float *restrict to_upper = dupper ? dupper + at : nothing;
             #pragma omp simd
             for (int32_t i = 0; i < (int32_t)here; i++) {
-                float z = logits[at + i], dl = to_lower[i], du = to_upper[i], scale = all.inverse[from + i], t;
-                float off = dl < 0.0f ? SLOPE * dl : floor_leak * dl;
-                float dz = to_logits[i] + (z <= 0.0f ? off : (z <= 1.0f ? dl + du : SLOPE * du));
+                float scale = all.inverse[from + i], t;
+                float dz = to_logits[i] + through_sigmoids(logits[at + i], to_lower[i], to_upper[i], floor_leak);
                 int32_t e = all.base[from + i] + locate(h[at + i], scale, all.first[from + i], (int32_t)nodes, &t);
                 float d0 = table[e + 1], d1 = table[e + 5], s0 = table[e + 2], s1 = table[e + 6];
                 float v = 1.0f - t, blend = t * t * (3.0f - 2.0f * t);
@@ -368,27 +417,124 @@ void gates_backward(int64_t rows, int64_t width, int64_t hidden, int64_t nodes, 
 
 /* ---- importance penalty: sum over the columns of (g + eps)^p, added to what each row has ---- */
 
-static inline float power(float x, float p) { return p == 1.0f ? x : (p == 2.0f ? x * x : powf(x, p)); }
+/* an exponent in two parts: the first has so few bits that its product with a whole number below 256 is exact */
+typedef struct { float p, high, low; } exponent;
+
+static inline exponent split(float p) {
+    union { float value; int32_t bits; } high = {p};
+    high.bits &= ~0xfff;
+    return (exponent){p, high.value, p - high.value};
+}
+
+/* x^p for x >= 0: with x = 2^e m, m within a factor sqrt(2) of 1, it is 2^k exp(rest), k the whole number next to
+ * p log2(x); the logarithm of m is the series of 2 artanh((m - 1) / (m + 1)) */
+static inline float power(float x, exponent by) {
+    if (by.p == 0.0f) return 1.0f;
+    if (by.p == 1.0f) return x;
+    if (by.p == 2.0f) return x * x;
+    union { float value; int32_t bits; } m = {x < FLT_MIN ? FLT_MIN : x};
+    int32_t e = (m.bits - 0x3f3504f3) >> 23;
+    m.bits -= e * (1 << 23);
+    float s = (m.value - 1.0f) / (m.value + 1.0f), t = s * s;
+    float log_m = 2.0f * s * (1.0f + t * (0.333333333f + t * (0.2f + t * (0.142857143f + t * 0.111111111f))));
+    float k = rintf(by.p * ((float)e + log_m * 1.44269504f));
+    k = k < -126.0f ? -126.0f : (k > 127.0f ? 127.0f : k);
+    float rest = ((by.high * (float)e - k) + by.low * (float)e) * 0.693147181f + by.p * log_m;
+    float y = 1.0f + rest * (1.0f + rest * (0.5f + rest * (0.166666667f + rest * (0.0416666418f + rest * (0.00833345205f + rest * 0.00138878601f)))));
+    union { int32_t bits; float value; } scale = {((int32_t)k + 127) << 23};
+    y *= scale.value;
+    y = x > 0.0f ? y : (by.p > 0.0f ? 0.0f : INFINITY);
+    return x <= FLT_MAX ? y : x; /* numbers that are none come through */
+}
 
 void penalty_forward(int64_t rows, int64_t width, const float *restrict g, float p, float eps, float *restrict sums,
                      int threads) {
+    const exponent by = split(p);
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < rows; n++) {
         float sum = 0;
         #pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < width; c++) sum += power(g[n * width + c] + eps, p);
+        for (int64_t c = 0; c < width; c++) sum += power(g[n * width + c] + eps, by);
         sums[n] += sum;
     }
 }
 
 void penalty_backward(int64_t rows, int64_t width, const float *restrict g, const float *restrict dsums, float p, float eps,
                       float *restrict dg, int threads) {
+    const exponent by = split(p - 1.0f);
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t n = 0; n < rows; n++) {
         float scale = dsums[n] * p;
+        #pragma omp simd
+        for (int64_t c = 0; c < width; c++) dg[n * width + c] = scale * power(g[n * width + c] + eps, by);
+    }
+}
+
+/* ---- both leaky sigmoids of logits that are there already ---- */
+
+void sigmoids_forward(int64_t size, const float *restrict logits, int linear_leak, float *restrict lower,
+                      float *restrict upper, int threads) {
+    const float floor_leak = linear_leak ? SLOPE : 0.0f;
+    #pragma omp parallel for simd num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < size; i++) {
+        float z = logits[i];
+        lower[i] = lower_leaky(z, floor_leak);
+        upper[i] = upper_leaky(z);
+    }
+}
+
+/* dlower and dupper may be null */
+void sigmoids_backward(int64_t size, const float *restrict logits, int linear_leak, const float *restrict dlower,
+                       const float *restrict dupper, float *restrict dlogits, int threads) {
+    const float floor_leak = linear_leak ? SLOPE : 0.0f;
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t at = 0; at < size; at += GROUP) {
+        static const float nothing[GROUP];
+        int64_t here = size - at < GROUP ? size - at : GROUP;
+        const float *restrict to_lower = dlower ? dlower + at : nothing, *restrict to_upper = dupper ? dupper + at : nothing;
+        #pragma omp simd
+        for (int64_t i = 0; i < here; i++) dlogits[at + i] = through_sigmoids(logits[at + i], to_lower[i], to_upper[i], floor_leak);
+    }
+}
+
+/* ---- Kullback-Leibler divergence of softmax(q) from softmax(p), per row. A norm is [rows, 2]: highest, log of the sum
+ * of exponentials of what is above it; logarithms of probabilities are taken in the order (x - highest) - log, which loses nothing ---- */
+
+static inline void norm_of(int64_t width, const float *restrict x, float *restrict norm) {
+    float high = -INFINITY, sum = 0;
+    #pragma omp simd reduction(max : high)
+    for (int64_t c = 0; c < width; c++) high = x[c] > high ? x[c] : high;
+    #pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < width; c++) sum += exp_negative(x[c] - high);
+    norm[0] = high; norm[1] = logf(sum);
+}
+
+void divergence_forward(int64_t rows, int64_t width, const float *restrict q, const float *restrict p,
+                        float *restrict q_norm, float *restrict p_norm, float *restrict out, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        const float *restrict a = q + n * width, *restrict b = p + n * width;
+        float *restrict of_a = q_norm + 2 * n, *restrict of_b = p_norm + 2 * n, sum = 0;
+        norm_of(width, a, of_a);
+        norm_of(width, b, of_b);
+        #pragma omp simd reduction(+ : sum)
         for (int64_t c = 0; c < width; c++) {
-            float x = g[n * width + c] + eps;
-            dg[n * width + c] = scale * (p == 1.0f ? 1.0f : (p == 2.0f ? x : powf(x, p - 1.0f)));
+            float log_p = (b[c] - of_b[0]) - of_b[1], log_q = (a[c] - of_a[0]) - of_a[1];
+            sum += log_p == -INFINITY ? 0.0f : exp_negative(log_p) * (log_p - log_q); /* what the target rules out */
         }
+        out[n] = sum;
+    }
+}
+
+void divergence_backward(int64_t rows, int64_t width, const float *restrict q, const float *restrict p,
+                         const float *restrict q_norm, const float *restrict p_norm, const float *restrict dout,
+                         float *restrict dq, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t n = 0; n < rows; n++) {
+        const float *restrict a = q + n * width, *restrict b = p + n * width, *restrict of_a = q_norm + 2 * n,
+                    *restrict of_b = p_norm + 2 * n;
+        #pragma omp simd
+        for (int64_t c = 0; c < width; c++)
+            dq[n * width + c] = dout[n] * (exp_negative((a[c] - of_a[0]) - of_a[1]) - exp_negative((b[c] - of_b[0]) - of_b[1]));
     }
 }

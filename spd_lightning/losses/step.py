@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from spd_lightning.functional import RowShare, active_counts, distance
+from spd_lightning.functional import RowShare, active_counts
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.weights import EVEN, Weights
@@ -132,7 +132,7 @@ class Step:
 
     def distance(self, kind: DistanceKind, output: Tensor) -> Tensor:
         """How far an output is from the target's own, by the weights of its positions; see :func:`distance`."""
-        return distance(kind, output, self.clean.output, self.weights_of(self.clean.output))
+        return self.form.distance(kind, output, self.weights_of(self.clean.output))
 
     def l0(self, threshold: float) -> Tensor:
         """Mean number of components with a lower-leaky importance above a threshold, over all tables, a scalar."""

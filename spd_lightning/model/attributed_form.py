@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional import faithfulness, mask_from_source
+from spd_lightning.functional import distance, faithfulness, mask_from_source
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.weights import Weights
 from spd_lightning.kernels import row_uniforms
@@ -62,6 +63,10 @@ class AttributedForm:
     def inner(self, call: str) -> Tensor:
         """What each component reads on the clean input, ``[..., C, m]``."""
         return self.model.components[site_of(call)].inner(self.clean.site_inputs[call])
+
+    def distance(self, kind: DistanceKind, output: Tensor, weights: Tensor | None) -> Tensor:
+        """See :class:`spd_lightning.model.plain.Form`."""
+        return distance(kind, output, self.clean.output, weights)
 
     def faithfulness(self) -> Tensor:
         """See :class:`spd_lightning.model.plain.Form`."""

@@ -15,7 +15,7 @@ from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
 from spd_lightning.model.call import TargetCall
 from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.components import Components, Init
-from spd_lightning.model.importance import Features, ImportanceFunction, PerSite, SiteShape
+from spd_lightning.model.importance import Features, ImportanceFunction, InnerActivations, PerSite, SiteShape
 from spd_lightning.model.passes import CausalImportance, CleanPass
 from spd_lightning.model.sites import Site, find_sites
 from spd_lightning.model.ties import TiedComponents, TwinComponents, tied_components
@@ -172,8 +172,13 @@ class DecomposedModel(ComponentModel):
         Raises:
             UsageError: if the importance function gives other logits than one per component and position.
         """
-        inner = {call: self.components[site_of(call)].inner(x) for call, x in clean.site_inputs.items()}
-        return self.with_sigmoids(self.logits(inner, self.features(clean)))
+        inputs = clean.site_inputs
+        inner = InnerActivations({call: partial(self._inner, call, inputs) for call in inputs})
+        logits = self.logits(inner, self.features(clean))
+        return {call: CausalImportance(z, lower_leaky(z, self.leak), upper_leaky(z)) for call, z in logits.items()}
+
+    def _inner(self, call: str, site_inputs: Mapping[str, Tensor]) -> Tensor:
+        return self.components[site_of(call)].inner(site_inputs[call])
 
     def features(self, clean: CleanPass) -> Features:
         """What the importance function may read of a clean pass beside inner activations."""
@@ -182,21 +187,19 @@ class DecomposedModel(ComponentModel):
 
     def logits(self, inner: Mapping[str, Tensor], features: Features) -> dict[str, Tensor]:
         """The importance function's logits, checked."""
-        with full_precision(next(iter(inner.values()))):
+        with full_precision(next(iter(self.components.values())).V):
             logits = self.importance_function(inner, features)
-        for call, activations in inner.items():
-            found = logits.get(call)
-            if found is None or found.shape != activations.shape:
+        for call in inner:
+            found, leading = logits.get(call), features.leading.get(call)
+            leading = inner[call].shape[:-1] if leading is None else leading
+            expected = [*leading, self.components[site_of(call)].n_components]
+            if found is None or list(found.shape) != expected:
                 shape = "none" if found is None else f"shape {list(found.shape)}"
                 raise UsageError(
                     f"importance: {type(self.importance_function).__name__} must give logits of shape "
-                    f"{list(activations.shape)} for {call!r}, got {shape}"
+                    f"{expected} for {call!r}, got {shape}"
                 )
         return {call: logits[call] for call in inner}
-
-    def with_sigmoids(self, logits: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
-        """Logits with both leaky sigmoids."""
-        return {call: CausalImportance(z, lower_leaky(z, self.leak), upper_leaky(z)) for call, z in logits.items()}
 
     def _features(self, call: str, site_inputs: Mapping[str, Tensor]) -> Tensor:
         parts = self.components[site_of(call)]

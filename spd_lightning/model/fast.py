@@ -2,22 +2,32 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spd_lightning.errors import UsageError
-from spd_lightning.functional.precision import full_precision
+from spd_lightning.functional.distances import DistanceKind, distance
+from spd_lightning.functional.losses import mean_over_examples
+from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.weights import Weights
-from spd_lightning.kernels import Explained, Gate, mean_squared_rest, power_sums, tabulated_importance
+from spd_lightning.kernels import (
+    Explained,
+    Gate,
+    divergences,
+    leaky_sigmoids,
+    mean_squared_rest,
+    power_sums,
+    tabulated_importance,
+)
 from spd_lightning.model.assembly import assembled, of_call
 from spd_lightning.model.call import Arguments
 from spd_lightning.model.decomposed import DecomposedModel
 from spd_lightning.model.factored import Factored, Products
-from spd_lightning.model.importance import PerSite
+from spd_lightning.model.importance import InnerActivations, PerSite
 from spd_lightning.model.masks import Mask, UniformMask
 from spd_lightning.model.passes import CausalImportance, CleanPass, MaskedPass
 from spd_lightning.model.sites import Site
@@ -50,12 +60,12 @@ class Recorded(NamedTuple):
     Attributes:
         site_input: what it was called with.
         product: that times the module's matrix, ``[..., rows]``; ``None`` where the module itself was run.
-        output: what it put out.
+        output: what the module put out where there is no product; a product leads to it by an addition.
     """
 
     site_input: Activation
     product: Activation | None
-    output: Activation
+    output: Activation | None
 
 
 class FastForm:
@@ -94,24 +104,26 @@ class FastForm:
         inputs = {call: recorded.site_input for call, recorded in model.by_call(reached).items()}
         self._names = calls_in_order(reached, model.site_names)
         self.clean = CleanPass(output, FactoredInputs(inputs), arguments.weights)
-        self._inner = {call: self._read(site_of(call), x) for call, x in inputs.items()}
+        self._inner = InnerActivations({call: partial(self._read, site_of(call), x) for call, x in inputs.items()})
 
     @cached_property
     def importance(self) -> Mapping[str, CausalImportance]:
         """Causal importances per site call, with gradient; in full precision, whatever products are computed in."""
         function = self.model.importance_function
-        with full_precision(next(iter(self._inner.values()))):
+        with full_precision(next(iter(self._V.values()))):
             if not isinstance(function, PerSite) or not function.is_separable:
-                return self.model.with_sigmoids(self.model.logits(self._inner, self.model.features(self.clean)))
+                return self._with_sigmoids(self.model.logits(self._inner, self.model.features(self.clean)))
             tables = {call: self.tabulated_gate(call) for call in self._inner}
-            exact = {call: inner for call, inner in self._inner.items() if tables[call] is None}
-            found = {}
-            if exact:
-                found = self.model.with_sigmoids(self.model.logits(exact, self.model.features(self.clean)))
+            exact = InnerActivations({call: partial(self.inner, call) for call in self._inner if tables[call] is None})
+            found = self._with_sigmoids(self.model.logits(exact, self.model.features(self.clean))) if exact else {}
             for call, gate in tables.items():
                 if gate is not None:
                     found[call] = self._tabulated(self._inner[call], gate)
         return {call: found[call] for call in self._inner}
+
+    def _with_sigmoids(self, logits: Mapping[str, Tensor]) -> dict[str, CausalImportance]:
+        both = {call: leaky_sigmoids(z, self.model.leak, self.options.compiled) for call, z in logits.items()}
+        return {call: CausalImportance(z, *both[call]) for call, z in logits.items()}
 
     def inner(self, call: str) -> Tensor:
         """See :class:`Form`."""
@@ -124,13 +136,21 @@ class FastForm:
 
     def tabulated_gate(self, call: str) -> Gate | None:
         """The gate of a site call, if it is read from a table here."""
-        function, nodes, inner = self.model.importance_function, self.options.nodes, self._inner[call]
+        function, nodes = self.model.importance_function, self.options.nodes
         gate = function.gate_of(call) if isinstance(function, PerSite) else None
         if gate is None or not nodes:
             return None
-        if not self.options.compiled and inner[..., 0].numel() < ROWS_PER_NODE * nodes:
+        if not self.options.compiled and self._inner[call][..., 0].numel() < ROWS_PER_NODE * nodes:
             return None
         return Gate(*gate.layers())
+
+    def distance(self, kind: DistanceKind, output: Tensor, weights: Tensor | None) -> Tensor:
+        """See :class:`Form`."""
+        if kind != "kl":
+            return distance(kind, output, self.clean.output, weights)
+        prediction, target = single(output), single(self.clean.output)
+        with full_precision(prediction):
+            return mean_over_examples(divergences(prediction, target, self.options.compiled), weights)
 
     def faithfulness(self) -> Tensor:
         """See :class:`Form`."""
@@ -183,7 +203,7 @@ class FastForm:
         output = original(site_input) if product is None else self._finished(path, product)
         if isinstance(site_input, Tensor):
             site_input = self._keeper.keep(place_name(path, index, "in"), site_input)
-        self._calls[path, index] = Recorded(site_input, product, output)
+        self._calls[path, index] = Recorded(site_input, product, output if product is None else None)
         # a copy, if there is one, goes to the network: what is kept here may share its numbers with the product
         return self._keeper.keep(place_name(path, index, "out"), output) if isinstance(output, Tensor) else output
 
@@ -240,6 +260,8 @@ class FastForm:
     ) -> Any:
         """What a masked site puts out, ``[..., d_out]``, with its bias."""
         site = self._wrapping.sites[name]
+        if routed is not None and self._can_choose(name, site_input):
+            return site.output(self._at_its_positions(name, mask, routed, site_input, product))
         inner = self._inner[self._names[name, index]] if clean else self._read(name, site_input)
         output = self._written(name, mask.apply(inner))
         if mask.delta is not None:
@@ -248,12 +270,32 @@ class FastForm:
             output = _scaled(output, routed) + _scaled(_rows(site, product()), ~routed)
         return output if isinstance(output, Factored) else site.output(output)
 
+    def _can_choose(self, name: str, site_input: Activation) -> bool:
+        """Whether components can be run at some positions alone, and shall be.
+
+        Only on a CPU: elsewhere the host would have to wait for the number of positions.
+        """
+        if isinstance(site_input, Factored) or name in self._folded:
+            return False
+        return self._wrapping.sites[name].apart and site_input.device.type == "cpu"
+
+    def _at_its_positions(self, name: str, mask: Mask, routed: Tensor, site_input: Any, product: "_Lazy") -> Tensor:
+        """What a routed site puts out, without its bias: components are run where they take part, and only there."""
+        chosen, leading = routed.flatten().nonzero()[:, 0], routed.shape
+        inner = self._read(name, site_input.flatten(0, len(leading) - 1).index_select(0, chosen))
+        written = mask.apply_at(chosen, inner, leading) @ self._U[name]
+        left: Any = 0.0 if mask.delta is None else mask.delta
+        own = _scaled(_rows(self._wrapping.sites[name], product()), torch.where(routed, left, 1.0))
+        output: Tensor = own.flatten(0, -2).index_add(0, chosen, written.to(own.dtype)).view_as(own)
+        return output
+
     def _own_output(self, call: ModuleCall, site_input: Activation, original: Original, clean: bool) -> Any:
         """What the module itself puts out."""
         if not clean:
             product = self._through(call[0], site_input)
             return original(site_input) if product is None else self._finished(call[0], product)
-        output = self._calls[call].output
+        recorded = self._calls[call]
+        output = recorded.output if recorded.product is None else self._finished(call[0], recorded.product)
         overwritten = place_name(*call, "out") in self._wrapping.copied
         return output.clone() if overwritten and isinstance(output, Tensor) else output
 

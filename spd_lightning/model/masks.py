@@ -8,7 +8,7 @@ from torch import Tensor
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.masks import mask_from_source
 from spd_lightning.functional.sampling import RowShare
-from spd_lightning.kernels import masked_inner, row_uniforms
+from spd_lightning.kernels import masked_chosen, masked_inner, row_uniforms
 
 
 class SiteMask(NamedTuple):
@@ -19,7 +19,21 @@ class SiteMask(NamedTuple):
 
     def apply(self, inner: Tensor) -> Tensor:
         """Inner activations times mask, the delta component's mask taken off: ``h (m - m_delta)``, ``[..., C]``."""
-        return inner * (self.components if self.delta is None else self.components - self.delta[..., None])
+        return inner * self._shifted()
+
+    def apply_at(self, chosen: Tensor, inner: Tensor, leading: torch.Size) -> Tensor:
+        """:meth:`apply` at some of all positions.
+
+        Args:
+            chosen: their numbers, ``[rows]``.
+            inner: inner activations there, ``[rows, C]``.
+            leading: the dimensions of all positions.
+        """
+        mask = self._shifted()
+        return inner * mask.expand(*leading, mask.shape[-1]).flatten(0, -2).index_select(0, chosen)
+
+    def _shifted(self) -> Tensor:
+        return self.components if self.delta is None else self.components - self.delta[..., None]
 
 
 class UniformMask(NamedTuple):
@@ -48,6 +62,10 @@ class UniformMask(NamedTuple):
     def apply(self, inner: Tensor) -> Tensor:
         """See :meth:`SiteMask.apply`."""
         return masked_inner(inner, self.importance, self.delta, self.seed, self.compiled, self.share)
+
+    def apply_at(self, chosen: Tensor, inner: Tensor, leading: torch.Size) -> Tensor:
+        """See :meth:`SiteMask.apply_at`."""
+        return masked_chosen(inner, chosen, self.importance, self.delta, self.seed, self.compiled, self.share)
 
 
 Mask = SiteMask | UniformMask

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from spd_lightning.functional import faithfulness, mask_from_source
+from spd_lightning.functional import distance, faithfulness, mask_from_source
+from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.functional.sampling import RowShare
 from spd_lightning.functional.weights import Weights
 from spd_lightning.kernels import row_uniforms
@@ -45,6 +46,10 @@ class Form(Protocol):
         """A site call's inner activations on its clean input, ``[..., C]``, with gradient to its read vectors."""
         ...
 
+    def distance(self, kind: DistanceKind, output: Tensor, weights: Tensor | None) -> Tensor:
+        """How far an output is from the target's own, by weights of its positions ``[...]``, a scalar."""
+        ...
+
     def faithfulness(self) -> Tensor:
         """Mean squared entry of what the components leave unexplained, a scalar."""
         ...
@@ -80,6 +85,10 @@ class PlainForm:
     def inner(self, call: str) -> Tensor:
         """See :class:`Form`."""
         return self.model.components[site_of(call)].inner(self.clean.site_inputs[call])
+
+    def distance(self, kind: DistanceKind, output: Tensor, weights: Tensor | None) -> Tensor:
+        """See :class:`Form`."""
+        return distance(kind, output, self.clean.output, weights)
 
     def faithfulness(self) -> Tensor:
         """See :class:`Form`."""

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from spd_lightning.kernels import build, masked_inner, row_uniforms
+from spd_lightning.kernels import build, masked_chosen, masked_inner, row_uniforms
 from tests.comparison import assert_same_with_gradients
 
 SEED = 77
@@ -30,6 +30,26 @@ def _check(inner, importance, shift, compiled, tolerance=1e-6):
 def test_equals_masks_written_out(compiled, shape, shifted):
     shift = torch.rand(shape[:-1]) if shifted else None
     _check(torch.randn(shape), torch.rand(shape), shift, compiled)
+
+
+@SHIFTS
+@pytest.mark.parametrize("shape", [(7, 1), (7, 63), (7, 64), (7, 65), (3, 130), (2, 3, 5), (2, 3, 4, 70)])
+def test_some_positions_get_the_numbers_of_the_whole(compiled, shape, shifted):
+    inner, importance = torch.randn(shape, requires_grad=True), torch.rand(shape, requires_grad=True)
+    shift = torch.rand(shape[:-1]) if shifted else None
+    chosen = (torch.arange(torch.Size(shape[:-1]).numel()) % 3 != 1).nonzero()[:, 0]
+    some = inner.flatten(0, -2)[chosen]
+    found = masked_chosen(some, chosen, importance, shift, SEED, compiled)
+    whole = masked_inner(inner, importance, shift, SEED, compiled)
+    assert_same_with_gradients(found, whole.flatten(0, -2)[chosen], [inner, importance], 1e-6)
+
+
+def test_no_position_at_all(compiled):
+    inner, importance = torch.randn(0, 5, requires_grad=True), torch.rand(4, 5, requires_grad=True)
+    found = masked_chosen(inner, torch.empty(0, dtype=torch.long), importance, None, SEED, compiled)
+    assert found.shape == (0, 5)
+    found.sum().backward()
+    assert importance.grad is None or (importance.grad == 0).all()
 
 
 def test_numbers_that_do_not_lie_side_by_side(compiled):

@@ -4,7 +4,7 @@ import torch
 from spd_lightning.kernels import power_sums
 from tests.comparison import assert_same_with_gradients
 
-POWERS = pytest.mark.parametrize("p", [1.0, 2.0, 0.9, 1.5])
+POWERS = pytest.mark.parametrize("p", [1.0, 2.0, 0.9, 1.5, 0.4])
 
 
 def _formula(upper, p, eps):
@@ -41,6 +41,24 @@ def test_the_slope_at_zero_is_finite(compiled, p):
     upper = torch.zeros(2, 3, requires_grad=True)
     power_sums([upper], p, 1e-12, compiled).sum().backward()
     torch.testing.assert_close(upper.grad, torch.full((2, 3), p * 1e-12 ** (p - 1)), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("p", [0.15625, 0.40625, 0.90625, 1.125, 1.90625, 3.0])  # exact in single precision
+def test_powers_over_the_whole_range(compiled, p):
+    upper = torch.logspace(-37, 4, 400)[:, None].requires_grad_()
+    sums = power_sums([upper], p, 0.0, compiled)
+    wanted = upper.detach().double().pow(p)[:, 0], p * upper.detach().double().pow(p - 1)
+    kept = (wanted[1][:, 0] < 1e37) & (wanted[0] > 1e-37) & (wanted[1][:, 0] > 1e-37)
+    torch.testing.assert_close(sums.detach().double()[kept], wanted[0][kept], rtol=2e-6, atol=0)
+    (gradient,) = torch.autograd.grad(sums.sum(), upper)
+    torch.testing.assert_close(gradient.double()[kept], wanted[1][kept], rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("p", [0.4, 1.5])
+def test_zero_and_numbers_that_are_none(compiled, p):
+    upper = torch.tensor([[0.0], [torch.inf], [torch.nan]])
+    assert power_sums([upper], p, 0.0, compiled)[:2].tolist() == [0.0, torch.inf]
+    assert power_sums([upper], p, 0.0, compiled)[2].isnan()
 
 
 def test_double_precision_falls_back_to_the_formula():

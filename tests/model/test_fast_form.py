@@ -306,6 +306,7 @@ def chain():
 def test_what_the_clean_pass_knows_is_not_multiplied_again(chain, index, delta):
     x = _rand(8, 5)
     fast, mask = FastForm(chain, x, EXACT), _masks(chain, (8,), delta)[str(index)]
+    assert fast.importance  # reads all inner activations
     # its own write matrix, then the target's weight of every layer after it
     assert _calls(lambda: fast.masked({str(index): mask})).products == 1 + (CHAIN - 1 - index)
     assert _calls(lambda: chain.masked(x, {str(index): mask})).products > CHAIN
@@ -314,6 +315,7 @@ def test_what_the_clean_pass_knows_is_not_multiplied_again(chain, index, delta):
 @pytest.mark.parametrize(("delta", "products"), [(False, 2), (True, 3)])
 def test_later_sites_need_no_difference_of_matrices(chain, delta, products):
     fast, masks = FastForm(chain, _rand(8, 5), EXACT), _masks(chain, (8,), delta)
+    assert fast.importance  # reads all inner activations
     calls = _calls(lambda: fast.masked(masks))
     assert calls.products == 1 + products * (CHAIN - 1)
     assert all(shape != (5, 5) for shape in calls.shapes)

@@ -1,6 +1,6 @@
 """Functions that predict causal importances."""
 
-from spd_lightning.model.importance.base import Features, ImportanceFunction, SiteFunction, SiteShape
+from spd_lightning.model.importance.base import Features, ImportanceFunction, InnerActivations, SiteFunction, SiteShape
 from spd_lightning.model.importance.gate import GateMLP
 from spd_lightning.model.importance.per_site import PerSite
 from spd_lightning.model.importance.transformer import SiteTransformer
@@ -10,6 +10,7 @@ __all__ = [
     "Features",
     "GateMLP",
     "ImportanceFunction",
+    "InnerActivations",
     "PerSite",
     "SharedMLP",
     "SiteFunction",

@@ -32,13 +32,43 @@ class Features(Mapping[str, Tensor]):
     Args:
         make: by site call, what computes it.
         counted: which positions count, boolean ``[...]``; ``None`` for all. Padding does not.
+
+    Attributes:
+        leading: dimensions of the positions of the calls that have been asked for.
     """
 
     def __init__(self, make: Mapping[str, Callable[[], Tensor]], counted: Tensor | None = None) -> None:
         self._make, self.counted = make, counted
+        self.leading: dict[str, torch.Size] = {}
 
     def __getitem__(self, call: str) -> Tensor:
-        return self._make[call]()
+        found = self._make[call]()
+        self.leading[call] = found.shape[:-1]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+
+class InnerActivations(Mapping[str, Tensor]):
+    """Inner activations by site call, computed where they are asked for, and once: some functions read none.
+
+    Args:
+        make: by site call, what computes them.
+    """
+
+    def __init__(self, make: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._make = make
+        self._made: dict[tuple[str, bool], Tensor] = {}
+
+    def __getitem__(self, call: str) -> Tensor:
+        key = call, torch.is_grad_enabled()  # what was computed without gradient has none to give
+        if key not in self._made:
+            self._made[key] = self._make[call]()
+        return self._made[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._make)
@@ -70,7 +100,8 @@ class ImportanceFunction(nn.Module, ABC):
 
         Args:
             inner: inner activations ``h = a V`` by site call, ``[..., C]``, with gradient to ``V``. A call has its
-                site's name, or ``site@0``, ``site@1``, ... where the site is called several times.
+                site's name, or ``site@0``, ``site@1``, ... where the site is called several times. Computed where
+                they are asked for.
             features: what may be read of the sites' clean inputs, ``[..., d_features]``, without gradient.
 
         Returns:
@@ -101,6 +132,8 @@ class SiteFunction(nn.Module, ABC):
     """Arguments that are not hyper-parameters."""
     reads_features: ClassVar[bool] = True
     """Whether :meth:`forward` reads the features; it is given ``None`` in their place otherwise."""
+    reads_inner: ClassVar[bool] = True
+    """The same of the inner activations."""
 
     def __init__(self, n_components: int, d_in: int) -> None:
         super().__init__()
@@ -108,7 +141,7 @@ class SiteFunction(nn.Module, ABC):
         self.d_in = d_in
 
     @abstractmethod
-    def forward(self, inner: Tensor, features: Tensor | None) -> Tensor:
+    def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
         """Predict logits.
 
         Args:

@@ -69,8 +69,9 @@ class GateMLP(SiteFunction):
         """Whether a table of the layers' values says all that :meth:`forward` does."""
         return bool(self.hidden) and type(self).forward is GateMLP.forward and type(self).layers is GateMLP.layers
 
-    def forward(self, inner: Tensor, features: Tensor | None) -> Tensor:
+    def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
         """Logits ``[..., C]`` from inner activations ``[..., C]``."""
+        assert inner is not None
         weights, biases = self.layers()
         *body, head = weights
         *body_biases, head_bias = biases

@@ -52,10 +52,12 @@ class PerSite(ImportanceFunction):
 
     def forward(self, inner: Mapping[str, Tensor], features: Features) -> dict[str, Tensor]:
         """Every call's logits from its own activations."""
-        return {call: self.at(call, activations, features) for call, activations in inner.items()}
+        return {call: self.at(call, inner, features) for call in inner}
 
-    def at(self, call: str, inner: Tensor, features: Features) -> Tensor:
+    def at(self, call: str, inner: Mapping[str, Tensor], features: Features) -> Tensor:
         """One call's logits, ``[..., C]``."""
         function = self.of_call(call)
-        logits: Tensor = function(inner, features[call] if function.reads_features else None)
+        logits: Tensor = function(
+            inner[call] if function.reads_inner else None, features[call] if function.reads_features else None
+        )
         return logits

@@ -113,9 +113,9 @@ class SiteTransformer(ImportanceFunction):
 
     def forward(self, inner: Mapping[str, Tensor], features: Features) -> dict[str, Tensor]:
         """Logits of all calls from the features of all calls."""
-        leading = {call: activations.shape[:-1] for call, activations in inner.items()}
-        whole = max(leading.values(), key=len)
         own = {call: self.read[site_of(call)](rms_norm(features[call])) for call in inner}
+        leading = {call: read.shape[:-1] for call, read in own.items()}
+        whole = max(leading.values(), key=len)
         summed = sum((_spread(call, read, whole) for call, read in own.items()), self.offset)
         stream = summed.expand(*whole, self.width).reshape(whole[0], -1, self.width)
         seen = _seen(features.counted, whole)

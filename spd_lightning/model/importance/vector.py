@@ -23,6 +23,8 @@ class SharedMLP(SiteFunction):
         hidden: widths of the hidden layers; empty for a linear map.
     """
 
+    reads_inner = False
+
     def __init__(self, n_components: int, d_in: int, hidden: Sequence[int] = (256,)) -> None:
         super().__init__(n_components, d_in)
         self.hidden = checked_widths(hidden)
@@ -37,7 +39,7 @@ class SharedMLP(SiteFunction):
             draw(layer.weight, gain / layer.in_features**0.5, generator)
             layer.bias.zero_()
 
-    def forward(self, inner: Tensor, features: Tensor | None) -> Tensor:
+    def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
         """Logits ``[..., C]`` from features ``[..., d_in]``."""
         *body, head = self.layers
         state = features
@@ -58,6 +60,8 @@ class VectorMLP(SiteFunction):
         hidden: widths of the hidden layers; empty for a linear map.
     """
 
+    reads_inner = False
+
     def __init__(self, n_components: int, d_in: int, hidden: Sequence[int] = (16,)) -> None:
         super().__init__(n_components, d_in)
         self.hidden = checked_widths(hidden)
@@ -74,7 +78,7 @@ class VectorMLP(SiteFunction):
         for bias in self.biases:
             bias.zero_()
 
-    def forward(self, inner: Tensor, features: Tensor | None) -> Tensor:
+    def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
         """Logits ``[..., C]`` from features ``[..., d_in]``."""
         assert features is not None
         state = torch.einsum("...i,cio->...co", features, self.weights[0]) + self.biases[0]

@@ -16,6 +16,8 @@ class EmbeddingSite(Site):
     activation is its read vector's entry at the token.
     """
 
+    apart = True
+
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
         """An ``nn.Embedding`` that computes what ``nn.Embedding`` does."""

@@ -10,6 +10,8 @@ from spd_lightning.model.sites.site import Site, as_matrix_type
 class LinearSite(Site):
     """A linear layer, weight ``[d_out, d_in]``."""
 
+    apart = True
+
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
         """An ``nn.Linear`` that computes what ``nn.Linear`` does."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ class Site(ABC):
         d_in: columns of ``W``.
         d_out: rows of ``W``.
     """
+
+    apart: ClassVar[bool] = False
+    """Whether :meth:`read` reads every position of ``[..., d]`` (or of numbers ``[...]``) by itself, so that some
+    positions can be read without the others."""
 
     def __init__(self, module: nn.Module, rows: Sequence[range] | None = None) -> None:
         self.module = module

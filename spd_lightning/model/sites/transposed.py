@@ -13,6 +13,8 @@ class TransposedSite(Site):
     Known by its class's name ``Conv1D`` and its number of outputs ``nf``, so that ``transformers`` need not be there.
     """
 
+    apart = True
+
     @classmethod
     def suits(cls, module: nn.Module) -> bool:
         """A ``Conv1D`` of ``transformers``, or a class built like it."""
