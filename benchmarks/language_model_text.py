@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate
 
 from spd_lightning import LanguageModel, LanguageModelTraining, TextTokens
+from spd_lightning.callbacks.text_samples import continued
 from spd_lightning.cli.shipped import shipped_configs
 from spd_lightning.data.corpus import held_out
 from spd_lightning.targets.language_model import next_token_loss
@@ -99,12 +100,13 @@ def _found(keys: NDArray[np.int64], values: NDArray[Any], asked: NDArray[np.int6
 def sample(network: LanguageModel, text: TextTokens, prompt: str) -> str:
     """What the target writes after a prompt."""
     (tokens,) = text.tokenizer.encode([prompt])
-    written, generator = [int(token) for token in tokens], torch.Generator().manual_seed(0)
-    for _ in range(SAMPLE):
-        ids = torch.tensor([written])
-        logits = network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1]
-        written.append(int(torch.multinomial((logits / TEMPERATURE).softmax(-1), 1, generator=generator)))
-    return text.tokenizer.decode(written)
+
+    def logits_of(ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        return logits
+
+    ids = torch.tensor([[int(token) for token in tokens]])
+    return text.tokenizer.decode(continued(logits_of, ids, SAMPLE, TEMPERATURE, network.length)[0].tolist())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from spd_lightning.callbacks.scrubbing import ScrubbingTest
 from spd_lightning.callbacks.sparsity_curve import SparsityCurve
 from spd_lightning.callbacks.swept_values import SweptValues
 from spd_lightning.callbacks.task_performance import TaskPerformance
+from spd_lightning.callbacks.text_samples import TextSamples
+from spd_lightning.callbacks.token_readings import TokenReadings
 from spd_lightning.callbacks.training_health import TrainingHealth
 from spd_lightning.callbacks.training_log import TrainingLog
 from spd_lightning.callbacks.whole_files import WholeFiles
@@ -52,6 +54,8 @@ __all__ = [
     "SweptValues",
     "TaskPerformance",
     "TensorBoardLayout",
+    "TextSamples",
+    "TokenReadings",
     "TrainingHealth",
     "TrainingLog",
     "WholeFiles",

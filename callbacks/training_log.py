@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from spd_lightning.callbacks.publishing import forget_events
+from spd_lightning.callbacks.publishing import forget_events, tensorboard
 from spd_lightning.errors import check_whole
 from spd_lightning.methods import Decomposition
 
@@ -18,6 +18,8 @@ class TrainingLog(Callback):
     """Writes loss terms, their weighted sum, learning rate and gradients every n steps, in one call to each logger.
 
     Of the gradients it writes the norm of each of the optimiser's groups, before they are clipped.
+
+    Where the recipe trained the target, its loss over its own updates is there as ``target/loss``.
 
     The sum is written twice, as ``train/loss`` beside its terms and as ``headline/loss``, among what TensorBoard shows
     first.
@@ -42,12 +44,14 @@ class TrainingLog(Callback):
         """Hide from TensorBoard what a run in the same directory wrote that never came to a checkpoint."""
         if trainer.ckpt_path is None:
             self._forget(trainer, 0)
+            self._show_target(trainer, pl_module, 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
         """Know what a continued run has written already, and hide from TensorBoard what it will write again."""
         self._written = trainer.global_step
         if trainer.ckpt_path is not None:
             self._forget(trainer, trainer.global_step + 1)
+            self._show_target(trainer, pl_module, trainer.global_step + 1)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Decomposition, optimizer: Optimizer) -> None:  # type: ignore[override]
         """Keep what the update uses, as it is not yet clipped: when the batch ends the scheduler has moved on."""
@@ -73,6 +77,16 @@ class TrainingLog(Callback):
 
     def _due(self, step: int) -> bool:
         return step == 1 or step % self.every_n_steps == 0
+
+    @staticmethod
+    def _show_target(trainer: Trainer, module: Decomposition, start: int) -> None:
+        """The target's curve in TensorBoard; of a continued run what was hidden of it."""
+        logger = tensorboard(trainer)
+        if logger is None or not trainer.is_global_zero:
+            return
+        for update, loss in getattr(module.recipe, "curve", {}).items():
+            if update >= start:
+                logger.experiment.add_scalar("target/loss", loss, update)
 
     @staticmethod
     def _forget(trainer: Trainer, step: int) -> None:

@@ -38,7 +38,9 @@ MAY_IMPORT = {
     },
     "runs": {"methods", "files", "errors"},
     "report": {"runs", "files", "errors"},
+    "analysis": {"model", "functional", "errors"},
     "callbacks": {
+        "analysis",
         "artefact",
         "figures",
         "files",
@@ -73,7 +75,7 @@ MAY_IMPORT = {
 }
 LOOSE = {"errors", "_threads", "lightning_private"}
 FRAMEWORKS = {"lightning", "pytorch_lightning", "jsonargparse", "tensorboard", "torchmetrics"}
-MATHEMATICS = ["files", "functional", "kernels", "model", "losses", "targets", "figures"]
+MATHEMATICS = ["files", "functional", "kernels", "model", "losses", "targets", "figures", "analysis"]
 
 PRIVATE_OF_LIGHTNING = {
     "cli/command.py": (

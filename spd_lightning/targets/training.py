@@ -15,6 +15,11 @@ from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.targets.cache import TargetCache
 from spd_lightning.targets.recipes import TargetRecipe, load_state
 
+CURVE = ("training curve: update", "training curve: loss")
+"""What the losses are called beside the weights; no parameter's name has a colon in it."""
+POINTS = 200
+"""About how many losses are kept."""
+
 
 class TargetTraining(TargetRecipe):
     """Base of recipes that train a network once and keep the result in the cache; AdamW, a loss of the subclass's.
@@ -26,6 +31,10 @@ class TargetTraining(TargetRecipe):
         weight_decay: AdamW's.
         schedule: learning rate over time.
         seed: seeds the start and the data.
+
+    Attributes:
+        curve: once the network is prepared, its loss by the number of the update, every so often; kept in the cache
+            beside the weights. Empty for weights that were cached without.
 
     Raises:
         UsageError: for a value outside its range.
@@ -57,6 +66,7 @@ class TargetTraining(TargetRecipe):
             raise UsageError(f"recipe: weight_decay must be at least 0, got {weight_decay}")
         self.steps, self.batch_size, self.lr, self.weight_decay = steps, batch_size, lr, weight_decay
         self.schedule, self.seed = schedule, seed
+        self.curve: dict[int, float] = {}
 
     @abstractmethod
     def loss(self, network: nn.Module, step: int) -> Tensor:
@@ -73,6 +83,8 @@ class TargetTraining(TargetRecipe):
     def prepare(self, network: nn.Module) -> None:
         """Load the trained weights from the cache, or train and fill it."""
         state = TargetCache().get(self.description(network), lambda: self._train(network))
+        curve = {name: state.pop(name) for name in CURVE if name in state}
+        self.curve = dict(zip(*(part.tolist() for part in curve.values()), strict=True)) if curve else {}
         load_state(network, state, "the cached target")
 
     def _train(self, network: nn.Module) -> dict[str, Tensor]:
@@ -84,11 +96,14 @@ class TargetTraining(TargetRecipe):
             self._optimise(network)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(requires_grad[name])
-        return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        numbers = torch.tensor(list(self.curve), dtype=torch.long), torch.tensor(list(self.curve.values()))
+        return weights | dict(zip(CURVE, numbers, strict=True))
 
     def _optimise(self, network: nn.Module) -> None:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        self.curve, between = {}, max(1, self.steps // POINTS)
         bar = progress("Training the target", range(self.steps))
         for step in bar:
             factor = lr_factor(step, self.steps, self.schedule, self.warmup_fraction)
@@ -99,6 +114,8 @@ class TargetTraining(TargetRecipe):
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             optimizer.step()
+            if step % between == 0 or step == self.steps - 1:
+                self.curve[step] = loss.item()
             if step % self.told_every == 0:
                 bar.set_postfix({"loss": f"{loss.item():.2e}"}, refresh=False)
 

@@ -143,3 +143,38 @@ def test_beside_them_stand_the_numbers_of_the_verdict_which_are_curves(finished)
     assert set(metrics) <= set(_points(finished))
     recovery = ("recovery/linear1/identity_contradictions_0.2", "recovery/linear1/mmcs", "alive/linear1")
     assert {f"val/{name}" for name in recovery} | set(HEADLINE) - {"headline/loss"} <= set(metrics)
+
+
+CURVE = {0: 3.0, 5: 2.0, 40: 1.0}
+
+
+class Curved:
+    """A recipe that trained the target before this run."""
+
+    def __init__(self):
+        self.curve = CURVE
+
+    def prepare(self, network):
+        """The network is as it is."""
+
+
+def _target_curve(folder):
+    events = EventAccumulator(str(folder / "run"), size_guidance=EVERYTHING).Reload()
+    return {point.step: point.value for point in events.Scalars("target/loss")}
+
+
+def test_the_targets_loss_is_there_over_its_own_updates_after_resuming_too(tmp_path):
+    def run(steps, ckpt_path=None):
+        logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
+        module = toy()
+        module.recipe = Curved()
+        trainer = make_trainer(tmp_path, logger=logger, callbacks=[TrainingLog(2)], max_steps=steps)
+        with expected_notices():
+            trainer.fit(module, datamodule=features(), ckpt_path=ckpt_path)
+        logger.finalize("success")
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    run(4)
+    assert _target_curve(tmp_path) == CURVE
+    run(6, tmp_path / "last.ckpt")
+    assert _target_curve(tmp_path) == CURVE

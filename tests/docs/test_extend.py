@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spd_lightning.cli.command import main
+from spd_lightning.model.importance import Features
 
 PAGES = Path(__file__).parents[2] / "docs/extend"
 LIGHT = """
@@ -75,7 +76,7 @@ def test_an_importance_function():
     assert gate.start == 0.5
     assert (gate.offset != 0.5).any()  # it was trained
     inner = torch.linspace(-1, 1, 40).expand(2, 40)
-    importance = cli.model.model.logits({"linear1": inner, "linear2": inner}, {})
+    importance = cli.model.model.logits({"linear1": inner, "linear2": inner}, Features({}))
     torch.testing.assert_close(importance["linear1"], gate.slope * inner**2 + gate.offset)
 
 

@@ -38,6 +38,35 @@ def test_it_learns_the_text_it_is_shown(family, text, capsys):
     assert LanguageModelTraining(text(val_fraction=0.0), steps=1).held_out_loss(network) is None
 
 
+def test_its_losses_are_kept_beside_the_weights(text):
+    data, options = text(), {"steps": 25, "batch_size": 4, "lr": 1e-2}
+    first, again = (LanguageModelTraining(data, **options) for _ in range(2))
+    for recipe in (first, again):
+        recipe.prepare(LanguageModel("gpt2", **SIZES))
+    assert list(first.curve) == list(range(25))
+    assert first.curve[0] == pytest.approx(math.log(300), abs=0.3)
+    assert sum(list(first.curve.values())[-5:]) < sum(list(first.curve.values())[:5]) - 1
+    assert again.curve == pytest.approx(first.curve)
+
+
+def test_about_two_hundred_losses_are_kept_of_a_long_training(text):
+    recipe = LanguageModelTraining(text(), steps=450, batch_size=1)
+    recipe.prepare(LanguageModel("gpt2", **SIZES | {"width": 2, "heads": 1}))
+    assert list(recipe.curve) == [*range(0, 450, 2), 449]
+
+
+def test_weights_that_were_cached_without_losses_are_taken(text, monkeypatch):
+    original = LanguageModelTraining._train
+
+    def without(self, network):
+        return {name: tensor for name, tensor in original(self, network).items() if ":" not in name}
+
+    monkeypatch.setattr(LanguageModelTraining, "_train", without)
+    recipe = LanguageModelTraining(text(), steps=2, batch_size=4)
+    recipe.prepare(LanguageModel("gpt2", **SIZES))
+    assert recipe.curve == {}
+
+
 def test_it_is_trained_once_and_again_for_other_text_or_another_recipe(text, tmp_path, monkeypatch):
     trained = []
     original = LanguageModelTraining._train
