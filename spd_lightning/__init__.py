@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 
 if TYPE_CHECKING:
-    from spd_lightning.data import DatasetBatches, Digits, SparseFeatures, TextTokens
+    from spd_lightning.data import DatasetBatches, Digits, SparseFeatures, StreamedText, TextTokens
     from spd_lightning.errors import UsageError
     from spd_lightning.losses import (
         ActivationReconstruction,
@@ -105,6 +105,7 @@ __all__ = [
     "SparseFeatures",
     "Speed",
     "StochasticDecomposition",
+    "StreamedText",
     "TargetCall",
     "TextTokens",
     "ToyModelOfSuperposition",

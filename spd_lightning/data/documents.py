@@ -125,9 +125,10 @@ class NamedDataSet(TextSource):
     Args:
         name: of the data set, or name and configuration with a colon between them.
         field: the column whose entries are documents.
+        streaming: whether rows are fetched as they are needed and not kept.
     """
 
-    def __init__(self, name: str, field: str) -> None:
+    def __init__(self, name: str, field: str, streaming: bool = False) -> None:
         self.name, self.field = name, field
         try:
             from datasets import load_dataset
@@ -135,14 +136,15 @@ class NamedDataSet(TextSource):
             raise missing_extra(f"data: dataset {name!r}", "datasets", "lm") from None
         path, _, configuration = name.partition(":")
         try:
-            self._rows = load_dataset(path, configuration or None, split="train")
+            self._rows = load_dataset(path, configuration or None, split="train", streaming=streaming)
         except Exception as error:  # a name, a network or a file may fail in any way
             reason = " ".join(str(error).split())[:200]
             raise UsageError(
                 f"data: dataset {name!r} cannot be had ({reason}); check the name, or give files"
             ) from None
-        if field not in self._rows.column_names:
-            raise UsageError(f"data: text_field is {field!r}, but {name!r} has {', '.join(self._rows.column_names)}")
+        columns = self._rows.column_names  # of some streams unknown until a row is there
+        if columns is not None and field not in columns:
+            raise UsageError(f"data: text_field is {field!r}, but {name!r} has {', '.join(columns)}")
 
     def fingerprint(self) -> str:
         """The hash that ``datasets`` keeps of a data set's content."""
@@ -150,7 +152,7 @@ class NamedDataSet(TextSource):
 
     def documents(self) -> Iterator[str]:
         """The entries of the column."""
-        yield from (row[self.field] for row in self._rows if isinstance(row[self.field], str))
+        yield from (text for row in self._rows if isinstance(text := row.get(self.field), str))
 
 
 def _decoded(content: bytes, path: Path, begin: int = 0) -> str:

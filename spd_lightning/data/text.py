@@ -161,23 +161,8 @@ class TextTokens(NumberedBatches, TokenData):
         return f"{self.tokens.fingerprint} {self.length} {self.val_fraction}"
 
     def check_fits(self, network: nn.Module) -> None:
-        """Refuse a network with too few tokens or positions; one without a Hugging Face config is taken as it is.
-
-        Args:
-            network: to be trained or taken apart.
-
-        Raises:
-            UsageError: naming both numbers.
-        """
-        config = getattr(network, "config", None)
-        known, positions = (getattr(config, name, None) for name in ("vocab_size", "max_position_embeddings"))
-        if isinstance(known, int) and self.tokenizer.size > known:
-            raise UsageError(
-                f"data: the tokenizer has {self.tokenizer.size} tokens, but the target's vocabulary {known}; give the "
-                "target's own tokenizer, or a vocabulary that fits"
-            )
-        if isinstance(positions, int) and self.length > positions:
-            raise UsageError(f"data: length is {self.length}, but the target has {positions} positions; lower length")
+        """See :meth:`TextTokenizer.check_fits`."""
+        self.tokenizer.check_fits(network, self.length)
 
     def prepare_data(self) -> None:
         """Tokenise, and check that the target takes these tokens, before anything is trained or written."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from spd_lightning.data.corpus import Corpus, held_out
 from spd_lightning.errors import UsageError, missing_extra
@@ -51,6 +52,26 @@ class TextTokenizer:
         """The tokens of documents, in parallel; nothing is put before or after them."""
         encoded = self._inner.encode_batch_fast(list(documents), add_special_tokens=False)
         return [np.array(document.ids, dtype=np.int64) for document in encoded]
+
+    def check_fits(self, network: nn.Module, length: int) -> None:
+        """Refuse a network with too few tokens or positions; one without a Hugging Face config is taken as it is.
+
+        Args:
+            network: to be trained or taken apart.
+            length: tokens in a window.
+
+        Raises:
+            UsageError: naming both numbers.
+        """
+        config = getattr(network, "config", None)
+        known, positions = (getattr(config, name, None) for name in ("vocab_size", "max_position_embeddings"))
+        if isinstance(known, int) and self.size > known:
+            raise UsageError(
+                f"data: the tokenizer has {self.size} tokens, but the target's vocabulary {known}; give the "
+                "target's own tokenizer, or a vocabulary that fits"
+            )
+        if isinstance(positions, int) and length > positions:
+            raise UsageError(f"data: length is {length}, but the target has {positions} positions; lower length")
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""

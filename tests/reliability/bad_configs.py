@@ -58,6 +58,8 @@ REQUIRED = {
     "ClassifierTraining": {"train": {"class_path": "Digits"}},
     "ComponentImages": {"image_shape": [8, 8]},
     "TextTokens": {"sources": ["nowhere.txt"], "vocabulary": 300},
+    "StreamedText": {"tokenizer": "nowhere", "sources": ["nowhere.txt"]},
+    "TextSamples": {"prompts": ["once"]},
     "HuggingFaceModel": {"path": "nowhere"},
     "LanguageModelTraining": {
         "data": {"class_path": "TextTokens", "init_args": {"sources": ["nowhere.txt"], "vocabulary": 300}}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.data.texts import folder_of
+from tests.data.texts import folder_of, word_tokenizer
 from tests.reliability.conftest import TRAINER, assert_identical, make_bench, results
 from tests.tiny_system import LOSSES, MODEL
 
@@ -126,12 +126,22 @@ data: *text
 """
 
 
+STREAM = """\
+data:
+  class_path: StreamedText
+  init_args: {sources: [texts], tokenizer: words, length: 8, batch_size: 4, val_fraction: 0.2, val_windows: 12}
+"""
+
+
 @pytest.mark.reliability
-def test_a_language_model_under_an_adversary_that_remembers(bench, tmp_path_factory, starter):
+@pytest.mark.parametrize("data", ["data: *text\n", STREAM], ids=["kept text", "streamed text"])
+def test_a_language_model_under_an_adversary_that_remembers(bench, tmp_path_factory, starter, data):
     config = "".join(line for line in TRAINER.splitlines(keepends=True) if "MechanismRecovery" not in line) + TEXT
+    config = config.replace("data: *text\n", data)
     undisturbed = make_bench(tmp_path_factory.mktemp("text"), starter, config=config)
     for one in (undisturbed, bench):
         folder_of(one.folder / "texts")
+        word_tokenizer(one.folder / "words")
         (one.folder / "lean.yaml").write_text(config)
     assert undisturbed.run() == 0, undisturbed.log()
 
