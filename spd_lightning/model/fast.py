@@ -104,7 +104,11 @@ class FastForm:
         inputs = {call: recorded.site_input for call, recorded in model.by_call(reached).items()}
         self._names = calls_in_order(reached, model.site_names)
         self.clean = CleanPass(output, FactoredInputs(inputs), arguments.weights)
-        self._inner = InnerActivations({call: partial(self._read, site_of(call), x) for call, x in inputs.items()})
+        sites, read = self._wrapping.sites, {call: self._V[site_of(call)] for call in inputs}
+        # bound to no method of this form: in a cycle it would keep a whole step until Python looks for cycles
+        self._inner = InnerActivations(
+            {call: partial(_inner, sites[site_of(call)], read[call], x) for call, x in inputs.items()}
+        )
 
     @cached_property
     def importance(self) -> Mapping[str, CausalImportance]:
@@ -323,12 +327,7 @@ class FastForm:
         return inner @ self._U[name]
 
     def _read(self, name: str, site_input: Activation) -> Tensor:
-        """Inner activations, in the type of the parameters also under mixed precision."""
-        if isinstance(site_input, Factored):
-            inner: Tensor = site_input @ self._V[name]
-        else:
-            inner = self._wrapping.sites[name].read(site_input, self._V[name])
-        return inner.to(self._V[name].dtype)
+        return _inner(self._wrapping.sites[name], self._V[name], site_input)
 
     def _finished(self, path: str, product: Activation) -> Activation:
         """A module's output from its matrix's product; a writer of a stream has no bias."""
@@ -360,6 +359,12 @@ class _Lazy:
 def _is_plain(arguments: Arguments) -> bool:
     """Whether the target takes one tensor and nothing else."""
     return len(arguments.args) == 1 and not arguments.kwargs and isinstance(arguments.args[0], Tensor)
+
+
+def _inner(site: Site, read: Tensor, site_input: Activation) -> Tensor:
+    """Inner activations, in the type of the parameters also under mixed precision."""
+    inner = site_input @ read if isinstance(site_input, Factored) else site.read(site_input, read)
+    return inner.to(read.dtype)
 
 
 def _rows(site: Site, product: Activation) -> Any:

@@ -1,5 +1,7 @@
 """The fast form of a batch is the plain one, computed with less."""
 
+import gc
+import weakref
 from functools import partial
 
 import pytest
@@ -493,3 +495,20 @@ def test_kept_outputs_are_the_plain_ones(model, x):
     assert list(fast) == list(plain) == names
     for name in names:
         torch.testing.assert_close(fast[name], plain[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("importance", [*IMPORTANCES.values()], ids=IMPORTANCES)
+@pytest.mark.parametrize("form", [FastForm, PlainForm])
+def test_a_step_is_gone_when_nobody_holds_it(form, importance):
+    """In a cycle of references a whole step's activations would stay until Python happens to look for cycles."""
+    model = DecomposedModel(ToyModelOfSuperposition(5, 2), {"linear*": 4}, importance=importance)
+    gc.disable()
+    try:
+        step = form(model, torch.rand(6, 5))
+        masks = {name: SiteMask(ci.lower) for name, ci in step.importance.items()}
+        step.masked(masks, {name: _routed((6,)) for name in masks}).output.sum().backward()
+        left = weakref.ref(step)
+        del step
+        assert left() is None
+    finally:
+        gc.enable()
