@@ -36,8 +36,7 @@ _SIGNATURES: dict[str, list[Any]] = {
     "penalty_backward": [_INTEGER] * 2 + [_POINTER] * 2 + [_FLOAT, _FLOAT, _POINTER, ctypes.c_int],
     "sigmoids_forward": [_INTEGER, _POINTER, ctypes.c_int] + [_POINTER] * 2 + [ctypes.c_int],
     "sigmoids_backward": [_INTEGER, _POINTER, ctypes.c_int] + [_POINTER] * 3 + [ctypes.c_int],
-    "divergence_forward": [_INTEGER] * 2 + [_POINTER] * 5 + [ctypes.c_int],
-    "divergence_backward": [_INTEGER] * 2 + [_POINTER] * 6 + [ctypes.c_int],
+    "divergence": [_INTEGER] * 2 + [_POINTER] * 4 + [ctypes.c_int],
 }
 
 

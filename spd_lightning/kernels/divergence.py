@@ -29,22 +29,20 @@ def divergences(prediction: Tensor, target: Tensor, compiled: bool = True) -> Te
 
 
 class _Divergences(torch.autograd.Function):
-    """The compiled form; probabilities are computed again for the backward pass."""
+    """The compiled form; what is kept for the backward pass is the gradient itself, and neither of the logits."""
 
     @staticmethod
     def forward(ctx: Any, prediction: Tensor, target: Tensor, library: ctypes.CDLL) -> Tensor:
         q, p = rows(prediction), rows(target)
-        norms, found = q.new_empty(2, len(q), 2), q.new_empty(prediction.shape[:-1])
-        pointers = address(q), address(p), address(norms[0]), address(norms[1])
-        library.divergence_forward(*q.shape, *pointers, address(found), torch.get_num_threads())
-        ctx.save_for_backward(q, p, norms)
+        found, gradient = q.new_empty(prediction.shape[:-1]), torch.empty_like(q) if ctx.needs_input_grad[0] else None
+        pointers = address(q), address(p), address(found), address(gradient)
+        library.divergence(*q.shape, *pointers, torch.get_num_threads())
+        ctx.save_for_backward(gradient)
         ctx.library, ctx.shape = library, prediction.shape
         return found
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        q, p, norms = ctx.saved_tensors
-        incoming, dq = grad_outputs[0].contiguous(), torch.empty_like(q)
-        pointers = address(q), address(p), address(norms[0]), address(norms[1]), address(incoming), address(dq)
-        ctx.library.divergence_backward(*q.shape, *pointers, torch.get_num_threads())
-        return dq.view(ctx.shape), None, None
+        (gradient,) = ctx.saved_tensors
+        scaled = gradient * grad_outputs[0].reshape(-1, 1)
+        return scaled.view(ctx.shape), None, None

@@ -136,18 +136,25 @@ void masked_backward(int64_t rows, int64_t width, const float *restrict h, const
 /* ---- the same for some rows of the matrix alone: chosen[r] is the number of row r; h, y and dh hold the chosen ones, the
  * importances, shifts and dg all of them. The noise is that of the whole matrix ---- */
 
+/* noise of the entries of a row from `at` on, as many as one block of it holds; returns how many there are */
+static inline int64_t draw_in_row(int64_t entry, int64_t left, uint64_t seed, float *restrict u) {
+    int64_t here = GROUP - entry % GROUP;
+    here = here < left ? here : left;
+    uniforms_from(entry, here, seed, u);
+    return here;
+}
+
 void masked_chosen_forward(int64_t rows, int64_t width, const int64_t *restrict chosen, const float *restrict h,
                            const float *restrict g, const float *restrict shift, uint64_t seed, int64_t before,
                            float *restrict y, int threads) {
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        int64_t row = chosen[r] * width;
         float s = shift ? shift[chosen[r]] : 0.0f, u[GROUP];
-        const float *restrict gr = g + row, *restrict hr = h + r * width;
-        for (int64_t at = 0; at < width; at += GROUP) {
-            int64_t here = width - at < GROUP ? width - at : GROUP;
-            uniforms_from(before + row + at, here, seed, u);
-            for (int64_t i = 0; i < here; i++) y[r * width + at + i] = hr[at + i] * (gr[at + i] + (1.0f - gr[at + i]) * u[i] - s);
+        int64_t row = chosen[r] * width;
+        for (int64_t at = 0, here; at < width; at += here) {
+            const float *restrict gr = g + row + at, *restrict hr = h + r * width + at;
+            here = draw_in_row(before + row + at, width - at, seed, u);
+            for (int64_t i = 0; i < here; i++) y[r * width + at + i] = hr[i] * (gr[i] + (1.0f - gr[i]) * u[i] - s);
         }
     }
 }
@@ -157,12 +164,11 @@ void masked_chosen_backward(int64_t rows, int64_t width, const int64_t *restrict
                             const float *restrict dy, float *restrict dh, float *restrict dg, int threads) {
     #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        int64_t row = chosen[r] * width;
         float s = shift ? shift[chosen[r]] : 0.0f, u[GROUP];
-        for (int64_t at = 0; at < width; at += GROUP) {
-            int64_t here = width - at < GROUP ? width - at : GROUP;
+        int64_t row = chosen[r] * width;
+        for (int64_t at = 0, here; at < width; at += here) {
             const float *restrict gr = g + row + at, *restrict hr = h + r * width + at, *restrict d = dy + r * width + at;
-            uniforms_from(before + row + at, here, seed, u);
+            here = draw_in_row(before + row + at, width - at, seed, u);
             for (int64_t i = 0; i < here; i++) {
                 dh[r * width + at + i] = d[i] * (gr[i] + (1.0f - gr[i]) * u[i] - s);
                 dg[row + at + i] = d[i] * hr[i] * (1.0f - u[i]);
@@ -497,44 +503,43 @@ void sigmoids_backward(int64_t size, const float *restrict logits, int linear_le
     }
 }
 
-/* ---- Kullback-Leibler divergence of softmax(q) from softmax(p), per row. A norm is [rows, 2]: highest, log of the sum
- * of exponentials of what is above it; logarithms of probabilities are taken in the order (x - highest) - log, which loses nothing ---- */
+/* ---- Kullback-Leibler divergence of softmax(q) from softmax(p), per row. Logarithms of probabilities are taken in the
+ * order (x - highest) - log(sum), which loses nothing ---- */
 
-static inline void norm_of(int64_t width, const float *restrict x, float *restrict norm) {
-    float high = -INFINITY, sum = 0;
-    #pragma omp simd reduction(max : high)
-    for (int64_t c = 0; c < width; c++) high = x[c] > high ? x[c] : high;
+/* highest, and log of the sum of exponentials of what lies below it, which are written out */
+static inline void exponentials(int64_t width, const float *restrict x, float *restrict out, float *high, float *log_sum) {
+    float top = -INFINITY, sum = 0;
+    #pragma omp simd reduction(max : top)
+    for (int64_t c = 0; c < width; c++) top = x[c] > top ? x[c] : top;
     #pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < width; c++) sum += exp_negative(x[c] - high);
-    norm[0] = high; norm[1] = logf(sum);
+    for (int64_t c = 0; c < width; c++) { float e = exp_negative(x[c] - top); out[c] = e; sum += e; }
+    *high = top; *log_sum = logf(sum);
 }
 
-void divergence_forward(int64_t rows, int64_t width, const float *restrict q, const float *restrict p,
-                        float *restrict q_norm, float *restrict p_norm, float *restrict out, int threads) {
-    #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
-        const float *restrict a = q + n * width, *restrict b = p + n * width;
-        float *restrict of_a = q_norm + 2 * n, *restrict of_b = p_norm + 2 * n, sum = 0;
-        norm_of(width, a, of_a);
-        norm_of(width, b, of_b);
-        #pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < width; c++) {
-            float log_p = (b[c] - of_b[0]) - of_b[1], log_q = (a[c] - of_a[0]) - of_a[1];
-            sum += log_p == -INFINITY ? 0.0f : exp_negative(log_p) * (log_p - log_q); /* what the target rules out */
+/* dq is the gradient for an incoming 1, softmax(q) - softmax(p); it may be null */
+void divergence(int64_t rows, int64_t width, const float *restrict q, const float *restrict p, float *restrict out,
+                float *restrict dq, int threads) {
+    #pragma omp parallel num_threads(threads)
+    {
+        float *restrict of_q = malloc(2 * width * sizeof(float)), *restrict of_p = of_q + width;
+        #pragma omp for schedule(static)
+        for (int64_t n = 0; n < rows; n++) {
+            const float *restrict a = q + n * width, *restrict b = p + n * width;
+            float a_high, b_high, a_log, b_log, sum = 0;
+            exponentials(width, a, of_q, &a_high, &a_log);
+            exponentials(width, b, of_p, &b_high, &b_log);
+            float a_share = expf(-a_log), b_share = expf(-b_log);
+            #pragma omp simd reduction(+ : sum)
+            for (int64_t c = 0; c < width; c++) {
+                float log_p = (b[c] - b_high) - b_log, log_q = (a[c] - a_high) - a_log;
+                sum += log_p == -INFINITY ? 0.0f : b_share * of_p[c] * (log_p - log_q); /* what the target rules out */
+            }
+            out[n] = sum;
+            if (dq) {
+                #pragma omp simd
+                for (int64_t c = 0; c < width; c++) dq[n * width + c] = a_share * of_q[c] - b_share * of_p[c];
+            }
         }
-        out[n] = sum;
-    }
-}
-
-void divergence_backward(int64_t rows, int64_t width, const float *restrict q, const float *restrict p,
-                         const float *restrict q_norm, const float *restrict p_norm, const float *restrict dout,
-                         float *restrict dq, int threads) {
-    #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t n = 0; n < rows; n++) {
-        const float *restrict a = q + n * width, *restrict b = p + n * width, *restrict of_a = q_norm + 2 * n,
-                    *restrict of_b = p_norm + 2 * n;
-        #pragma omp simd
-        for (int64_t c = 0; c < width; c++)
-            dq[n * width + c] = dout[n] * (exp_negative((a[c] - of_a[0]) - of_a[1]) - exp_negative((b[c] - of_b[0]) - of_b[1]));
+        free(of_q);
     }
 }
