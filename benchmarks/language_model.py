@@ -112,14 +112,16 @@ def built(
     for warm in range(3):
         take(warm)
     if not on_gpu:
-        return take, _in_a_process(options, variant)
+        return take, memory_in_a_process(options, variant)
     torch.cuda.reset_peak_memory_stats()
     take(3)
     torch.cuda.synchronize()
     return take, (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def _in_a_process(options: argparse.Namespace, variant: tuple[StepKind, str, bool]) -> float:
+def memory_in_a_process(
+    options: argparse.Namespace, variant: tuple[StepKind, str, bool] = ("fast", "float32", False)
+) -> float:
     """Megabytes that a process holds at most beyond what it holds before the first step, over three steps."""
     sizes = [f"--{name}={getattr(options, name)}" for name in SIZES]
     printed = run(["benchmarks.language_model", *sizes, "--device=cpu", "--only", json.dumps(variant)])
