@@ -130,6 +130,40 @@ def test_the_published_runs_start_on_a_model_of_ones_own(name, components, folde
     assert cli.trainer.lightning_module.terms()["adversary"].state()["pushes"] == 6
 
 
+def _neo(folder):
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    sizes = {"hidden_size": 8, "num_layers": 4, "num_heads": 2, "max_position_embeddings": 16}
+    kinds = [[["global", "local"], 2]]
+    config = GPTNeoConfig(vocab_size=320, attention_types=kinds, bos_token_id=0, eos_token_id=0, **sizes)
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("name", "count"), [("gpt2_matrix", 768), ("tiny_stories_matrix", 100)])
+def test_the_runs_on_one_matrix_start_on_a_model_of_ones_own(name, count, folder):
+    shipped = yaml.safe_load((shipped_configs() / "lm" / f"{name}.yaml").read_text())
+    ((site, components),) = shipped["model"]["sites"].items()
+    assert components == count
+    if name == "gpt2_matrix":
+        saved("gpt2", folder / "model")
+    else:
+        _neo(folder / "model")
+    small = {
+        "trainer": {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "limit_test_batches": 1},
+        "model": {"sites": {site: 3}, "warmup": {"steps": 2}},
+        "data": {
+            "class_path": "TextTokens",
+            "init_args": {"sources": ["texts"], "tokenizer": None, "vocabulary": 300, "length": 8, "batch_size": 4},
+        },
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(small))
+    Path("published.yaml").write_text((shipped_configs() / "lm" / f"{name}.yaml").read_text())
+    cli = main(["fit", "--config", "published.yaml", "--config", "small.yaml", "--trainer.enable_progress_bar=false"])
+    run = Path(cli.trainer.log_dir)
+    assert "task/cross_entropy/target" in json.loads((run / "metrics.json").read_text())["scores"]
+    assert (run / "analysis/token_readings.json").exists()
+
+
 REFUSED = {
     "no file": ("--data.sources=[nowhere]", "matches no file"),
     "not UTF-8": ("--data.sources=[latin.txt]", "byte 1 of 'latin.txt' is not UTF-8"),
