@@ -35,14 +35,14 @@ ROOMS = {
     "kernels": ("hot parts, compiled", 0),
     "targets": ("networks, weights", -2),
     "data": ("batches keyed by step", 3.4),
-    "analysis": ("what components do", 4.4),
+    "analysis": ("what components do", -2),
     "figures": ("tensors in, pictures out", 1.6),
     "metrics": ("scores over processes", 2.6),
     "files": ("whole files, plain data", -1),
     "functional": ("tensors in, tensors out", 1.6),
 }
 """What is written into a box, and how far right of the middle it stands."""
-RAISED = ("analysis", "data", "figures", "metrics")
+RAISED = ("data", "figures", "metrics")
 """Rooms that are drawn just below who uses them."""
 WIDTH, HEIGHT, COLUMN, ROW = 2.9, 0.7, 3.5, 1.35
 

@@ -1,9 +1,10 @@
 """The error that users are meant to read, and the checks of arguments that raise it."""
 
 import math
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 LARGEST = 2**31 - 1
 """Largest whole number that counts anything here: beyond it no machine has the memory or the time."""
@@ -14,6 +15,14 @@ class UsageError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class OneLineParser(ArgumentParser):
+    """A parser whose errors are one line of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where help is."""
+        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def missing_extra(what: str, package: str, extra: str) -> UsageError:

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     },
     "runs": {"methods", "files", "errors"},
     "report": {"runs", "files", "errors"},
-    "analysis": {"model", "functional", "errors"},
+    "analysis": {"artefact", "model", "functional", "files", "errors"},
     "callbacks": {
         "analysis",
         "artefact",

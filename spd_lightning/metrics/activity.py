@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, alive_components
+from spd_lightning.functional import ALIVE_THRESHOLD, active_counts
 
 
 class ActiveComponents(Metric):
@@ -75,34 +75,44 @@ class AliveComponents(Metric):
         tensor(2)
         >>> alive.mask()
         tensor([ True, False,  True])
+        >>> alive.density()
+        tensor([0.6667, 0.0000, 0.3333])
     """
 
     full_state_update = False
     is_differentiable = False
-    alive: Tensor
+    firings: Tensor
+    examples: Tensor
 
     def __init__(self, n_components: int, threshold: float = ALIVE_THRESHOLD) -> None:
         super().__init__()
         self.n_components, self.threshold = _checked_count(n_components), threshold
-        self.add_state("alive", torch.zeros(n_components, dtype=torch.bool), dist_reduce_fx="max")
+        self.add_state("firings", torch.zeros(n_components, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("examples", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, importance: Tensor) -> None:
-        """Mark the components of one batch.
+        """Count the components of one batch.
 
         Args:
             importance: lower-leaky importances ``[..., C]``.
         """
         _check_width(importance, self.n_components)
-        self.alive |= alive_components(importance, self.threshold)
+        active = (importance > self.threshold).reshape(-1, self.n_components)
+        self.firings += active.sum(0)
+        self.examples += len(active)
 
     def compute(self) -> Tensor:
         """The count, a scalar."""
-        return self.alive.sum()
+        return (self.firings > 0).sum()
 
     def mask(self) -> Tensor:
         """Which components they are, over all processes: boolean, ``[C]``. Every process must call it."""
+        return self.density() > 0
+
+    def density(self) -> Tensor:
+        """Share of the examples and positions on which each is active, ``[C]``; as :meth:`mask`."""
         with self.sync_context():
-            return self.alive.clone()
+            return self.firings / self.examples.clamp_min(1)
 
 
 class MeanCausalImportance(Metric):

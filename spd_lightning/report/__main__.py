@@ -4,9 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import OneLineParser, UsageError
 from spd_lightning.report import REPORT_NAME, TableRow, read_run, run_page, table_page, write_page
 from spd_lightning.report.notes import plain
 from spd_lightning.runs.record import RunRecord
@@ -14,14 +13,8 @@ from spd_lightning.runs.record import RunRecord
 WRONG_USAGE = 2
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line."""
-        raise UsageError(f"{message}; python -m spd_lightning.report --help lists the arguments")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="python -m spd_lightning.report", description="Write a report to read in a browser.")
+    parser = OneLineParser(prog="python -m spd_lightning.report", description="Write a report to read in a browser.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directory; several make a table")
     parser.add_argument(
         "--output", type=Path, help=f"file to write; default: {REPORT_NAME} in the run directory, for several here"

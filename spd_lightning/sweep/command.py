@@ -5,13 +5,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
 from spd_lightning.cli.arguments import find_sweep, one_line
 from spd_lightning.cli.command import INTERRUPTED, WRONG_USAGE
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import OneLineParser, UsageError
 from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.checkpoints import check_writable
 from spd_lightning.sweep.configs import Config
@@ -45,11 +44,6 @@ A sweep file holds the same, with lists in place of commas; what the command lin
 
 exit codes: 0 all runs are finished, 1 some are not, 2 wrong usage (nothing is written), 130 after Ctrl-C
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -m spd_lightning.sweep --help")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -125,7 +119,7 @@ def _with_former(plan: SweepPlan, folder: Path) -> SweepPlan:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m spd_lightning.sweep",
         description=DESCRIPTION,
         epilog=EPILOG,
