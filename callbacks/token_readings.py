@@ -127,7 +127,10 @@ def _over_processes(counts: dict[tuple[str, Side], TokenCounts]) -> dict[tuple[s
 
 
 def _rows(readings: Mapping[tuple[str, Side], tuple[int, TokenReading]], trainer: Trainer) -> list[dict[str, Any]]:
-    """A row for every component that was important anywhere, with the better of its two sides, the best first."""
+    """A row for every component that was important anywhere, with the better of its two sides.
+
+    The best come first, of equally good ones those with more to show for it.
+    """
     best: dict[tuple[str, int], dict[str, Any]] = {}
     for (site, side), (positions, reading) in readings.items():
         f1 = reading.f1
@@ -146,7 +149,7 @@ def _rows(readings: Mapping[tuple[str, Side], tuple[int, TokenReading]], trainer
                 "recall": round(float(reading.recall[component]), 4),
                 "f1": float(f1[component]),
             }
-    rows = sorted(best.values(), key=lambda row: (-row["f1"], row["site"], row["component"]))
+    rows = sorted(best.values(), key=lambda row: (-row["f1"], -row["firings"], row["site"], row["component"]))
     return [{**row, "f1": round(row["f1"], 4)} for row in rows]
 
 
