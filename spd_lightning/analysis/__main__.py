@@ -86,12 +86,17 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         options = _parser().parse_args(args)
         found = compare(options.runs)
+        unscored = [str(run) for run in options.runs if not is_file(run / DENSITY)]
         if options.output is not None:
             _written(found, options.output)
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(WRONG_USAGE)
     sys.stdout.write(table(found) + "\n")
+    if unscored:
+        sys.stdout.write(
+            f"dead components count too in {', '.join(unscored)}, which kept no {DENSITY}; test writes it\n"
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ ABOUT = {
 BESIDE = {
     "python -m spd_lightning.sweep --config NAME --over FLAG=A,B": "one run per value, in one table",
     "python -m spd_lightning.report RUN_DIR [RUN_DIR ...]": "a page on a run, or a table of several",
+    "python -m spd_lightning.analysis agreement RUN_DIR RUN_DIR ...": "do runs with other seeds find the same?",
 }
 """Programs of their own."""
 EXAMPLES = {
