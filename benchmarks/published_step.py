@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from benchmarks.reference_step import lower, upper
 from spd_lightning import DecomposedModel, PerSite, SharedMLP
 
-SLOPE, EPS = 0.01, 1e-12
+EPS = 1e-12
 Draw = Callable[[torch.Size], Tensor]
 """Numbers in [0, 1) of a shape."""
 
@@ -30,21 +31,6 @@ class Site(NamedTuple):
     V: Tensor
     U: Tensor
     gates: list[nn.Linear]
-
-
-class _Lower(torch.autograd.Function):
-    """Clamp to [0, 1]; at ``z <= 0`` a gradient passes, times 0.01, if descent along it would raise ``z``."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        ctx.save_for_backward(z)
-        return z.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        (z,), (incoming,) = ctx.saved_tensors, grad_outputs
-        below = torch.where(incoming < 0, SLOPE * incoming, torch.zeros_like(incoming))
-        return torch.where(z <= 0, below, torch.where(z <= 1, incoming, torch.zeros_like(incoming)))
 
 
 def sites_of(model: DecomposedModel) -> dict[str, Site]:
@@ -85,10 +71,10 @@ class PublishedStep:
         sites = sites_of(self.model)
         target, inputs = self._clean(sites, batch)
         logits = {name: _gate(site, inputs[site.path]) for name, site in sites.items()}
-        lower = {name: cast(Tensor, _Lower.apply(z)) for name, z in logits.items()}  # type: ignore[no-untyped-call]
+        importance = {name: lower(z, "one_sided") for name, z in logits.items()}
         deltas = {name: site.W - (site.V @ site.U).T for name, site in sites.items()}
-        masks = {name: g + (1 - g) * self.draw(g.shape) for name, g in lower.items()}
-        shares = {name: self.draw(g.shape[:-1]) for name, g in lower.items()}
+        masks = {name: g + (1 - g) * self.draw(g.shape) for name, g in importance.items()}
+        shares = {name: self.draw(g.shape[:-1]) for name, g in importance.items()}
         output = self._masked(sites, batch, masks, deltas, shares, self._subset(sites, target.shape[:-1]))
         terms = {
             "faithfulness": torch.stack([delta.square().sum() for delta in deltas.values()]).sum()
@@ -166,5 +152,4 @@ def _gate(site: Site, x: Tensor) -> Tensor:
 
 
 def _penalty(z: Tensor, p: float) -> Tensor:
-    upper = torch.where(z > 1, 1 + SLOPE * (z - 1), torch.where(z > 0, z, torch.zeros_like(z)))
-    return (upper + EPS).pow(p).sum(-1).mean()
+    return (upper(z) + EPS).pow(p).sum(-1).mean()

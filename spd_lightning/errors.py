@@ -1,11 +1,15 @@
 """The error that users are meant to read, and the checks of arguments that raise it."""
 
 import math
+import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
+WRONG_USAGE = 2
+"""What commands exit with when what they were given cannot work."""
 LARGEST = 2**31 - 1
 """Largest whole number that counts anything here: beyond it no machine has the memory or the time."""
 
@@ -23,6 +27,20 @@ class OneLineParser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and where help is."""
         raise UsageError(f"{message}; see {self.prog} --help")
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """For small commands: a :class:`UsageError` inside is one line on stderr, and the process ends with code 2.
+
+    Raises:
+        SystemExit: in its place.
+    """
+    try:
+        yield
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(WRONG_USAGE)
 
 
 def missing_extra(what: str, package: str, extra: str) -> UsageError:

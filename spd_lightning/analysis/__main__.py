@@ -10,12 +10,11 @@ import torch
 
 from spd_lightning.analysis.agreement import Alive, SiteAgreement, agreement
 from spd_lightning.artefact import load_decomposition
-from spd_lightning.errors import OneLineParser, UsageError
+from spd_lightning.errors import OneLineParser, UsageError, told_in_one_line
 from spd_lightning.files.tensors import read_safetensors
 from spd_lightning.files.whole import is_file, written_whole
 from spd_lightning.model import DecomposedModel
 
-WRONG_USAGE = 2
 DENSITY = Path("analysis") / "density.safetensors"
 
 
@@ -83,15 +82,12 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with code 2 and one line on stderr for wrong usage.
     """
-    try:
+    with told_in_one_line():
         options = _parser().parse_args(args)
         found = compare(options.runs)
         unscored = [str(run) for run in options.runs if not is_file(run / DENSITY)]
         if options.output is not None:
             _written(found, options.output)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(WRONG_USAGE)
     sys.stdout.write(table(found) + "\n")
     if unscored:
         sys.stdout.write(

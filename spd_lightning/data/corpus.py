@@ -75,6 +75,15 @@ def held_out(digests: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
     return some
 
 
+def check_download(dataset: str | None, allow_download: bool) -> None:
+    """Refuse the name of a data set that may not be fetched."""
+    if dataset is not None and not allow_download:
+        raise UsageError(
+            f"data: dataset {dataset[:200]!r} is a name on the Hugging Face hub; set allow_download: true to "
+            "get it, or give files as sources"
+        )
+
+
 def files_of(sources: Sequence[str], text_field: str, separator: str | None) -> list[TextSource]:
     """The files that names, patterns and folders stand for.
 

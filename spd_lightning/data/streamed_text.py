@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spd_lightning.data.corpus import Corpus, files_of
+from spd_lightning.data.corpus import Corpus, check_download, files_of
 from spd_lightning.data.documents import NamedDataSet, TextSource
 from spd_lightning.data.keyed import KeyedData, SizedKeyedBatches
 from spd_lightning.data.stream import Place, TextStream
@@ -92,11 +92,7 @@ class StreamedText(KeyedData):
             raise UsageError("data: sources or dataset must be given: there is no text")
         if self.val_fraction == 1:
             raise UsageError("data: val_fraction must be below 1, or nothing is left to train on")
-        if self.dataset is not None and not self.allow_download:
-            raise UsageError(
-                f"data: dataset {self.dataset[:200]!r} is a name on the Hugging Face hub; set allow_download: true to "
-                "stream it, or give files as sources"
-            )
+        check_download(self.dataset, self.allow_download)
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from spd_lightning.data.corpus import Corpus, files_of, held_out, standard_library
+from spd_lightning.data.corpus import Corpus, check_download, files_of, held_out, standard_library
 from spd_lightning.data.dataset_batches import NumberedBatches
 from spd_lightning.data.documents import NamedDataSet, TextSource
 from spd_lightning.data.token_files import TokenFile, TokenWindows, token_file
@@ -100,11 +100,7 @@ class TextTokens(NumberedBatches, TokenData):
             raise UsageError("data: either tokenizer or vocabulary must be given, to read a tokenizer or train one")
         if self.vocabulary is not None and self.boundary is not None:
             raise UsageError("data: boundary is a token of a tokenizer that is given; leave it out beside vocabulary")
-        if self.dataset is not None and not self.allow_download:
-            raise UsageError(
-                f"data: dataset {self.dataset[:200]!r} is a name on the Hugging Face hub; set allow_download: true to "
-                "get it, or give files as sources"
-            )
+        check_download(self.dataset, self.allow_download)
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -5,12 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spd_lightning.errors import OneLineParser, UsageError
+from spd_lightning.errors import OneLineParser, UsageError, told_in_one_line
 from spd_lightning.report import REPORT_NAME, TableRow, read_run, run_page, table_page, write_page
 from spd_lightning.report.notes import plain
 from spd_lightning.runs.record import RunRecord
-
-WRONG_USAGE = 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,13 +67,10 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with code 2 and one line on stderr for wrong usage.
     """
-    try:
+    with told_in_one_line():
         options = _parser().parse_args(args)
         several = len(options.runs) > 1
         path = _table_report(options.runs, options.output) if several else _run_report(options.runs[0], options.output)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(WRONG_USAGE)
     sys.stdout.write(f"The report is in {path}\n")
 
 

@@ -134,7 +134,7 @@ def test_a_damaged_place_is_told(state, stream):
     ("options", "message"),
     [
         ({"sources": None}, "data: sources or dataset must be given"),
-        ({"dataset": "some/name"}, "is a name on the Hugging Face hub; set allow_download: true to stream it"),
+        ({"dataset": "some/name"}, "is a name on the Hugging Face hub; set allow_download: true"),
         ({"val_fraction": 1.0}, "data: val_fraction must be below 1"),
         ({"val_fraction": 0.0}, "data: val_fraction must"),
         ({"val_windows": 0}, "data: val_windows must be at least 1"),

@@ -101,6 +101,10 @@ def test_a_model_that_is_trained_on_the_same_text(folder, capsys):
     assert DecomposedModel.from_pretrained(run).target.length == 16
 
 
+TWO_STEPS = {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "limit_test_batches": 1}
+FEW_TOKENS = {"sources": ["texts"], "tokenizer": None, "vocabulary": 300, "length": 8, "batch_size": 4}
+
+
 @pytest.mark.parametrize(("name", "components"), [("simple_stories", 7104), ("pile", 38912)])
 def test_the_published_runs_start_on_a_model_of_ones_own(name, components, folder):
     """Two steps with the published terms; sizes that a small model has, and few components."""
@@ -111,16 +115,13 @@ def test_the_published_runs_start_on_a_model_of_ones_own(name, components, folde
 
     saved("llama", folder / "model")
     small = {
-        "trainer": {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "limit_test_batches": 1},
+        "trainer": TWO_STEPS,
         "model": {
             "sites": dict.fromkeys(published, 3),
             "importance": {"class_path": "SiteTransformer", "init_args": {"width": 8, "blocks": 1, "heads": 2}},
             "warmup": {"steps": 2},
         },
-        "data": {
-            "class_path": "TextTokens",
-            "init_args": {"sources": ["texts"], "tokenizer": None, "vocabulary": 300, "length": 8, "batch_size": 4},
-        },
+        "data": {"class_path": "TextTokens", "init_args": FEW_TOKENS},
     }
     Path("small.yaml").write_text(yaml.safe_dump(small))
     Path("published.yaml").write_text((shipped_configs() / "lm" / f"{name}.yaml").read_text())
@@ -149,12 +150,9 @@ def test_the_runs_on_one_matrix_start_on_a_model_of_ones_own(name, count, folder
     else:
         _neo(folder / "model")
     small = {
-        "trainer": {"max_steps": 2, "val_check_interval": 2, "limit_val_batches": 1, "limit_test_batches": 1},
+        "trainer": TWO_STEPS,
         "model": {"sites": {site: 3}, "warmup": {"steps": 2}},
-        "data": {
-            "class_path": "TextTokens",
-            "init_args": {"sources": ["texts"], "tokenizer": None, "vocabulary": 300, "length": 8, "batch_size": 4},
-        },
+        "data": {"class_path": "TextTokens", "init_args": FEW_TOKENS},
     }
     Path("small.yaml").write_text(yaml.safe_dump(small))
     Path("published.yaml").write_text((shipped_configs() / "lm" / f"{name}.yaml").read_text())
