@@ -34,7 +34,7 @@ from spd_lightning.cli.settings import (
     settle_callbacks,
     tensorboard_settings,
 )
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import WRONG_USAGE, UsageError
 from spd_lightning.lightning_private import LeanEpochLoop
 from spd_lightning.parallel.processes import check_strategy, ended_together
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
@@ -43,7 +43,6 @@ from spd_lightning.runs.notices import silence_notices
 from spd_lightning.runs.record import METRICS_NAME
 
 INTERRUPTED = 130
-WRONG_USAGE = 2
 
 
 class DecompositionCLI(LightningCLI):

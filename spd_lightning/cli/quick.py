@@ -7,7 +7,7 @@ from spd_lightning.cli.flags import COMMANDS, HELP_FLAGS, LISTING, PARTS, is_kno
 from spd_lightning.cli.help import command_help, overview
 from spd_lightning.cli.near import suggestion
 from spd_lightning.cli.shipped import listing
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import WRONG_USAGE, UsageError
 
 EXAMPLE = "python -m spd_lightning fit --config tms.yaml"
 
@@ -91,7 +91,7 @@ def answer_at_once(args: Sequence[str]) -> None:
         text = answer(args)
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(WRONG_USAGE)
     if text is not None:
         sys.stdout.write(text)
         sys.exit(0)
