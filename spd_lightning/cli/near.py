@@ -62,13 +62,13 @@ def _after(start: tuple[str, ...], names: set[tuple[str, ...]]) -> set[str]:
 
 
 def _close(part: str, known: set[str]) -> list[str]:
-    """Similar words, all about as near as the nearest, then longer ones that begin alike."""
+    """Longer words that begin with this one, then similar ones, all about as near as the nearest."""
     longer = sorted(name for name in known if len(part) > 1 and name.startswith(part))
     lower = {name.lower(): name for name in sorted(known)}
     close = get_close_matches(part.lower(), lower, n=MOST)
     likeness = [SequenceMatcher(None, name, part.lower()).ratio() for name in close]
     similar = [lower[name] for name, like in zip(close, likeness, strict=True) if like > likeness[0] - MARGIN]
-    return [*similar, *longer]
+    return [*longer, *similar]
 
 
 def _joined(parts: tuple[str, ...], place: int, part: str, names: set[tuple[str, ...]]) -> str:

@@ -1,5 +1,8 @@
 """What mixed precision leaves in full."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,6 +10,16 @@ from torch import Tensor
 def full_precision(like: Tensor) -> torch.autocast:
     """A context in which products on a tensor's device are not rounded to half types."""
     return torch.autocast(like.device.type, enabled=False)
+
+
+def ambient_precision(like: Tensor) -> Callable[[], torch.autocast]:
+    """What is in force now for products on a tensor's device, to come back to later.
+
+    Returns:
+        Makes contexts in which it is in force.
+    """
+    kind = like.device.type
+    return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
 
 def single(tensor: Tensor) -> Tensor:

@@ -173,7 +173,8 @@ class DecomposedModel(ComponentModel):
             UsageError: if the importance function gives other logits than one per component and position.
         """
         inputs = clean.site_inputs
-        inner = InnerActivations({call: partial(self._inner, call, inputs) for call in inputs})
+        some = next(iter(self.components.values())).V
+        inner = InnerActivations({call: partial(self._inner, call, inputs) for call in inputs}, some)
         logits = self.logits(inner, self.features(clean))
         return {call: CausalImportance(z, lower_leaky(z, self.leak), upper_leaky(z)) for call, z in logits.items()}
 

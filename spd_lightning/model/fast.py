@@ -107,18 +107,20 @@ class FastForm:
         sites, read = self._wrapping.sites, {call: self._V[site_of(call)] for call in inputs}
         # bound to no method of this form: in a cycle it would keep a whole step until Python looks for cycles
         self._inner = InnerActivations(
-            {call: partial(_inner, sites[site_of(call)], read[call], x) for call, x in inputs.items()}
+            {call: partial(_inner, sites[site_of(call)], read[call], x) for call, x in inputs.items()}, output
         )
 
     @cached_property
     def importance(self) -> Mapping[str, CausalImportance]:
         """Causal importances per site call, with gradient; in full precision, whatever products are computed in."""
         function = self.model.importance_function
-        with full_precision(next(iter(self._V.values()))):
+        some = next(iter(self._V.values()))
+        with full_precision(some):
             if not isinstance(function, PerSite) or not function.is_separable:
                 return self._with_sigmoids(self.model.logits(self._inner, self.model.features(self.clean)))
             tables = {call: self.tabulated_gate(call) for call in self._inner}
-            exact = InnerActivations({call: partial(self.inner, call) for call in self._inner if tables[call] is None})
+            asked = {call: partial(self.inner, call) for call in self._inner if tables[call] is None}
+            exact = InnerActivations(asked, some)
             found = self._with_sigmoids(self.model.logits(exact, self.model.features(self.clean))) if exact else {}
             for call, gate in tables.items():
                 if gate is not None:

@@ -48,8 +48,8 @@ def test_a_fast_form_that_is_wrong_is_refused(monkeypatch):
     model = DecomposedModel(
         torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)), {"0": 3, "2": 3}
     )
-    before = FastForm._read
-    monkeypatch.setattr(FastForm, "_read", lambda *args: 1.01 * before(*args))
+    before = FastForm._written
+    monkeypatch.setattr(FastForm, "_written", lambda *args: 1.01 * before(*args))
     with pytest.raises(UsageError, match=r"fast form.*speed\.step: plain"):
         _checked(model, torch.randn(6, 4))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from spd_lightning.errors import UsageError, check_list, check_whole
+from spd_lightning.functional.precision import ambient_precision
 
 RELU_GAIN = 2**0.5
 
@@ -56,18 +57,22 @@ class Features(Mapping[str, Tensor]):
 class InnerActivations(Mapping[str, Tensor]):
     """Inner activations by site call, computed where they are asked for, and once: some functions read none.
 
+    Their products are rounded as is in force where this is made, whatever is in force where they are asked for.
+
     Args:
         make: by site call, what computes them.
+        like: a tensor on their device.
     """
 
-    def __init__(self, make: Mapping[str, Callable[[], Tensor]]) -> None:
-        self._make = make
+    def __init__(self, make: Mapping[str, Callable[[], Tensor]], like: Tensor) -> None:
+        self._make, self._precision = make, ambient_precision(like)
         self._made: dict[tuple[str, bool], Tensor] = {}
 
     def __getitem__(self, call: str) -> Tensor:
         key = call, torch.is_grad_enabled()  # what was computed without gradient has none to give
         if key not in self._made:
-            self._made[key] = self._make[call]()
+            with self._precision():
+                self._made[key] = self._make[call]()
         return self._made[key]
 
     def __iter__(self) -> Iterator[str]:
