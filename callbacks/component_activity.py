@@ -51,9 +51,14 @@ class ComponentActivity(EvaluationCallback):
         log_scores(module, f"{stage}/l0", l0)
         log_scores(module, f"{stage}/alive", alive)
         total, living = sum(l0.values()), sum(alive.values())
+        log_headline(module, {"l0": total, "l0_of_alive": total / living if living else None})
+        if trainer.state.fn != "fit":
+            self._keep(trainer)
+
+    def _keep(self, trainer: Trainer) -> None:
+        """Write how often each component is active; every process puts its counts together, rank zero writes."""
         densities = {name: metric.density().float().cpu() for name, metric in self._alive.items()}
         folder = run_folder(trainer)
-        if folder is not None and trainer.state.fn != "fit":
+        if folder is not None:
             with written_whole(folder / "analysis" / "density.safetensors") as aside:
                 save_file(densities, aside, metadata={"threshold": f"{self.threshold:g}"})
-        log_headline(module, {"l0": total, "l0_of_alive": total / living if living else None})
