@@ -5,6 +5,7 @@ Put a file of your own anywhere on the Python path and name its class by ``class
 
 from spd_lightning.callbacks.ablation_check import AblationCheck
 from spd_lightning.callbacks.artefact import ExportDecomposition
+from spd_lightning.callbacks.attention_heads import AttentionHeads
 from spd_lightning.callbacks.checkpoints import Checkpoints
 from spd_lightning.callbacks.component_activity import ComponentActivity
 from spd_lightning.callbacks.component_images import ComponentImages
@@ -33,6 +34,7 @@ from spd_lightning.callbacks.whole_files import WholeFiles
 
 __all__ = [
     "AblationCheck",
+    "AttentionHeads",
     "Checkpoints",
     "ComponentActivity",
     "ComponentImages",

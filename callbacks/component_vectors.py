@@ -44,7 +44,7 @@ class ComponentVectors(EvaluationCallback):
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
         """Check that there are probes."""
         if stage != "predict":
-            check_probes(self, trainer)
+            check_probes(self, trainer, pl_module)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Draw one picture per site on rank zero."""

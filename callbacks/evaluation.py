@@ -14,7 +14,7 @@ from spd_lightning.losses import Step
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import ComponentModel
 from spd_lightning.model.wrapping import site_of
-from spd_lightning.targets import KnownMechanisms
+from spd_lightning.targets import KnownMechanisms, OwnProbes
 
 
 class EvaluationCallback(Callback):
@@ -108,13 +108,20 @@ def log_headline(module: Decomposition, scores: Mapping[str, float | None]) -> N
         log_scores(module, "headline", {name: score for name, score in scores.items() if score is not None})
 
 
-def check_probes(callback: Callback, trainer: Trainer) -> None:
-    """Raise unless the data module offers one-hot probes."""
-    if not hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
+def check_probes(callback: Callback, trainer: Trainer, module: Decomposition | None = None) -> None:
+    """Raise unless the data module offers one-hot probes, or the target of a module that is given has its own."""
+    if not isinstance(getattr(module, "target", None), OwnProbes) and not hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
         raise UsageError(
             f"{type(callback).__name__} needs a data module with a method probes(magnitude); add one, or remove it "
             "from trainer.callbacks"
         )
+
+
+def probes_of(trainer: Trainer, module: Decomposition, magnitude: float) -> Tensor:
+    """Inputs on which mechanisms are looked at: the target's own, or the data module's one-hot ones of a magnitude."""
+    own = isinstance(module.target, OwnProbes)
+    probes: Tensor = module.target.probes() if own else trainer.datamodule.probes(magnitude)  # type: ignore
+    return probes.to(module.device)
 
 
 def tables_of(model: ComponentModel, calls: Iterable[str]) -> dict[str, str]:
@@ -159,6 +166,9 @@ def alive_in_any(alive: Mapping[str, list[int]], sites: Iterable[str]) -> list[i
 
 
 def probe_importances(trainer: Trainer, module: Decomposition, magnitude: float) -> dict[str, Tensor]:
-    """Importances on one-hot probes, ``[n_features, C]`` per site, on the CPU; of causal ones the lower-leaky."""
-    probes = trainer.datamodule.probes(magnitude).to(module.device)  # type: ignore[attr-defined]
-    return {name: importance.lower.cpu() for name, importance in module.model.importance_of(probes).items()}
+    """Importances on probes, ``[n_rows, C]`` per site, on the CPU; of causal ones the lower-leaky.
+
+    A row is a probe, or one of its positions.
+    """
+    importances = module.model.importance_of(probes_of(trainer, module, magnitude))
+    return {name: importance.lower.flatten(0, -2).cpu() for name, importance in importances.items()}

@@ -5,7 +5,13 @@ from typing import Literal, get_args
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from spd_lightning.callbacks.evaluation import EvaluationCallback, check_probes, matched_components, tables_of
+from spd_lightning.callbacks.evaluation import (
+    EvaluationCallback,
+    check_probes,
+    matched_components,
+    probes_of,
+    tables_of,
+)
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.errors import check_choice
 from spd_lightning.figures import importance_heatmap
@@ -13,12 +19,15 @@ from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import CausalImportance
+from spd_lightning.targets import OwnProbes
 
 Sigmoid = Literal["lower", "upper", "both"]
+SEQUENCES = 4
+"""Probes of a target's own that are drawn, one under another."""
 
 
 class ImportanceHeatmaps(EvaluationCallback):
-    """Draws per site the importances on one-hot probes.
+    """Draws per site the importances on one-hot probes, or on the first four that a target has of its own.
 
     Columns are the alive components, in the order of the features that they match best one to one; where the target
     is known to have a dense block, by their sum, largest first. The lower-leaky importances decide on both, whichever
@@ -51,13 +60,14 @@ class ImportanceHeatmaps(EvaluationCallback):
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
         """Check that there are probes."""
         if stage != "predict":
-            check_probes(self, trainer)
+            check_probes(self, trainer, pl_module)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Draw the picture on rank zero."""
-        probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
-        importances = module.model.importance_of(probes)
-        importances = {title: importances[call] for title, call in tables_of(module.model, importances).items()}
+        own = isinstance(module.target, OwnProbes)
+        probes = probes_of(trainer, module, self.probe)[: SEQUENCES if own else None]
+        found = module.model.importance_of(probes)
+        importances = {title: _in_rows(found[call]) for title, call in tables_of(module.model, found).items()}
         if not trainer.is_global_zero:
             return
         alive = matched_components(module, {name: table.lower for name, table in importances.items()}, self.threshold)
@@ -65,7 +75,8 @@ class ImportanceHeatmaps(EvaluationCallback):
         for name, importance in importances.items():
             for panel, table in self._panels(name, importance).items():
                 tables[panel], shown[panel] = table, alive[name]
-        figure = importance_heatmap(tables, shown, module.model.own_importance)
+        rows = ("probes at their positions", "position of a probe") if own else ()
+        figure = importance_heatmap(tables, shown, module.model.own_importance, *rows)
         publish_figure(trainer, f"{stage}/importance_heatmap", figure)
 
     def _panels(self, site: str, importance: CausalImportance) -> dict[str, Tensor]:
@@ -73,3 +84,8 @@ class ImportanceHeatmaps(EvaluationCallback):
             return {site: importance.lower}
         panels = {f"{site}, lower-leaky": importance.lower, f"{site}, upper-leaky": importance.upper}
         return panels if self.sigmoid == "both" else dict(list(panels.items())[1:])
+
+
+def _in_rows(importance: CausalImportance) -> CausalImportance:
+    """A row for every position of every probe."""
+    return CausalImportance(*(values.flatten(0, -2) for values in importance))

@@ -15,12 +15,17 @@ from spd_lightning.functional import (
     identity_contradictions,
     keyed_generator,
     l2_ratio,
+    match_terms,
     max_cosine_similarity,
+    term_contradictions,
 )
 from spd_lightning.losses import check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import Components
-from spd_lightning.targets import KnownMechanisms, Mechanisms
+from spd_lightning.targets import KnownMechanisms, Mechanisms, Terms
+
+FOUND_COSINE = 0.99
+"""A known term is found if the component matched to it has at least this cosine with it."""
 
 
 class MechanismRecovery(EvaluationCallback):
@@ -30,6 +35,10 @@ class MechanismRecovery(EvaluationCallback):
     would reach, and the number of importances on one-hot probes that contradict the expected pattern, identity or
     dense. ML2R takes the component that points best along a column, even a dead one that wins by a hair;
     ``ml2r_alive`` (ours) lets only components compete that are active on some probe, and is logged beside it.
+
+    Where the target lists the terms of a site, components are matched to them one to one (ours): ``terms_found``, how
+    many have a cosine of 0.99 at least; ``matched_cosine``, its mean, and its smallest; ``matched_length``, the mean
+    ratio of lengths; and the importances, over all probes and positions, that contradict where terms are needed.
 
     Args:
         probe: magnitude of the one-hot probes.
@@ -60,11 +69,11 @@ class MechanismRecovery(EvaluationCallback):
         """Check that there is something to compare with."""
         if stage == "predict":
             return
-        check_probes(self, trainer)
+        check_probes(self, trainer, pl_module)
         if not isinstance(pl_module.target, KnownMechanisms):
             raise UsageError(
-                f"MechanismRecovery: nothing is known about a {type(pl_module.target).__name__}; give it n_features "
-                "and known_mechanisms(), or remove MechanismRecovery from trainer.callbacks"
+                f"MechanismRecovery: nothing is known about a {type(pl_module.target).__name__}; give it "
+                "known_mechanisms(), or remove MechanismRecovery from trainer.callbacks"
             )
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
@@ -74,19 +83,38 @@ class MechanismRecovery(EvaluationCallback):
         tables = probe_importances(trainer, module, self.probe)
         for name, known in target.known_mechanisms().items():
             if name in tables:
-                scores = self._pattern_scores(tables[name], known)
-                scores |= self._vector_scores(name, module.model.components[name], known, tables[name])
-                log_scores(module, f"{stage}/recovery/{name}", scores)
+                parts = module.model.components[name]
+                if known.terms is None:
+                    scores = self._pattern_scores(tables[name], known)
+                    scores |= self._vector_scores(name, parts, known, tables[name])
+                else:
+                    scores = self._term_scores(tables[name], parts, known.terms)
+                log_scores(module, f"{stage}/recovery/{name}", {"mechanisms": known.count} | scores)
 
     def _pattern_scores(self, table: Tensor, known: Mechanisms) -> dict[str, float]:
         rows = table[known.features]
-        scores: dict[str, float] = {"mechanisms": known.count}
+        scores: dict[str, float] = {}
         for tolerance in self.tolerances:
             if known.kind == "identity":
                 scores[f"identity_contradictions_{tolerance}"] = identity_contradictions(rows, tolerance)
             else:
                 scores[f"dense_contradictions_{tolerance}"] = dense_contradictions(rows, known.count, tolerance)
         return scores
+
+    def _term_scores(self, table: Tensor, parts: Components, terms: Terms) -> dict[str, float]:
+        device = parts.V.device
+        found = match_terms(parts.V.detach(), parts.U.detach(), terms.read.to(device), terms.write.to(device))
+        needed = terms.needed.flatten(0, -2)
+        scores = {
+            f"term_contradictions_{tolerance}": term_contradictions(table, needed, found.component, tolerance)
+            for tolerance in self.tolerances
+        }
+        return scores | {
+            "terms_found": float((found.cosine >= FOUND_COSINE).sum()),
+            "matched_cosine": found.cosine.mean().item(),
+            "matched_cosine_min": found.cosine.min().item(),
+            "matched_length": found.length.mean().item(),
+        }
 
     def _vector_scores(self, name: str, parts: Components, known: Mechanisms, table: Tensor) -> dict[str, float]:
         if known.axis is None:

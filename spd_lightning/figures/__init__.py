@@ -5,6 +5,7 @@ drawn: it is left blank or written out.
 """
 
 from spd_lightning.figures.ablation import ablation_dots, ablation_matrix
+from spd_lightning.figures.attention import attention_patterns
 from spd_lightning.figures.contributions import contribution_agreement, feature_contributions
 from spd_lightning.figures.heatmaps import importance_heatmap
 from spd_lightning.figures.histograms import importance_histograms
@@ -21,6 +22,7 @@ __all__ = [
     "ScrubbedErrors",
     "ablation_dots",
     "ablation_matrix",
+    "attention_patterns",
     "component_images",
     "component_vectors",
     "contribution_agreement",

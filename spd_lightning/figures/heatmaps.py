@@ -27,16 +27,20 @@ def importance_heatmap(
     tables: Mapping[str, Tensor],
     shown: Mapping[str, Sequence[int]] | None = None,
     quantity: str = "causal importance",
+    probes: str = "single-feature probes",
+    row: str = "probed feature",
 ) -> Figure:
-    """Causal importances, or what stands for them, of every site on single-feature probes, one panel per site.
+    """Causal importances, or what stands for them, of every site on probes, one panel per site.
 
     The colour scale is fixed to [0, 1], so that figures of different steps and runs compare. Where components are left
     out, the panel's title says how many and the largest importance among them.
 
     Args:
-        tables: per site ``[n_probes, C]``, row ``i`` the probe of feature ``i``.
+        tables: per site ``[n_probes, C]``; with single-feature probes row ``i`` is that of feature ``i``.
         shown: per site the components to draw, in the order to draw; all by default.
         quantity: what the numbers are.
+        probes: what they were taken on.
+        row: what a row is.
 
     Returns:
         The figure; its last axes is the colour bar.
@@ -49,12 +53,12 @@ def importance_heatmap(
     widest = max(len(some) for some in columns.values())
     rows = max(array.shape[0] for array in arrays.values())
     size = table_size(rows, widest, widest=4.8 if widest <= 200 else 7.2)
-    figure, axes = new_figure(f"{quantity.capitalize()} on single-feature probes", len(arrays), *size)
+    figure, axes = new_figure(f"{quantity.capitalize()} on {probes}", len(arrays), *size)
     for panel, (site, array) in zip(axes, arrays.items(), strict=True):
         draw_table(panel, array[:, columns[site]], SEQUENTIAL, (0, 1))
         label_components(panel, columns[site])
         color_features(panel.yaxis, len(array))
-        describe(panel, site, _left_out(array, columns[site]), "component (index)", "probed feature")
+        describe(panel, site, _left_out(array, columns[site]), "component (index)", row)
     add_color_bar(figure, axes, SEQUENTIAL, (0, 1), quantity)
     return say(figure, "; ".join(_in_words(site, array, columns[site]) for site, array in arrays.items()))
 

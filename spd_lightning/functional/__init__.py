@@ -2,6 +2,7 @@
 
 from spd_lightning.functional.activity import ALIVE_THRESHOLD, active_counts, alive_components
 from spd_lightning.functional.adversary import AdamRates, AscentMoments, adam_ascent, ascend
+from spd_lightning.functional.attention import attention_pattern
 from spd_lightning.functional.attribution import (
     SitePart,
     attributions,
@@ -28,13 +29,17 @@ from spd_lightning.functional.losses import (
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
+    UNMATCHED,
+    MatchedTerms,
     chance_mmcs,
     dense_contradictions,
     identity_contradictions,
     identity_order,
     l2_ratio,
+    match_terms,
     max_cosine_similarity,
     pattern_order,
+    term_contradictions,
 )
 from spd_lightning.functional.routing import independent_subset, uniform_subset
 from spd_lightning.functional.sampling import (
@@ -47,13 +52,16 @@ from spd_lightning.functional.sampling import (
 )
 from spd_lightning.functional.schedules import along_points, geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
+from spd_lightning.functional.sequences import induction_sequences, name_sequences
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.functional.smooth import smooth_importance, smooth_l0
 
 __all__ = [
     "ALIVE_THRESHOLD",
+    "UNMATCHED",
     "AdamRates",
     "AscentMoments",
+    "MatchedTerms",
     "RowShare",
     "SitePart",
     "WeightedBatch",
@@ -62,6 +70,7 @@ __all__ = [
     "alive_components",
     "along_points",
     "ascend",
+    "attention_pattern",
     "attributions",
     "average",
     "basis_start",
@@ -84,6 +93,7 @@ __all__ = [
     "importance_covariance",
     "importance_minimality",
     "independent_subset",
+    "induction_sequences",
     "jittered_importance",
     "keyed_generator",
     "keyed_seed",
@@ -93,12 +103,14 @@ __all__ = [
     "lower_leaky",
     "lr_factor",
     "mask_from_source",
+    "match_terms",
     "max_cosine_similarity",
     "mean_output",
     "mean_over_examples",
     "merged_rows",
     "merged_sparse_features",
     "mse",
+    "name_sequences",
     "neuron_contributions",
     "own_rows",
     "pattern_order",
@@ -112,6 +124,7 @@ __all__ = [
     "smooth_l0",
     "sparse_features",
     "spread_directions",
+    "term_contradictions",
     "uniform_subset",
     "upper_leaky",
     "with_rank",

@@ -1,11 +1,15 @@
 """Agreement of a decomposition with mechanisms that are known (SPD paper, Table 1 and appendix)."""
 
+from typing import NamedTuple
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 EPS = 1e-12
 """Added to norms, as in the paper's code."""
+UNMATCHED = -1
+"""In place of a component's number: none."""
 
 
 def _column_cosines(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
@@ -134,13 +138,72 @@ def identity_contradictions(table: Tensor, tolerance: float) -> int:
     Returns:
         The count; 0 is a perfect match.
     """
-    values = table.detach().cpu()  # compared as they are: a float32 0.9 cast to double falls below 1 - 0.1
+    values = table.detach().cpu()
     rows, columns = linear_sum_assignment(values.double().numpy(), maximize=True)
-    diagonal = torch.zeros_like(values, dtype=torch.bool)
-    diagonal[rows, columns] = True
-    weak = int((values[diagonal] < 1 - tolerance).sum())
-    leaks = int((values[~diagonal] > tolerance).sum())
-    return weak + leaks + values.shape[0] - len(rows)
+    matched = torch.full((len(values),), UNMATCHED)
+    matched[rows] = torch.as_tensor(columns)
+    return term_contradictions(values, torch.eye(len(values), dtype=torch.bool), matched, tolerance)
+
+
+def term_contradictions(table: Tensor, needed: Tensor, matched: Tensor, tolerance: float) -> int:
+    """Number of importances that contradict where known terms are needed.
+
+    A component that a term is matched to should be important where the term is needed and idle elsewhere, every
+    other component idle everywhere. Every column counts; a term left without a component counts once.
+
+    Args:
+        table: lower-leaky importances ``[n_rows, C]``.
+        needed: where terms are needed, boolean ``[n_rows, n]``.
+        matched: number of the component that each term is matched to, ``[n]``; ``UNMATCHED`` for none.
+        tolerance: slack on either side.
+
+    Returns:
+        The count; 0 is a perfect match.
+    """
+    values = table.detach().cpu()  # compared as they are: a float32 0.9 cast to double falls below 1 - 0.1
+    found = matched != UNMATCHED
+    expected = torch.zeros_like(values, dtype=torch.bool)
+    expected[:, matched[found]] = needed[:, found]
+    weak = int((values[expected] < 1 - tolerance).sum())
+    leaks = int((values[~expected] > tolerance).sum())
+    return weak + leaks + int((~found).sum())
+
+
+class MatchedTerms(NamedTuple):
+    """Which component comes closest to each of a site's known terms, one to one.
+
+    Attributes:
+        component: its number, ``[n]``; ``UNMATCHED`` where there are fewer components than terms.
+        cosine: between the two matrices of rank one, ``[n]``, with sign; 0 without a component.
+        length: Frobenius norm of the component over that of the term, ``[n]``; 0 without a component.
+    """
+
+    component: Tensor
+    cosine: Tensor
+    length: Tensor
+
+
+def match_terms(read: Tensor, write: Tensor, term_read: Tensor, term_write: Tensor) -> MatchedTerms:
+    """Match components to known terms so that the sum of cosines ``cos(v, r) cos(u, w)`` is largest (Hungarian, ours).
+
+    Args:
+        read: ``V``, ``[d_in, C]``.
+        write: ``U``, ``[C, d_out]``.
+        term_read: ``[n, d_in]``.
+        term_write: ``[n, d_out]``.
+    """
+    read_norms, write_norms = read.norm(dim=0), write.norm(dim=1)
+    cosines = (term_read @ read) * (term_write @ write.T)
+    cosines = cosines / (read_norms * write_norms + EPS)
+    cosines = (cosines / (term_read.norm(dim=1) * term_write.norm(dim=1) + EPS)[:, None]).detach().cpu()
+    terms, components = map(torch.as_tensor, linear_sum_assignment(cosines.double().numpy(), maximize=True))
+    component = torch.full((len(cosines),), UNMATCHED)
+    component[terms] = components
+    cosine, length = torch.zeros(len(cosines)), torch.zeros(len(cosines))
+    cosine[terms] = cosines[terms, components].float()
+    norms = term_read.norm(dim=1) * term_write.norm(dim=1) + EPS
+    length[terms] = ((read_norms * write_norms).cpu()[components] / norms.cpu()[terms]).float()
+    return MatchedTerms(component, cosine, length)
 
 
 def dense_contradictions(table: Tensor, n_dense: int, tolerance: float, min_entries: int = 1) -> int:

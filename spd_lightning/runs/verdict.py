@@ -9,6 +9,7 @@ MAX_UNMASKED = 1e-5
 RULE = (
     "no importance on a probe contradicts the expected pattern at the loosest tolerance, exactly as many components "
     f"are alive as there are mechanisms, MMCS is at least {MIN_MMCS}, ML2R within {ML2R_RANGE[0]}-{ML2R_RANGE[1]}, "
+    "every known term has a component of cosine 0.99 at least, "
     f"the Pearson correlation of neuron contributions at least {MIN_PEARSON} (each where it applies), and the "
     f"unmasked distance from the target's output at most {MAX_UNMASKED:.0e}"
 )
@@ -31,9 +32,10 @@ def pattern_contradictions(scores: Scores, site: str) -> tuple[str, list[tuple[s
         site: the site.
 
     Returns:
-        ``"identity"`` or ``"dense"`` and pairs of tolerance and count; ``"-"`` and nothing if it was not scored.
+        ``"identity"``, ``"dense"`` or ``"term"`` and pairs of tolerance and count; ``"-"`` and nothing if it was not
+        scored.
     """
-    for kind in ("identity", "dense"):
+    for kind in ("identity", "dense", "term"):
         counts = _counts(scores, f"recovery/{site}/{kind}_contradictions_")
         counts = counts or _counts(scores, f"recovery/{site}/{kind}_error_")  # their name until version 0.1
         if counts:
@@ -62,6 +64,9 @@ def site_shortfalls(scores: Scores, site: str) -> list[str]:
     alive = scores.get(f"alive/{site}", mechanisms)
     if alive != mechanisms:
         missing.append(f"{alive:.0f} alive for {mechanisms:.0f} mechanisms")
+    found = scores.get(f"recovery/{site}/terms_found", mechanisms)
+    if found != mechanisms:
+        missing.append(f"{found:.0f} of {mechanisms:.0f} terms found")
     return missing + list(_out_of_bounds(scores, site))
 
 

@@ -2,13 +2,16 @@ import pytest
 import torch
 
 from spd_lightning.functional import (
+    UNMATCHED,
     chance_mmcs,
     dense_contradictions,
     identity_contradictions,
     identity_order,
     keyed_generator,
     l2_ratio,
+    match_terms,
     max_cosine_similarity,
+    term_contradictions,
 )
 from tests import reference
 
@@ -124,3 +127,48 @@ def test_zero_components_score_zero_and_not_nan():
 def test_chance_level_of_the_paper_sizes(d_out, columns, C, expected):
     chance = chance_mmcs(d_out, columns, C, 100, keyed_generator("chance"))
     assert chance == pytest.approx(expected, abs=0.008)
+
+
+def _term_contradictions_slowly(table, needed, matched, tolerance):
+    count = 0
+    for row in range(table.shape[0]):
+        for component in range(table.shape[1]):
+            terms = [term for term, other in enumerate(matched) if other == component]
+            if terms and needed[row][terms[0]]:
+                count += bool(table[row, component] < 1 - tolerance)
+            else:
+                count += bool(table[row, component] > tolerance)
+    return count + sum(other == UNMATCHED for other in matched)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_term_contradictions_equal_a_loop(seed):
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.rand(7, 5, generator=generator)
+    needed = torch.rand(7, 4, generator=generator) < 0.4
+    matched = torch.randperm(5, generator=generator)[:4]
+    matched[seed % 4] = UNMATCHED
+
+    for tolerance in (0.1, 0.3):
+        expected = _term_contradictions_slowly(table, needed, matched.tolist(), tolerance)
+        assert term_contradictions(table, needed, matched, tolerance) == expected
+
+
+def test_terms_are_matched_whatever_the_order_sign_and_share_of_length():
+    terms = torch.tensor([[3.0, 0.0, 4.0], [0.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    V = torch.stack([torch.tensor([0.0, 1.0, 1.0]), -2 * terms[0][1], 0.5 * terms[0][0]], dim=1)
+    U = torch.stack([torch.tensor([1.0, -1.0]), -terms[1][1], terms[1][0]])
+
+    found = match_terms(V, U, *terms)
+
+    assert found.component.tolist() == [2, 1]
+    assert found.cosine.tolist() == pytest.approx([1, 1])
+    assert found.length.tolist() == pytest.approx([0.5, 2])
+
+
+def test_terms_without_a_component_are_unmatched():
+    found = match_terms(torch.eye(2)[:, :1], torch.eye(2)[:1], torch.eye(2), torch.eye(2))
+
+    assert found.component.tolist() == [0, UNMATCHED]
+    assert found.cosine.tolist() == [1, 0]
+    assert found.length.tolist() == [1, 0]

@@ -1,0 +1,79 @@
+"""Attention heads: which components make them up, and at which positions they act."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spd_lightning.model import Components
+
+PARTS = ("q", "k", "v", "o")
+"""Names of an attention layer's matrices: queries, keys, values, output."""
+MOST = 0.5
+"""Share of a component's squared length from which it belongs to a head."""
+
+
+@dataclass(frozen=True)
+class HeadFlow:
+    """From which positions a head can reach the output, judged by attention alone.
+
+    Attributes:
+        writes: how much of what each position holds after the layer reaches the output position, ``[rows, length]``;
+            the positions at which queries and the output matrix act.
+        reads: the same of what the head takes up, ``[rows, heads, length]``; where keys and values act.
+    """
+
+    writes: Tensor
+    reads: Tensor
+
+
+def attention_flow(patterns: Sequence[Tensor]) -> list[HeadFlow]:
+    """Follow attention back from the last position, through every layer (ours; the stream passes on unchanged).
+
+    Args:
+        patterns: of every layer, ``[rows, heads, length, length]``; entry ``[..., t, s]`` is how far ``t`` looks at
+            ``s``.
+
+    Returns:
+        One for each layer.
+    """
+    last = torch.zeros_like(patterns[-1][:, 0, 0])
+    last[:, -1] = 1
+    flows, reached = [], last
+    for pattern in reversed(patterns):
+        reads = torch.einsum("rt,rhts->rhs", reached, pattern)
+        flows.append(HeadFlow(reached, reads))
+        reached = (reached + reads.sum(1)).clamp(max=1)
+    return flows[::-1]
+
+
+def components_of_head(
+    components: Mapping[str, Components], alive: Mapping[str, Tensor], layer: str, head: int, heads: int
+) -> dict[str, list[int]]:
+    """Live components with most of their length in one head (ours).
+
+    A component of queries, keys or values lies in the head's rows by what it writes, one of the output matrix by what
+    it reads.
+
+    Args:
+        components: of all sites.
+        alive: which of them are alive, boolean ``[C]`` by site.
+        layer: path of the attention layer; its sites are ``LAYER.q`` and so on.
+        head: its number.
+        heads: number of heads of the layer.
+
+    Returns:
+        Numbers of components by site.
+    """
+    found = {}
+    for part in PARTS:
+        name = f"{layer}.{part}"
+        if name in components:
+            parts = components[name]
+            vectors = parts.V.detach().T if part == "o" else parts.U.detach()
+            shares = vectors.reshape(len(vectors), heads, -1).square().sum(-1)
+            shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+            belongs = (shares[:, head] >= MOST).cpu() & alive[name].cpu()
+            found[name] = torch.nonzero(belongs).flatten().tolist()
+    return found

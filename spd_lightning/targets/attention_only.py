@@ -1,0 +1,107 @@
+"""A transformer of attention alone, small enough that its circuits can be known."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from spd_lightning.errors import UsageError, check_whole
+from spd_lightning.functional import attention_pattern
+
+POSITION_BASE = 10_000.0
+"""Of the sinusoids' wavelengths."""
+
+
+class Attention(nn.Module):
+    """Causal attention whose queries and keys alone see positions.
+
+    Args:
+        width: of the stream.
+        heads: number of heads.
+        d_head: width of a head.
+    """
+
+    def __init__(self, width: int, heads: int, d_head: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, heads * d_head, bias=False)
+        self.k = nn.Linear(width, heads * d_head, bias=False)
+        self.v = nn.Linear(width, heads * d_head, bias=False)
+        self.o = nn.Linear(heads * d_head, width, bias=False)
+
+    def forward(self, stream: Tensor, positions: Tensor) -> Tensor:
+        """What the layer adds to the stream.
+
+        Args:
+            stream: ``[rows, length, width]``.
+            positions: ``[length, width]``, added to what queries and keys read.
+        """
+        placed = stream + positions
+        pattern = attention_pattern(self.q(placed), self.k(placed), self.heads)
+        values = self.v(stream).reshape(*stream.shape[:-1], self.heads, -1).transpose(1, 2)
+        mixed = (pattern @ values).transpose(1, 2).flatten(-2)
+        return cast(Tensor, self.o(mixed))
+
+
+class AttentionOnly(nn.Module):
+    """Token sequences of one length to the logits of what comes next, by attention layers alone.
+
+    No MLPs, norms or biases. Positions are sinusoids, added to what queries and keys read and to nothing else, so that
+    tokens travel through the stream as they are. The layers are ``layers.0.q``, ``.k``, ``.v``, ``.o`` and so on.
+
+    Args:
+        vocabulary: number of tokens.
+        length: of every sequence.
+        width: of the stream, even.
+        layers: number of layers.
+        heads: number of heads a layer.
+        d_head: width of a head; ``null`` shares ``width`` out among them.
+
+    Raises:
+        UsageError: for sizes that do not fit.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self, vocabulary: int, length: int, width: int, layers: int = 2, heads: int = 1, d_head: int | None = None
+    ) -> None:
+        super().__init__()
+        sizes = {"vocabulary": vocabulary, "length": length, "width": width, "layers": layers, "heads": heads}
+        for name, size in sizes.items():
+            check_whole(f"target: {name}", size, least=1)
+        if d_head is not None:
+            check_whole("target: d_head", d_head, least=1)
+        elif width % heads:
+            raise UsageError(f"target: width must be a multiple of heads, {heads}, got {width}; or give d_head")
+        if width % 2:
+            raise UsageError(f"target: width must be even, got {width}; sines and cosines come in pairs")
+        self.vocabulary, self.length, self.width, self.heads, self.d_head = vocabulary, length, width, heads, d_head
+        self.embed = nn.Embedding(vocabulary, width)
+        self.layers = nn.ModuleList(Attention(width, heads, d_head or width // heads) for _ in range(layers))
+        self.unembed = nn.Linear(width, vocabulary, bias=False)
+        self.register_buffer("positions", sinusoids(length, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits after the last position.
+
+        Args:
+            tokens: ``[rows, length]``.
+
+        Returns:
+            ``[rows, vocabulary]``.
+        """
+        if tokens.shape[-1] != self.length:
+            raise UsageError(f"target: sequences must have {self.length} tokens, got {tokens.shape[-1]}")
+        stream = self.embed(tokens)
+        for layer in self.layers:
+            stream = stream + layer(stream, self.positions)
+        return cast(Tensor, self.unembed(stream[:, -1]))
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Sines and cosines of the position at wavelengths in geometric progression, ``[length, width]``."""
+    rates = torch.exp(-math.log(POSITION_BASE) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(length)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

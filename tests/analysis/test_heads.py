@@ -1,0 +1,42 @@
+"""Attention heads of a network whose heads are written down."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from spd_lightning.analysis import attention_flow, components_of_head
+
+
+def test_attention_is_followed_back_through_layers():
+    first = torch.tensor([[1.0, 0, 0], [0.9, 0.1, 0], [0, 0, 1]])
+    second = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0, 0.8, 0.2]])
+
+    below, above = attention_flow([first[None, None], second[None, None]])
+
+    assert above.writes.tolist() == [[0, 0, 1]]
+    assert above.reads[0, 0].tolist() == pytest.approx([0, 0.8, 0.2])
+    assert below.writes[0].tolist() == pytest.approx([0, 0.8, 1])  # the last position holds all of itself, and no more
+    assert below.reads[0, 0].tolist() == pytest.approx([0.72, 0.08, 1])
+
+
+def test_heads_of_a_layer_add_up():
+    pattern = torch.tensor([[[[1.0, 0], [1, 0]], [[1, 0], [0, 1.0]]]])  # one head looks back, the other at itself
+
+    below, above = attention_flow([pattern, pattern])
+
+    assert above.reads.tolist() == [[[1, 0], [0, 1]]]
+    assert below.writes.tolist() == [[1, 1]]
+
+
+def test_live_components_belong_to_the_head_that_holds_most_of_them():
+    U = torch.tensor([[3.0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0.5], [0, 2, 0, 0]])
+    components = {
+        "layers.0.v": SimpleNamespace(U=U, V=torch.ones(5, 4)),
+        "layers.0.o": SimpleNamespace(U=torch.ones(4, 5), V=U.T),
+        "layers.1.v": SimpleNamespace(U=U, V=torch.ones(5, 4)),
+    }
+    alive = {name: torch.tensor([True, True, True, False]) for name in components}
+
+    assert components_of_head(components, alive, "layers.0", 0, 2) == {"layers.0.v": [0, 2], "layers.0.o": [0, 2]}
+    assert components_of_head(components, alive, "layers.0", 1, 2) == {"layers.0.v": [1], "layers.0.o": [1]}
