@@ -3,8 +3,9 @@
 from spd_lightning.data.dataset_batches import DatasetBatches
 from spd_lightning.data.digits import Digits
 from spd_lightning.data.keyed import KeyedBatches
+from spd_lightning.data.modular_pairs import ModularPairs
 from spd_lightning.data.sparse_features import SparseFeatures
 from spd_lightning.data.streamed_text import StreamedText
 from spd_lightning.data.text import TextTokens
 
-__all__ = ["DatasetBatches", "Digits", "KeyedBatches", "SparseFeatures", "StreamedText", "TextTokens"]
+__all__ = ["DatasetBatches", "Digits", "KeyedBatches", "ModularPairs", "SparseFeatures", "StreamedText", "TextTokens"]

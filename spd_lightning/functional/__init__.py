@@ -12,6 +12,18 @@ from spd_lightning.functional.attribution import (
 )
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
 from spd_lightning.functional.distances import distance, kl, mean_output, mse
+from spd_lightning.functional.fourier import (
+    answer_matrices,
+    chance_plane_alignment,
+    eigenspace_alignment,
+    eigenvectors,
+    fourier_basis,
+    fourier_planes,
+    frequency_power,
+    plane_alignment,
+    plane_invariance,
+    plane_shares,
+)
 from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
 from spd_lightning.functional.losses import (
     average,
@@ -26,6 +38,7 @@ from spd_lightning.functional.losses import (
     relative_faithfulness,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
+from spd_lightning.functional.modular import is_odd_prime, number_pairs, split_rows
 from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
     chance_mmcs,
@@ -61,21 +74,28 @@ __all__ = [
     "adam_ascent",
     "alive_components",
     "along_points",
+    "answer_matrices",
     "ascend",
     "attributions",
     "average",
     "basis_start",
     "batch_topk",
     "chance_mmcs",
+    "chance_plane_alignment",
     "component_contributions",
     "component_shares",
     "contribution_sparsity",
     "dense_contradictions",
     "distance",
+    "eigenspace_alignment",
+    "eigenvectors",
     "examples_start",
     "faithfulness",
+    "fourier_basis",
+    "fourier_planes",
     "frequency_cost",
     "frequency_minimality",
+    "frequency_power",
     "full_precision",
     "geometric_anneal",
     "hidden_error",
@@ -84,6 +104,7 @@ __all__ = [
     "importance_covariance",
     "importance_minimality",
     "independent_subset",
+    "is_odd_prime",
     "jittered_importance",
     "keyed_generator",
     "keyed_seed",
@@ -100,9 +121,13 @@ __all__ = [
     "merged_sparse_features",
     "mse",
     "neuron_contributions",
+    "number_pairs",
     "own_rows",
     "pattern_order",
     "pearson",
+    "plane_alignment",
+    "plane_invariance",
+    "plane_shares",
     "random_source",
     "relative_attributions",
     "relative_faithfulness",
@@ -111,6 +136,7 @@ __all__ = [
     "smooth_importance",
     "smooth_l0",
     "sparse_features",
+    "split_rows",
     "spread_directions",
     "uniform_subset",
     "upper_leaky",

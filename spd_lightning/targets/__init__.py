@@ -3,7 +3,8 @@
 from spd_lightning.targets.classifier import MLP, ClassifierTraining
 from spd_lightning.targets.hugging_face import HuggingFaceModel
 from spd_lightning.targets.language_model import LanguageModel, LanguageModelTraining
-from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms
+from spd_lightning.targets.mechanisms import FourierMechanisms, FourierSite, KnownMechanisms, Mechanisms
+from spd_lightning.targets.modular_addition import ModularAddition, ModularAdditionTraining
 from spd_lightning.targets.recipes import LoadedWeights, TargetRecipe
 from spd_lightning.targets.residual_mlp import ResidualMLP
 from spd_lightning.targets.superposition import ToyModelOfSuperposition
@@ -14,12 +15,16 @@ __all__ = [
     "MLP",
     "ClassifierTraining",
     "FeatureTraining",
+    "FourierMechanisms",
+    "FourierSite",
     "HuggingFaceModel",
     "KnownMechanisms",
     "LanguageModel",
     "LanguageModelTraining",
     "LoadedWeights",
     "Mechanisms",
+    "ModularAddition",
+    "ModularAdditionTraining",
     "ResidualMLP",
     "TargetRecipe",
     "TargetTraining",
