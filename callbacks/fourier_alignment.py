@@ -167,7 +167,7 @@ def _figure(found: dict[str, Found], living: dict[str, list[int]], scores: dict[
             rows = living[name] if kind == COMPONENTS else list(range(len(one.single)))
             spectra[title], shown[title] = one.shares, _by_frequency(one, rows)
             aligned, chance = scores[name][f"alignment{suffix}"], scores[name]["alignment_chance"]
-            notes[title] = f"{len(rows)} of {len(one.single)}, {aligned:.2f} in the best plane (chance {chance:.2f})"
+            notes[title] = f"{len(rows)} of {len(one.single)}: {aligned:.2f} in the best plane, chance {chance:.2f}"
     return fourier_spectra(spectra, shown, notes, columns=len(found))
 
 
