@@ -56,12 +56,26 @@ class ModularAddition(nn.Module):
         self.output = nn.Linear(width, modulus, bias=False)
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """Pairs of whole numbers ``[..., 2]`` to logits ``[..., modulus]``."""
+        """Pairs of whole numbers ``[..., 2]`` to logits ``[..., modulus]``; a :class:`UsageError` for anything else."""
+        self._check(pairs)
         numbers = self.one_hot[pairs] if self.embed is None else self.embed(pairs)
         x = numbers.flatten(-2)
         first, *rest = (layer(x) for layer in self._readers().values())
         logits: Tensor = self.output(first * rest[0] if rest else first.relu())
         return logits
+
+    def _check(self, pairs: Tensor) -> None:
+        if pairs.is_floating_point() or pairs.dim() == 0 or pairs.shape[-1] != 2:
+            raise UsageError(
+                f"target: its input must be pairs of whole numbers, got {list(pairs.shape)} of {pairs.dtype}; use "
+                "data: ModularPairs"
+            )
+        strange = pairs[(pairs < 0) | (pairs >= self.modulus)]
+        if len(strange):
+            raise UsageError(
+                f"target: modulus is {self.modulus}, but its input holds {int(strange[0])}; give the data the same "
+                "modulus"
+            )
 
     def _readers(self) -> dict[str, nn.Module]:
         """The layers that read the numbers."""

@@ -157,6 +157,11 @@ def test_a_target_without_numbers_is_refused(run):
         run(toy(), features(), FourierAlignment())
 
 
+def test_data_of_another_modulus_is_named(run):
+    with pytest.raises(UsageError, match=r"modulus is 5, but its input holds [56]; give the data the same modulus"):
+        run(_module(), ModularPairs(7), FourierAlignment())
+
+
 @pytest.mark.parametrize("arguments", [{"draws": 0}, {"threshold": -1.0}, {"every_n_validations": 0}])
 def test_nonsense_is_refused(arguments):
     with pytest.raises(UsageError, match=next(iter(arguments))):

@@ -85,6 +85,21 @@ def test_what_makes_no_network_is_refused(arguments, told):
         ModularAddition(**arguments)
 
 
+@pytest.mark.parametrize("embedding", [None, 4])
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        (torch.tensor([[0, 1], [7, 2]]), "modulus is 5, but its input holds 7; give the data the same modulus"),
+        (torch.tensor([[0, -1]]), "modulus is 5, but its input holds -1"),
+        (torch.zeros(3, 2), r"must be pairs of whole numbers, got \[3, 2\] of torch.float32; use data: ModularPairs"),
+        (torch.zeros(2, 3, dtype=torch.long), r"must be pairs of whole numbers, got \[2, 3\]"),
+    ],
+)
+def test_inputs_that_are_no_pairs_are_refused(pairs, told, embedding):
+    with pytest.raises(UsageError, match=told):
+        _network(embedding=embedding)(pairs)
+
+
 def test_the_state_is_the_weights_alone():
     assert set(_network().state_dict()) == {"left.weight", "right.weight", "output.weight"}
 
