@@ -1,6 +1,7 @@
 """Are the components of a network that adds modulo a prime its Fourier frequencies?"""
 
 import json
+import sys
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class FourierAlignment(EvaluationCallback):
 
     Of a bilinear target ``fourier/answers/invariance`` says how far its answer matrices keep every plane to itself, so
     that planes are sums of eigenspaces, and ``fourier/answers/eigenvectors`` how far single eigenvectors lie in one.
-    Spectra go to ``analysis/fourier_alignment.json`` and are drawn.
+    Scores are printed after a test. Spectra go to ``analysis/fourier_alignment.json`` and are drawn.
 
     Args:
         threshold: importance above which a component counts as alive.
@@ -53,6 +54,7 @@ class FourierAlignment(EvaluationCallback):
         check_whole("FourierAlignment: draws", draws, least=1)
         self.draws = draws
         self._chance: dict[str, tuple[float, float]] = {}
+        self._printed = ""
 
     def setup(self, trainer: Trainer, pl_module: Decomposition, stage: str) -> None:  # type: ignore[override]
         """Check that there are frequencies to compare with."""
@@ -65,6 +67,7 @@ class FourierAlignment(EvaluationCallback):
     def start(self, trainer: Trainer, module: Decomposition) -> None:
         """Nothing is alive yet."""
         self._alive: dict[str, AliveComponents] = {}
+        self._printed = ""
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """See which components one batch needs."""
@@ -94,8 +97,14 @@ class FourierAlignment(EvaluationCallback):
         log_scores(module, f"{stage}/fourier/answers", answers)
         if trainer.is_global_zero and found:
             living = {name: torch.nonzero(kept).flatten().tolist() for name, kept in alive.items()}
+            self._printed = _said(living, scores, answers)
             self._keep(trainer, target, found, living, scores | {"answers": answers})
             publish_figure(trainer, f"{stage}/fourier_spectra", _figure(found, living, scores))
+
+    def on_test_end(self, trainer: Trainer, pl_module: Decomposition) -> None:  # type: ignore[override]
+        """Print the scores, after those of the method."""
+        if self._printed:
+            sys.stdout.write(f"\n{self._printed}\n")
 
     def _scores(
         self, module: Decomposition, name: str, side: NumberSide, found: Found, alive: torch.Tensor
@@ -151,6 +160,25 @@ def _answers(target: FourierMechanisms) -> dict[str, float]:
         "invariance": plane_invariance(matrices, planes),
         "eigenvectors": eigenspace_alignment(matrices, planes),
     }
+
+
+def _said(living: dict[str, list[int]], scores: dict[str, dict[str, float]], answers: dict[str, float]) -> str:
+    columns = ("alignment", "alignment_chance", "alignment_neurons", "single", "single_chance", "single_neurons")
+    width = max(map(len, ["site", *scores]))
+    lines = [
+        f"{'share of the length in':{width}}            one frequency           one number",
+        f"{'site':{width}}  alive    components  chance  neurons  components  chance  neurons",
+    ]
+    for name, some in scores.items():
+        shares = "".join(
+            f"{some[column]:{size}.2f}" for column, size in zip(columns, (14, 8, 9, 12, 8, 9), strict=True)
+        )
+        lines.append(f"{name:{width}}  {len(living[name]):5}{shares}")
+    if answers:
+        lines.append(
+            "answer matrices: {invariance:.2f} within planes, eigenvectors {eigenvectors:.2f}".format(**answers)
+        )
+    return "\n".join(lines)
 
 
 def _plain(spectra: NumberSpectra) -> dict[str, Any]:

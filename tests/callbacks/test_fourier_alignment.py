@@ -64,7 +64,7 @@ def test_single_numbers_and_waves_are_told_apart(run, monkeypatch):
     assert scores["test/fourier/left/single"] == pytest.approx((6 + largest) / 10, rel=1e-4)
 
 
-def test_only_components_that_are_alive_count(run, monkeypatch):
+def test_only_components_that_are_alive_count(run, monkeypatch, capsys):
     _all_alive(monkeypatch, kept=[2, 4])
     module = _module()
     _read_vectors(module, torch.cat([torch.eye(2 * P)[:3], torch.randn(2 * P - 3, 2 * P)]))
@@ -73,6 +73,11 @@ def test_only_components_that_are_alive_count(run, monkeypatch):
 
     folder = run(module, ModularPairs(P), FourierAlignment(draws=50)).folder
 
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (row,) = [words for words in printed if words[:1] == ["left"]]
+    assert row[1] == "2"
+    assert float(row[2]) == pytest.approx(spectra.alignment[[2, 4]].mean().item(), abs=0.006)
+    assert float(row[5]) == pytest.approx(spectra.single[[2, 4]].mean().item(), abs=0.006)
     document = json.loads((folder / "analysis" / "fourier_alignment.json").read_text())
     assert document["sites"]["left"]["alive"] == [2, 4]
     assert document["modulus"] == P
