@@ -13,6 +13,7 @@ from spd_lightning.callbacks.component_vectors import ComponentVectors
 from spd_lightning.callbacks.dashboard import TensorBoardLayout
 from spd_lightning.callbacks.evaluation import EvaluationCallback
 from spd_lightning.callbacks.final_report import FinalReport
+from spd_lightning.callbacks.fourier_alignment import FourierAlignment
 from spd_lightning.callbacks.html_report import HtmlReport
 from spd_lightning.callbacks.importance_distribution import ImportanceDistribution
 from spd_lightning.callbacks.importance_heatmaps import ImportanceHeatmaps
@@ -43,6 +44,7 @@ __all__ = [
     "EvaluationCallback",
     "ExportDecomposition",
     "FinalReport",
+    "FourierAlignment",
     "HtmlReport",
     "ImportanceDistribution",
     "ImportanceHeatmaps",

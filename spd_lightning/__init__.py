@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import spd_lightning._threads  # noqa: F401 (first: it must come before torch)
 
 if TYPE_CHECKING:
-    from spd_lightning.data import DatasetBatches, Digits, SparseFeatures, StreamedText, TextTokens
+    from spd_lightning.data import DatasetBatches, Digits, ModularPairs, SparseFeatures, StreamedText, TextTokens
     from spd_lightning.errors import UsageError
     from spd_lightning.losses import (
         ActivationReconstruction,
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
         LanguageModel,
         LanguageModelTraining,
         LoadedWeights,
+        ModularAddition,
+        ModularAdditionTraining,
         ResidualMLP,
         ToyModelOfSuperposition,
         Unfused,
@@ -87,6 +89,9 @@ __all__ = [
     "LoadedWeights",
     "Loss",
     "Minimality",
+    "ModularAddition",
+    "ModularAdditionTraining",
+    "ModularPairs",
     "Optimization",
     "PerSite",
     "PersistentAdversary",

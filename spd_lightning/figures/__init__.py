@@ -7,6 +7,7 @@ drawn: it is left blank or written out.
 from spd_lightning.figures.ablation import ablation_dots, ablation_matrix
 from spd_lightning.figures.attention import attention_patterns
 from spd_lightning.figures.contributions import contribution_agreement, feature_contributions
+from spd_lightning.figures.fourier import fourier_spectra
 from spd_lightning.figures.heatmaps import importance_heatmap
 from spd_lightning.figures.histograms import importance_histograms
 from spd_lightning.figures.images import component_images
@@ -27,6 +28,7 @@ __all__ = [
     "component_vectors",
     "contribution_agreement",
     "feature_contributions",
+    "fourier_spectra",
     "importance_comparison",
     "importance_heatmap",
     "importance_histograms",

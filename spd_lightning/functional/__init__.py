@@ -13,6 +13,18 @@ from spd_lightning.functional.attribution import (
 )
 from spd_lightning.functional.contributions import component_contributions, neuron_contributions, pearson, with_rank
 from spd_lightning.functional.distances import distance, kl, mean_output, mse
+from spd_lightning.functional.fourier import (
+    answer_matrices,
+    chance_plane_alignment,
+    eigenspace_alignment,
+    eigenvectors,
+    fourier_basis,
+    fourier_planes,
+    frequency_power,
+    plane_alignment,
+    plane_invariance,
+    plane_shares,
+)
 from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
 from spd_lightning.functional.losses import (
     average,
@@ -27,6 +39,7 @@ from spd_lightning.functional.losses import (
     relative_faithfulness,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
+from spd_lightning.functional.modular import is_odd_prime, number_pairs, split_rows
 from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
     UNMATCHED,
@@ -69,6 +82,7 @@ __all__ = [
     "adam_ascent",
     "alive_components",
     "along_points",
+    "answer_matrices",
     "ascend",
     "attention_pattern",
     "attributions",
@@ -76,15 +90,21 @@ __all__ = [
     "basis_start",
     "batch_topk",
     "chance_mmcs",
+    "chance_plane_alignment",
     "component_contributions",
     "component_shares",
     "contribution_sparsity",
     "dense_contradictions",
     "distance",
+    "eigenspace_alignment",
+    "eigenvectors",
     "examples_start",
     "faithfulness",
+    "fourier_basis",
+    "fourier_planes",
     "frequency_cost",
     "frequency_minimality",
+    "frequency_power",
     "full_precision",
     "geometric_anneal",
     "hidden_error",
@@ -94,6 +114,7 @@ __all__ = [
     "importance_minimality",
     "independent_subset",
     "induction_sequences",
+    "is_odd_prime",
     "jittered_importance",
     "keyed_generator",
     "keyed_seed",
@@ -112,9 +133,13 @@ __all__ = [
     "mse",
     "name_sequences",
     "neuron_contributions",
+    "number_pairs",
     "own_rows",
     "pattern_order",
     "pearson",
+    "plane_alignment",
+    "plane_invariance",
+    "plane_shares",
     "random_source",
     "relative_attributions",
     "relative_faithfulness",
@@ -123,6 +148,7 @@ __all__ = [
     "smooth_importance",
     "smooth_l0",
     "sparse_features",
+    "split_rows",
     "spread_directions",
     "term_contradictions",
     "uniform_subset",

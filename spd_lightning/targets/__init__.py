@@ -5,7 +5,15 @@ from spd_lightning.targets.classifier import MLP, ClassifierTraining
 from spd_lightning.targets.hugging_face import HuggingFaceModel
 from spd_lightning.targets.induction import HandMadeInduction
 from spd_lightning.targets.language_model import LanguageModel, LanguageModelTraining
-from spd_lightning.targets.mechanisms import KnownMechanisms, Mechanisms, OwnProbes, Terms
+from spd_lightning.targets.mechanisms import (
+    FourierMechanisms,
+    FourierSite,
+    KnownMechanisms,
+    Mechanisms,
+    OwnProbes,
+    Terms,
+)
+from spd_lightning.targets.modular_addition import ModularAddition, ModularAdditionTraining
 from spd_lightning.targets.ping_pong import PingPong
 from spd_lightning.targets.recipes import LoadedWeights, TargetRecipe
 from spd_lightning.targets.residual_mlp import ResidualMLP
@@ -18,6 +26,8 @@ __all__ = [
     "AttentionOnly",
     "ClassifierTraining",
     "FeatureTraining",
+    "FourierMechanisms",
+    "FourierSite",
     "HandMadeInduction",
     "HuggingFaceModel",
     "KnownMechanisms",
@@ -25,6 +35,8 @@ __all__ = [
     "LanguageModelTraining",
     "LoadedWeights",
     "Mechanisms",
+    "ModularAddition",
+    "ModularAdditionTraining",
     "OwnProbes",
     "PingPong",
     "ResidualMLP",

@@ -62,3 +62,35 @@ class OwnProbes(Protocol):
     def probes(self) -> Tensor:
         """A batch of inputs, the same whenever it is asked for."""
         ...
+
+
+@dataclass(frozen=True)
+class FourierSite:
+    """A site one side of which stands for numbers modulo a modulus.
+
+    Attributes:
+        side: which vectors of its components are functions of the numbers, those that they ``"read"`` or ``"write"``.
+        numbers: ``[copies * modulus, d]``, takes such a vector to its values on the numbers; ``copies`` is 2 where a
+            site reads two numbers side by side.
+    """
+
+    side: Literal["read", "write"]
+    numbers: Tensor
+
+
+@runtime_checkable
+class FourierMechanisms(Protocol):
+    """A target that computes with numbers modulo a modulus, whose mechanisms are the Fourier frequencies."""
+
+    modulus: int
+
+    def fourier_sites(self) -> dict[str, FourierSite]:
+        """Sites by name, for the target's present weights."""
+        ...
+
+    def answer_matrices(self) -> Tensor | None:
+        """What each output is a quadratic form of the one-hot numbers with, or ``None`` where it is none.
+
+        ``[modulus, copies * modulus, copies * modulus]``, symmetric.
+        """
+        ...

@@ -26,7 +26,7 @@ class TargetTraining(TargetRecipe):
 
     Args:
         steps: number of updates.
-        batch_size: examples per update.
+        batch_size: examples per update; ``None`` where the loss is of all of them.
         lr: learning rate.
         weight_decay: AdamW's.
         schedule: learning rate over time.
@@ -50,11 +50,11 @@ class TargetTraining(TargetRecipe):
     """Updates between two losses in the progress bar."""
 
     def __init__(
-        self, steps: int, batch_size: int, lr: float, weight_decay: float, schedule: LRSchedule, seed: int
+        self, steps: int, batch_size: int | None, lr: float, weight_decay: float, schedule: LRSchedule, seed: int
     ) -> None:
-        for name, size in {"steps": steps, "batch_size": batch_size}.items():
+        for name, size in {"steps": steps, "batch_size": 1 if batch_size is None else batch_size}.items():
             check_whole(f"recipe: {name}", size)
-        if steps < 1 or batch_size < 1:
+        if steps < 1 or (batch_size is not None and batch_size < 1):
             raise UsageError(f"recipe: steps and batch_size must be at least 1, got {steps} and {batch_size}")
         check_whole("recipe: seed", seed, most=None)
         check_choice("recipe: schedule", schedule, get_args(LRSchedule))
@@ -64,7 +64,9 @@ class TargetTraining(TargetRecipe):
         check_finite("recipe: weight_decay", weight_decay)
         if weight_decay < 0:
             raise UsageError(f"recipe: weight_decay must be at least 0, got {weight_decay}")
-        self.steps, self.batch_size, self.lr, self.weight_decay = steps, batch_size, lr, weight_decay
+        if batch_size is not None:
+            self.batch_size = batch_size
+        self.steps, self.lr, self.weight_decay = steps, lr, weight_decay
         self.schedule, self.seed = schedule, seed
         self.curve: dict[int, float] = {}
 
@@ -75,6 +77,10 @@ class TargetTraining(TargetRecipe):
     @abstractmethod
     def reset(self, network: nn.Module) -> None:
         """Draw new weights from torch's global generator, which is seeded."""
+
+    def finished(self, network: nn.Module, step: int) -> bool:
+        """Whether the network needs no further update, asked after each."""
+        return False
 
     def description(self, network: nn.Module) -> dict[str, Any]:
         """Plain data that determines the trained weights."""
@@ -114,10 +120,13 @@ class TargetTraining(TargetRecipe):
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(trained, self.clip_norm)
             optimizer.step()
-            if step % between == 0 or step == self.steps - 1:
+            last = step == self.steps - 1 or self.finished(network, step)
+            if step % between == 0 or last:
                 self.curve[step] = loss.item()
             if step % self.told_every == 0:
                 bar.set_postfix({"loss": f"{loss.item():.2e}"}, refresh=False)
+            if last:
+                break
 
 
 class FeatureNetwork(Protocol):
