@@ -15,6 +15,7 @@ DIRECTIONS, COMPONENTS = "random directions", "random components"
 Changes = Mapping[str, Change]
 
 
+@torch.no_grad()
 def controls(
     model: ComponentModel,
     found: Changes,

@@ -4,6 +4,7 @@ import copy
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -116,7 +117,17 @@ def resolved(model: ComponentModel, edits: Iterable[Edit], mechanisms: Grouping 
                 )
     if not kept:
         raise UsageError("edit: nothing is to be edited; name a component, such as linear1:3")
+    _check_memory(model, dict.fromkeys(edit.site for edit in kept.values()))
     return list(kept.values())
+
+
+def _check_memory(model: ComponentModel, sites: Iterable[str]) -> None:
+    """Refuse edits of two sites that are one matrix, in components of their own: it would be changed twice."""
+    for one, other in combinations(sites, 2):
+        if same_memory(model.components[one].site, model.components[other].site) and other not in alike(model, one):
+            raise UsageError(
+                f"edit: {one!r} and {other!r} are one matrix in memory, taken apart twice; edit one of them"
+            )
 
 
 def alike(model: ComponentModel, site: str) -> list[str]:

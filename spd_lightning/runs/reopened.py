@@ -83,8 +83,8 @@ def reopened(folder: Path, import_classes: bool = False) -> Reopened:
 def _config(folder: Path) -> Mapping[str, Any]:
     record = read_record(folder)
     if not record.config:
-        reason = record.problem or f"holds no {CONFIG_NAME}"
-        raise UsageError(f"{str(folder)!r} {reason}; it names the run's data, and only fit writes it")
+        reason = record.problem or f"{CONFIG_NAME} is empty"
+        raise UsageError(f"{folder}: {reason}; it names the run's data, and fit writes it")
     for part in ("data", "model"):
         if not isinstance(record.config.get(part), dict):
             raise UsageError(f"{str(folder / CONFIG_NAME)!r} is damaged: it has no {part}")

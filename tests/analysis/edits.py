@@ -32,7 +32,7 @@ def added_up(model: ComponentModel, site: str, changed: dict[int, Tensor]) -> Te
 
 @torch.no_grad()
 def known_residual_mlp(features: int = 4, layers: int = 2) -> DecomposedModel:
-    """A residual MLP with a neuron per feature and layer; component ``k`` of every site is feature ``k``'s, one is idle."""
+    """A residual MLP with a neuron per feature and layer; component ``k`` of every site is feature ``k``'s."""
     network = ResidualMLP(features, layers, d_mlp=features, d_embed=7)
     generator = torch.Generator().manual_seed(2)
     network.embedding.copy_(torch.linalg.qr(torch.randn(7, features, generator=generator))[0].T)

@@ -12,7 +12,7 @@ from spd_lightning.model import AttributedModel
 from tests.analysis.edits import added_up, known_residual_mlp, removals
 from tests.callbacks.perfect import perfect_decomposition
 from tests.networks.models import decomposed, randomised
-from tests.networks.zoo import ZOO, Encoder, example, network
+from tests.networks.zoo import ZOO, example, network
 
 HALF = {"bfloat16"}
 
@@ -42,7 +42,7 @@ def test_removed_components_are_those_that_masks_leave_out(name, tmp_path):
     assert fingerprint(model.target) == before
 
     save_edited(changed, tmp_path / "edited")
-    original = network(name) if name != "transformer encoder" else Encoder()
+    original = network(name)
     LoadedWeights(str(tmp_path / "edited" / "model.safetensors")).prepare(original.to(next(changed.parameters()).dtype))
     assert torch.equal(_output(model, original, batch), found)
 
@@ -129,12 +129,20 @@ def test_a_feature_s_mechanism_is_gone_and_no_other():
 
 @torch.no_grad()
 def test_a_feature_is_forgotten_by_a_model_of_superposition():
-    model = perfect_decomposition([1.0, 0.7, 1.3]).model
+    model = perfect_decomposition([1.0, 0.7, 1.3], ties={"linear2": "linear1"}).model
     inputs = torch.rand(100, 3, generator=torch.Generator().manual_seed(3))
     network = edited(model, [Edit("linear1", 1), Edit("linear2", 1)])
 
     assert torch.allclose(network(inputs)[:, 1], torch.zeros(100), atol=1e-2)
     assert torch.allclose(network(inputs)[:, [0, 2]], model.target(inputs)[:, [0, 2]], atol=1e-3)
+
+
+def test_one_matrix_that_is_taken_apart_twice_is_edited_through_one_site():
+    model = perfect_decomposition([1.0, 0.7, 1.3]).model
+    with pytest.raises(UsageError, match="'linear1' and 'linear2' are one matrix in memory, taken apart twice"):
+        edited(model, [Edit("linear1", 1), Edit("linear2", 1)])
+    network = edited(model, [Edit("linear2", 1)])
+    assert torch.equal(network.linear1.weight, torch.diag(torch.tensor([1.0, 0.0, 1.3])))
 
 
 @pytest.mark.parametrize(

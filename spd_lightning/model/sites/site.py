@@ -109,7 +109,7 @@ class Site(ABC):
             return
         try:
             setattr(self.module, self.kept_in, stored)
-        except NotImplementedError:  # what a parametrisation without right_inverse raises
+        except RuntimeError:  # what a parametrisation without right_inverse raises
             raise self._unwritable("its weight is computed by a parametrisation without right_inverse") from None
 
     @property
