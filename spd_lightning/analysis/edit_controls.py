@@ -54,8 +54,7 @@ def controls(
 
 def _others(parts: Components, edited: set[int], alive: Tensor) -> Tensor:
     """Numbers of the components of a site that are alive, not edited, and not 0."""
-    size = parts.V.flatten(1).norm(dim=0).reshape(parts.n_components, -1).sum(1) * parts.U.flatten(1).norm(dim=1)
-    kept = alive & (size > 0).cpu()
+    kept = alive & parts.U.flatten(1).any(1).cpu() & parts.V.movedim(1, 0).flatten(1).any(1).cpu()
     kept[list(edited)] = False
     return kept.nonzero()[:, 0]
 
@@ -74,12 +73,14 @@ def _removed(parts: Components, others: Tensor, change: Change, generator: Gener
 
 def _drawn(like: Tensor, generator: Generator) -> Tensor:
     """Normal numbers, the same on every device."""
-    return torch.randn(like.shape, generator=generator).to(like)
+    drawn: Tensor = torch.randn(like.shape, generator=generator)
+    return drawn.to(like)
 
 
 def _sizes(change: Change) -> Tensor:
     """Frobenius norm of each of the matrices of rank one, ``[k]``."""
-    return change.read.norm(dim=0) * change.write.norm(dim=1)
+    sizes: Tensor = torch.linalg.vector_norm(change.read, dim=0) * torch.linalg.vector_norm(change.write, dim=1)
+    return sizes
 
 
 def _as_large(drawn: Change, change: Change) -> Change:

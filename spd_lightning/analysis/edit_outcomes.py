@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -97,10 +98,10 @@ class Sums:
             self._loss[number] += _divided(rise, clean.weights, clean.inside)
 
     def outcomes(self, lengths: Sequence[int]) -> list[Outcome]:
-        """Means, the changes in groups."""
-        distances, losses = self._distance / self.weight, self._loss / self._labelled
-        columns = torch.cat([distances, losses], 1).split(list(lengths))
-        return [Outcome(*part.unbind(1)) for part in columns]
+        """Means, the changes in groups of these lengths."""
+        columns = torch.cat([self._distance / self.weight, self._loss / self._labelled], 1)
+        ends = list(accumulate(lengths, initial=0))
+        return [Outcome(*columns[start:end].unbind(1)) for start, end in pairwise(ends)]
 
 
 def add_up(sums: Sums, clean: CleanBatch, distance: DistanceKind, outputs: Iterable[Tensor]) -> None:

@@ -220,9 +220,9 @@ def check_component(model: ComponentModel, site: str, component: int) -> None:
     count = model.components[site].n_components
     check_whole(f"edit: the component of {site!r}", component, most=None)
     if not 0 <= component < count:
-        near = ", ".join(_name(site, number) for number in _near_numbers(component, count))
+        nearest = ", ".join(_name(site, number) for number in _near_numbers(component, count))
         raise UsageError(
-            f"edit: there is no component {_name(site, component)}; the site has {count}, the nearest are {near}"
+            f"edit: there is no component {_name(site, component)}; the site has {count}, the nearest are {nearest}"
         )
 
 
@@ -247,7 +247,8 @@ def _added(parts: Mapping[str, Components], edit: Edit) -> Tensor:
     """What is added to a component's write vectors, ``[m, d_out]``."""
     own = parts[edit.site].U[edit.component]
     if edit.towards is None:
-        return ((edit.factor - 1) * own).reshape(-1, own.shape[-1])
+        added: Tensor = (edit.factor - 1) * own
+        return added.reshape(-1, own.shape[-1])
     direction = _direction(parts, edit.towards).to(own)
     length = torch.linalg.vector_norm(direction)
     if direction.shape != own.shape or not length.isfinite() or length == 0:
@@ -255,7 +256,8 @@ def _added(parts: Mapping[str, Components], edit: Edit) -> Tensor:
             f"edit: {_name(edit.site, edit.component)} must be redirected towards a finite direction of "
             f"{len(own)} numbers that are not all 0, got shape {list(direction.shape)}"
         )
-    return (edit.factor * torch.linalg.vector_norm(own) * direction / length - own)[None]
+    turned: Tensor = edit.factor * torch.linalg.vector_norm(own) * direction / length
+    return (turned - own)[None]
 
 
 def _direction(parts: Mapping[str, Components], towards: Tensor | tuple[str, int]) -> Tensor:

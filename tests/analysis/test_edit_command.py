@@ -40,7 +40,7 @@ def _written(folder, model, data, losses=None):
 @pytest.fixture
 def toy(tmp_path):
     """A run directory of a toy model."""
-    model = DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 5}, ties={"linear2": "linear1"})
+    model = DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 9}, ties={"linear2": "linear1"})
     return _written(tmp_path / "toy", model, SPARSE)
 
 
@@ -193,8 +193,8 @@ def test_a_model_from_a_folder_keeps_its_tokenizer_and_its_ties(family, tmp_path
         (["--scale", "linear1:3=much"], "--scale must be"),
         (["--redirect", "linear1:3"], "--redirect must be"),
         (["--redirect", "linear1:3=linear1:1,2"], "--redirect must name one component to write like"),
-        (["--remove", "linear3:0"], "edit: there is no site 'linear3'; did you mean linear1 or linear2?"),
-        (["--remove", "linear1:9"], "there is no component linear1:9; the site has 5"),
+        (["--remove", "linear3:0"], "edit: there is no site 'linear3'; did you mean linear2 or linear1?"),
+        (["--remove", "linear1:9"], "there is no component linear1:9; the site has 9"),
         ([], "edit: nothing is to be edited"),
         (["--remove", "linear1:0", "--draws", "0"], "edit: draws must be at least 1"),
         (["--remove", "linear1:0", "--device", "nowhere"], "--device 'nowhere' cannot be used"),

@@ -76,7 +76,10 @@ def test_datasets_of_one_s_own_are_built_where_they_are_imported(tmp_path):
     [
         (lambda folder: (folder / "config.json").unlink(), "is this the directory of a finished run"),
         (lambda folder: (folder / "components.safetensors").write_bytes(b"no"), "damaged or not a safetensors file"),
-        (lambda folder: (folder / "config.yaml").unlink(), "config.yaml is missing; it names the run's data, and fit writes it"),
+        (
+            lambda folder: (folder / "config.yaml").unlink(),
+            "config.yaml is missing; it names the run's data, and fit writes it",
+        ),
         (lambda folder: (folder / "config.yaml").write_text("- [1"), "it names the run's data, and fit writes it"),
         (lambda folder: (folder / "config.yaml").write_text("model: {}"), "is damaged: it has no data"),
         (

@@ -147,9 +147,8 @@ def table(report: EditReport) -> list[str]:
 def _rows(report: EditReport, title: str, inside: str, outside: str) -> list[str]:
     outcomes = {"this edit": report.edited, **report.controls}
     rows = [(title, "where important", "elsewhere")]
-    rows += [
-        (name, *(_said(getattr(outcome, column)) for column in (inside, outside))) for name, outcome in outcomes.items()
-    ]
+    for name, outcome in outcomes.items():
+        rows.append((name, _said(getattr(outcome, inside)), _said(getattr(outcome, outside))))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -91,8 +91,10 @@ class Site(ABC):
         whole = self.matrix().clone()
         wanted = weight.to(whole)
         runs = [range(len(whole))] if self.rows is None else self.rows
-        for rows, part in zip(runs, torch.split(wanted, [len(run) for run in runs]), strict=True):
-            whole[rows.start : rows.stop] = part
+        first = 0
+        for rows in runs:
+            whole[rows.start : rows.stop] = wanted[first : first + len(rows)]
+            first += len(rows)
         self._keep(self.stored(whole))
         if not _nearly(self.weight(), wanted):
             kind = type(self).__name__
