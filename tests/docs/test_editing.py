@@ -43,9 +43,12 @@ def test_the_command_runs_and_says_lines_like_those_shown(run, capsys):
     shown = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)[0].splitlines()
 
     assert said[-1] == "written to edited"
-    assert [re.split(r"[\d(]", line)[0].strip() for line in said[:5]] == [
-        re.split(r"[\d(]", line)[0].strip() for line in shown[:5]
-    ]
+    assert list(map(_words, said[:5])) == list(map(_words, shown[:5]))
+
+
+def _words(line):
+    """A line without its numbers and its spacing."""
+    return re.sub(r"\d[\d.]*", "#", line).split()
 
 
 def test_every_option_is_on_the_page(capsys):
