@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from spd_lightning.analysis.edit_controls import Changes, controls
-from spd_lightning.analysis.edit_outcomes import CleanBatch, Outcome, Sums, add_up
+from spd_lightning.analysis.edit_outcomes import CleanBatch, Outcome, Sums, add_up, fires
 from spd_lightning.analysis.editing import Edit, alike, apply, changes, copied, resolved, sites_in
 from spd_lightning.errors import UsageError, check_fraction, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.functional.precision import single
-from spd_lightning.functional.weights import Weights
-from spd_lightning.model import CausalImportance, ComponentModel, Grouping
+from spd_lightning.model import ComponentModel, Grouping
 from spd_lightning.model.wrapping import site_of
 
 
@@ -149,14 +148,7 @@ def _alive(model: ComponentModel, batches: Iterable[Any], threshold: float) -> d
         seen += 1
         counted = model.call.arguments(batch).weights
         for call, importance in model.importance_of(batch).items():
-            alive[site_of(call)] |= _anywhere(importance, counted, threshold).cpu()
+            alive[site_of(call)] |= fires(importance, counted, threshold).flatten(0, -2).any(0).cpu()
     if not seen:
         raise UsageError("edit: the data holds no batches to measure on")
     return alive
-
-
-def _anywhere(importance: CausalImportance, weights: Weights, threshold: float) -> Tensor:
-    fires = importance.lower > threshold
-    if weights.values is not None:
-        fires = fires & (weights.raw(fires.shape[:-1]) > 0).to(fires.device)[..., None]
-    return fires.flatten(0, -2).any(0)

@@ -13,7 +13,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.functional.distances import DistanceKind, distance_rows
 from spd_lightning.functional.precision import single
 from spd_lightning.functional.weights import Weights
-from spd_lightning.model import ComponentModel
+from spd_lightning.model import CausalImportance, ComponentModel
 from spd_lightning.model.call import IGNORED
 from spd_lightning.model.wrapping import site_of
 
@@ -65,7 +65,7 @@ class CleanBatch(NamedTuple):
         for call, importance in model.importance_of(batch).items():
             some = sorted(numbers.get(site_of(call), ()))
             if some:
-                inside |= at_positions((importance.lower[..., some] > threshold).any(-1), leading)
+                inside |= at_positions(fires(importance, clean.weights, threshold)[..., some].any(-1), leading)
         return cls(
             clean.output, _raw(clean.weights, clean.output), inside, model.call.fitting_labels(batch, clean.output)
         )
@@ -102,6 +102,14 @@ class Sums:
         columns = torch.cat([self._distance / self.weight, self._loss / self._labelled], 1)
         ends = list(accumulate(lengths, initial=0))
         return [Outcome(*columns[start:end].unbind(1)) for start, end in pairwise(ends)]
+
+
+def fires(importance: CausalImportance, weights: Weights, threshold: float) -> Tensor:
+    """Where components are important, boolean ``[..., C]``; nowhere that does not count, such as padding."""
+    found = importance.lower > threshold
+    if weights.values is None:
+        return found
+    return found & (weights.raw(found.shape[:-1]) > 0).to(found.device)[..., None]
 
 
 def add_up(sums: Sums, clean: CleanBatch, distance: DistanceKind, outputs: Iterable[Tensor]) -> None:

@@ -145,9 +145,9 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         raise WriteError(path, error.errno or 0) from None
     try:
         yield aside
-        for file in aside.iterdir():
-            _flush(file)
-            file.chmod(0o644)
+        for path_within in aside.rglob("*"):
+            _flush(path_within)
+            path_within.chmod(0o755 if path_within.is_dir() else 0o644)
         aside.chmod(0o755)
         check_free(path)  # a name that somebody else took meanwhile
         aside.rename(path)

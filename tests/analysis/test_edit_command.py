@@ -11,7 +11,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from spd_lightning import DecomposedModel, HuggingFaceModel, KeywordCall, LanguageModel, ToyModelOfSuperposition
+from spd_lightning import (
+    DecomposedModel,
+    HuggingFaceModel,
+    KeywordCall,
+    LanguageModel,
+    ToyModelOfSuperposition,
+    Unfused,
+)
 from spd_lightning.analysis import Edit, edited, save_edited
 from spd_lightning.analysis.__main__ import main
 from spd_lightning.data import TextTokens
@@ -181,6 +188,22 @@ def test_a_model_from_a_folder_keeps_its_tokenizer_and_its_ties(family, tmp_path
     ids = torch.arange(6)[None]
     assert torch.allclose(loaded(ids).logits, edited(model, [Edit(site, 0)])(ids).logits, atol=1e-5)
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrap", [lambda model: model, Unfused])
+def test_a_model_of_transformers_of_one_s_own_becomes_a_folder(wrap, tmp_path):
+    import transformers
+
+    network = built("llama")
+    model = DecomposedModel(wrap(network), {"*.mlp.up_proj": 4})
+    site = model.site_names[0]
+    save_edited(edited(model, [Edit(site, 0)]), tmp_path / "edited")
+
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
+    found = loaded.get_submodule(site.removeprefix("network.")).weight
+    assert torch.equal(found, edited(model, [Edit(site, 0)]).get_submodule(site).weight)
+    assert not torch.equal(found, model.target.get_submodule(site).weight)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from spd_lightning import DecomposedModel, Grouping, KeywordCall, UsageError
 from spd_lightning.analysis import Edit, edit_report, edited
 from spd_lightning.analysis.edit_controls import COMPONENTS, DIRECTIONS, controls
-from spd_lightning.analysis.edit_outcomes import at_positions
+from spd_lightning.analysis.edit_outcomes import at_positions, fires
 from spd_lightning.analysis.editing import changes, resolved
 from tests.analysis.edits import known_residual_mlp
 from tests.networks.models import decomposed, randomised
@@ -102,6 +102,16 @@ def test_random_changes_are_as_large_at_every_site():
 def _other(kept, change):
     number = change.components[1]
     return kept.U[number], kept.V[:, number]
+
+
+def test_padding_makes_no_component_important():
+    model, batch = _tagger(), _batches()[0]
+    importance = model.importance_of(batch)["mix"]
+    found = fires(importance, model.call.arguments(batch).weights, 0.1)
+    assert not found[batch["attention_mask"] == 0].any()
+    real = batch["attention_mask"] == 1
+    assert torch.equal(found[real], importance.lower[real] > 0.1)
+    assert (importance.lower[~real] > 0.1).any()
 
 
 def test_without_another_component_there_is_none_to_compare_with():
