@@ -59,18 +59,19 @@ class Reopened:
     tokenizer: Any = None
 
 
-def reopened(folder: Path, import_classes: bool = False) -> Reopened:
+def reopened(folder: Path, import_classes: bool = False, model: ComponentModel | None = None) -> Reopened:
     """Open a run directory again: nothing is trained, and nothing in it is changed.
 
     Args:
         folder: the run directory.
         import_classes: whether modules that its files name are imported, which runs their code; else classes of your
             own must be imported before.
+        model: the run's decomposition, where it has been read before.
 
     Raises:
         UsageError: if it holds no decomposition or no config, either is damaged, or its data cannot be had.
     """
-    model = load_model(folder, import_classes)
+    model = load_model(folder, import_classes) if model is None else model
     config = _config(folder)
     origin = str(folder / CONFIG_NAME)
     if import_classes:

@@ -10,6 +10,7 @@ from spd_lightning.analysis import Edit, edit_report, edited
 from spd_lightning.analysis.edit_controls import COMPONENTS, DIRECTIONS, controls
 from spd_lightning.analysis.edit_outcomes import at_positions, fires
 from spd_lightning.analysis.editing import changes, resolved
+from spd_lightning.model import AttributedModel
 from tests.analysis.edits import known_residual_mlp
 from tests.networks.models import decomposed, randomised
 from tests.networks.zoo import ZOO, example, network
@@ -112,6 +113,21 @@ def test_padding_makes_no_component_important():
     real = batch["attention_mask"] == 1
     assert torch.equal(found[real], importance.lower[real] > 0.1)
     assert (importance.lower[~real] > 0.1).any()
+
+
+def test_a_component_of_the_older_method_is_measured_at_all_of_its_sites():
+    model = AttributedModel(network("in-place residual"), ["a", "c"], n_components=4, rank=2)
+    batch = example("in-place residual")
+    report = edit_report(model, [Edit("a", 1)], [batch], draws=2)
+
+    assert [(edit.site, edit.component) for edit in report.edits] == [("a", 1), ("c", 1)]
+    assert set(report.size) == {"a", "c"}
+    important = model.importance_of(batch)["a"].lower[..., 1] > 0.1
+    assert report.share == pytest.approx(important.double().mean().item())
+    with torch.no_grad():
+        moved = (model(batch, ablated={"a": [1]}) - model.target(batch)).square().mean().item()
+    parts = (report.edited.effect.item(), report.share), (report.edited.elsewhere.item(), 1 - report.share)
+    assert sum(value * share for value, share in parts if share) == pytest.approx(moved, rel=1e-4)
 
 
 def test_without_another_component_there_is_none_to_compare_with():

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,25 @@ def run(options: argparse.Namespace) -> None:
     """Edit, measure, write, and say what was found."""
     check_free(options.output)
     edits = [*_removed(options.remove), *_scaled(options.scale), *_redirected(options.redirect)]
-    if options.no_report:
-        model = load_model(options.folder, options.import_classes)
-        save_edited(edited(model, edits), options.output)
-        sys.stdout.write("\n".join([*_told(model, edits), f"written to {options.output}"]) + "\n")
-        return
-    found = _on_device(reopened(options.folder, options.import_classes), options.device)
-    resolved(found.model, edits)  # what does not exist is refused before the data is gone through
-    report = edit_report(
-        found.model, edits, _Moved(found.batches, options.device), found.distance, options.threshold, options.draws
-    )
-    save_edited(edited(found.model, edits).cpu(), options.output, report, found.tokenizer)
-    sys.stdout.write("\n".join([*_told(found.model, edits), *table(report), f"written to {options.output}"]) + "\n")
+    model = load_model(options.folder, options.import_classes)
+    chosen = resolved(model, edits)  # what does not exist is refused before the data is looked for
+    report = tokenizer = None
+    if not options.no_report:
+        found = reopened(options.folder, options.import_classes, model)
+        report, tokenizer = _report(found, chosen, options), found.tokenizer
+    save_edited(edited(model, chosen).cpu(), options.output, report, tokenizer)
+    lines = [*_told(model, chosen), *([] if report is None else table(report)), f"written to {options.output}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _report(found: Reopened, edits: Iterable[Edit], options: argparse.Namespace) -> EditReport:
+    try:
+        found.model.to(options.device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {options.device!r} cannot be used ({reason}); name another, such as cpu") from None
+    batches = _Moved(found.batches, options.device)
+    return edit_report(found.model, edits, batches, found.distance, options.threshold, options.draws)
 
 
 class _Moved:
@@ -71,15 +78,6 @@ class _Moved:
     def __iter__(self) -> Iterator[Any]:
         for batch in self._batches:
             yield tree_map(lambda leaf: leaf.to(self._device) if isinstance(leaf, Tensor) else leaf, batch)
-
-
-def _on_device(found: Reopened, device: str) -> Reopened:
-    try:
-        found.model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {device!r} cannot be used ({reason}); name another, such as cpu") from None
-    return found
 
 
 def _removed(given: Iterable[str]) -> Iterator[Edit]:
@@ -116,9 +114,8 @@ def _components(flag: str, which: str, form: str, text: str) -> list[tuple[str, 
     return [(site, int(number)) for number in numbers.split(",")]
 
 
-def _told(model: ComponentModel, edits: Iterable[Edit]) -> Iterator[str]:
+def _told(model: ComponentModel, chosen: Sequence[Edit]) -> Iterator[str]:
     """A line for every component that is edited, and for every parameter that is more than one thing."""
-    chosen = resolved(model, edits)
     for edit in chosen:
         name = f"{edit.site}:{edit.component}"
         if edit.towards is not None:
