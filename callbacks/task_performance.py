@@ -1,6 +1,5 @@
 """Does the network still do its task, by the labels of the data?"""
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -74,10 +73,5 @@ def labelled(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fitting_labels(step: Step) -> Tensor | None:
-    """Labels of the batch that fit its output: one for each row of logits, and none too large."""
-    labels, output = step.model.call.labels_of(step.batch), step.clean.output
-    if labels is None or labels.shape != output.shape[:-1] or not labels.numel():
-        return None
-    known = labels[labels != IGNORED]
-    fits = bool(torch.all((known >= 0) & (known < output.shape[-1])))
-    return labels.to(output.device).long() if fits and known.numel() else None
+    """Labels of the batch that fit its output, if it has any."""
+    return step.model.call.fitting_labels(step.batch, step.clean.output)

@@ -36,9 +36,9 @@ MAY_IMPORT = {
         "errors",
         "lightning_private",
     },
-    "runs": {"methods", "files", "errors"},
+    "runs": {"methods", "artefact", "data", "model", "functional", "files", "errors"},
     "report": {"runs", "files", "errors"},
-    "analysis": {"artefact", "model", "functional", "files", "errors"},
+    "analysis": {"runs", "artefact", "model", "functional", "targets", "files", "errors"},
     "callbacks": {
         "analysis",
         "artefact",

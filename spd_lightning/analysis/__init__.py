@@ -6,13 +6,19 @@ from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
+    "Edit",
+    "EditReport",
     "HeadFlow",
     "NumberSide",
     "NumberSpectra",
+    "Outcome",
     "SiteAgreement",
     "TokenCounts",
     "TokenReading",
     "agreement",
     "attention_flow",
     "components_of_head",
+    "edit_report",
+    "edited",
+    "save_edited",
 ]

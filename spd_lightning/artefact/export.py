@@ -106,9 +106,13 @@ def load_attributed(
     return _loaded(Path(folder), APD, lambda config, state: _built_attributed(config, state, target, call))
 
 
-def load_model(folder: str | Path) -> ComponentModel:
-    """Read either, of a target whose class is imported; see :func:`load_decomposition`."""
-    method = _read_config(Path(folder) / CONFIG_NAME).get("method", SPD)
+def load_model(folder: str | Path, import_classes: bool = False) -> ComponentModel:
+    """Read either, of a target whose class is imported or may be; see :func:`load_decomposition`."""
+    path = Path(folder) / CONFIG_NAME
+    config = _read_config(path)
+    if import_classes:
+        import_named(config, str(path))
+    method = config.get("method", SPD)
     return load_attributed(folder) if method == APD else load_decomposition(folder)
 
 

@@ -73,6 +73,17 @@ class TextTokenizer:
         if isinstance(positions, int) and length > positions:
             raise UsageError(f"data: length is {length}, but the target has {positions} positions; lower length")
 
+    def write(self, folder: Path) -> None:
+        """Write the files that ``AutoTokenizer.from_pretrained`` of ``transformers`` reads.
+
+        Args:
+            folder: an existing one.
+        """
+        boundary = self._inner.id_to_token(self.boundary)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": boundary, "bos_token": boundary}
+        (folder / "tokenizer.json").write_text(self._inner.to_str(), encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""
         text: str = self._inner.decode(list(tokens), skip_special_tokens=False)

@@ -98,27 +98,32 @@ def _class_paths(config: Any) -> Iterator[str]:
             yield from _class_paths(item)
 
 
-def rebuilt(described: Any, kind: type, what: str) -> Any:
+def rebuilt(described: Any, kind: type, what: str, nested: type = nn.Module) -> Any:
     """An object from its description, nested ones included; see :func:`class_of`."""
-    return factory(described, kind, what)()
+    return factory(described, kind, what, nested)()
 
 
-def factory(described: Any, kind: type, what: str) -> Callable[..., Any]:
-    """What builds an object from its description once the caller's own arguments are given."""
-    cls: Callable[..., Any] = class_of(described, kind, what)
-    return partial(cls, **_arguments(described, what))
+def factory(described: Any, kind: type, what: str, nested: type = nn.Module) -> Callable[..., Any]:
+    """What builds an object from its description once the caller's own arguments are given.
 
-
-def _arguments(described: Any, what: str) -> dict[str, Any]:
-    """Hyper-parameters; a nested description becomes an object, or what builds one where a caller's part is missing.
-
-    Only modules are nested. Of classes in general some run a command when they are built.
+    Args:
+        described: as :func:`describe` gives it; from anybody.
+        kind: what its class must be.
+        what: names the description in messages.
+        nested: what the classes of descriptions among its arguments must be. Of classes in general some run a command
+            when they are built.
     """
+    cls: Callable[..., Any] = class_of(described, kind, what)
+    return partial(cls, **_arguments(described, what, nested))
+
+
+def _arguments(described: Any, what: str, nested: type) -> dict[str, Any]:
+    """Hyper-parameters; a nested description becomes an object, or what builds one where a caller's part is missing."""
     arguments: dict[str, Any] = dict(described.get("init_args", {}))
     for name, value in arguments.items():
         if isinstance(value, dict) and "class_path" in value:
-            build = factory(value, nn.Module, f"{what}.{name}")
-            arguments[name] = build if given_by_caller(value) else build()
+            build = factory(value, nested, f"{what}.{name}", nested)
+            arguments[name] = build if given_by_caller(value, nested) else build()
     return arguments
 
 

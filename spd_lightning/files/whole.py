@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,6 +121,54 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a protected folder: the reason is on its way already
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Like :func:`written_whole` for a new folder: it appears with all of its files, or not at all.
+
+    Args:
+        path: the final name, which must be free; the folder around it is made.
+
+    Yields:
+        A folder beside it, to be filled by the caller.
+
+    Raises:
+        UsageError: if something of that name exists.
+        WriteError: if the disk is full, protected, limited or broken; nothing is left behind.
+    """
+    check_free(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise WriteError(path, error.errno or 0) from None
+    try:
+        yield aside
+        for path_within in aside.rglob("*"):
+            _flush(path_within)
+            path_within.chmod(0o755 if path_within.is_dir() else 0o644)
+        aside.chmod(0o755)
+        check_free(path)  # a name that somebody else took meanwhile
+        aside.rename(path)
+        _flush(path.parent)
+    except Exception as error:
+        number = disk_error(error)
+        if number is None or isinstance(error, WriteError):
+            raise
+        raise WriteError(path, number) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a name that is taken, so that nothing is overwritten.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if os.path.lexists(path):
+        raise UsageError(f"{str(path)!r} exists, and nothing is overwritten; name another folder, or move it away")
 
 
 def _free_name(path: Path) -> Path:

@@ -82,6 +82,22 @@ def distance(kind: DistanceKind, prediction: Tensor, target: Tensor, weights: Te
     raise ValueError(f"distance must be 'mse' or 'kl', got {kind!r}")
 
 
+def distance_rows(kind: DistanceKind, prediction: Tensor, target: Tensor) -> Tensor:
+    """:func:`distance` of every row by itself.
+
+    Args:
+        kind: which distance.
+        prediction: ``[..., d]``.
+        target: ``[..., d]``.
+
+    Returns:
+        ``[...]``, in at least single precision.
+    """
+    prediction, target = single(prediction), single(target)
+    with full_precision(prediction):
+        return kl_rows(prediction, target) if kind == "kl" else (prediction - target).square().mean(-1)
+
+
 def mean_output(
     kind: DistanceKind,
     output: Tensor,

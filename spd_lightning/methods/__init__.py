@@ -1,6 +1,7 @@
 """LightningModules, one per method."""
 
 from spd_lightning.methods.apd import AttributionDecomposition
+from spd_lightning.methods.compared import saved_distance
 from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.optimization import Optimization, Warmup
@@ -18,4 +19,5 @@ __all__ = [
     "StochasticDecomposition",
     "Warmup",
     "repeat_step",
+    "saved_distance",
 ]

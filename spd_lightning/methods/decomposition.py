@@ -15,10 +15,11 @@ from tqdm import tqdm
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.functional.distances import DistanceKind
-from spd_lightning.losses import Loss, Noise, Reconstruction, Step
+from spd_lightning.losses import Loss, Noise, Step
 from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.losses.sources import fixed_masks
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, CheckpointedModule
+from spd_lightning.methods.compared import trained_distance
 from spd_lightning.methods.non_finite import NonFiniteGuard, Running
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.step_memory import available_memory, measured
@@ -87,8 +88,7 @@ class Decomposition(CheckpointedModule):
     @property
     def distance(self) -> DistanceKind:
         """How outputs are compared in training, by its first term that does."""
-        found = [loss for loss in self.terms().values() if isinstance(loss, Reconstruction) and loss.coefficient]
-        return found[0].distance if found else "mse"
+        return trained_distance(self.terms().values())
 
     @abstractmethod
     def form_of(self, batch: Any) -> Form:

@@ -59,6 +59,23 @@ class TargetCall(ABC):
         """Class numbers, one for each position of the output, where the batch holds them; they are never trained on."""
         return None
 
+    def fitting_labels(self, batch: Any, output: Tensor) -> Tensor | None:
+        """Labels that fit an output: one for each row of logits, and none too large.
+
+        Args:
+            batch: as the call takes it.
+            output: of the target on this batch, ``[..., classes]``.
+
+        Returns:
+            ``[...]``, :data:`IGNORED` where there is none, or ``None`` where the batch holds no such labels.
+        """
+        labels = self.labels_of(batch)
+        if labels is None or labels.shape != output.shape[:-1] or not labels.numel():
+            return None
+        known = labels[labels != IGNORED]
+        fits = bool(torch.all((known >= 0) & (known < output.shape[-1])))
+        return labels.to(output.device).long() if fits and known.numel() else None
+
     def chosen(self, returned: Any) -> Tensor:
         """The output in what the target returned.
 

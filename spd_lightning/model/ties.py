@@ -159,6 +159,16 @@ def parameter_of(site: Site) -> object:
     return getattr(site.module, "weight", site.module)
 
 
+def same_memory(one: Site, other: Site) -> bool:
+    """Whether two sites are one matrix in memory, as it is or transposed: what is written into one is in both."""
+    if one.module is other.module:
+        return one.rows == other.rows
+    if one.rows is not None or other.rows is not None:
+        return False
+    first, second = one.parameter(), other.parameter()
+    return first.data_ptr() == second.data_ptr() and first.numel() == second.numel()
+
+
 def shared_parameters(found: Mapping[str, tuple[Site, int]]) -> dict[str, str]:
     """Sites whose weight is the very parameter of a site before them, as language models tie their embeddings."""
     first: dict[int, str] = {}

@@ -1,9 +1,11 @@
 """Language models of Hugging Face's ``transformers`` as targets."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,6 +19,19 @@ Head = Literal["auto", "causal", "masked"]
 HEADS = {"causal": "AutoModelForCausalLM", "masked": "AutoModelForMaskedLM"}
 ENDINGS = {"causal": ("ForCausalLM", "LMHeadModel"), "masked": ("ForMaskedLM",)}
 """How the classes of models end that have each kind of head."""
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+)
+"""Files that ``transformers`` keeps tokenizers in."""
 
 
 class AdoptedModel(nn.Module):
@@ -36,6 +51,7 @@ class AdoptedModel(nn.Module):
             raise UsageError(f"target: a {kind} holds weights outside of its modules; wrap it in a class of your own")
         for name, part in network.named_children():
             self.add_module(name, part)
+        self._own_cache = getattr(network.config, "use_cache", True)
         network.config.use_cache = False  # type: ignore[union-attr] # a cache would be state between calls
         self._whole = (network,)  # a tuple hides it from nn.Module's registration
         self.eval()
@@ -44,6 +60,21 @@ class AdoptedModel(nn.Module):
     def config(self) -> Any:
         """The model's own config."""
         return self._whole[0].config
+
+    def write(self, folder: Path) -> None:
+        """Write the model as ``save_pretrained`` does, with the setting of its cache that it came with.
+
+        Args:
+            folder: an existing one.
+        """
+        network: Any = self._whole[0]
+        before = network.config.use_cache
+        network.config.use_cache = self._own_cache
+        try:
+            with _quietly():
+                network.save_pretrained(folder)
+        finally:
+            network.config.use_cache = before
 
     def train(self, mode: bool = True) -> "AdoptedModel":
         """Set the mode of the model itself too."""
@@ -97,6 +128,24 @@ class HuggingFaceModel(AdoptedModel):
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention, "use_safetensors": True}
         super().__init__(_model(path, HEADS[kind], {**where, **options, "config": config}))
         self.path, self.revision, self.dtype, self.attention, self.head = path, revision, dtype, attention, head
+
+    def write(self, folder: Path) -> None:
+        """See :meth:`AdoptedModel.write`; with the files of the model's tokenizer, where it has one."""
+        super().write(folder)
+        where = {"revision": self.revision, "local_files_only": True}
+        for name in TOKENIZER_FILES:
+            found = _cached(self.path, name, where)
+            if found is not None:
+                shutil.copyfile(found, folder / name)
+
+
+def _cached(path: str, name: str, where: dict[str, Any]) -> str | None:
+    """A file of a model's folder, or of a model that was downloaded; ``None`` if it is not there."""
+    try:
+        found: str | None = transformers_library().utils.cached_file(path, name, **where)
+    except OSError:
+        return None
+    return found
 
 
 def transformers_library() -> Any:

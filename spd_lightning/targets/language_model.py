@@ -82,7 +82,7 @@ class LanguageModel(AdoptedModel):
 
 def _random(family: str, vocabulary: int, length: int, width: int, layers: int, heads: int) -> nn.Module:
     library = transformers_library()
-    common = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
+    common = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0}
     if family == "gpt2":
         undisturbed = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         sizes = {"n_positions": length, "n_embd": width, "n_layer": layers, "n_head": heads, "n_inner": WIDER * width}

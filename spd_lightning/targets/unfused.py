@@ -169,6 +169,10 @@ class Unfused(nn.Module):
         own = {name.removeprefix("network."): tensor for name, tensor in state.items()}
         return {f"network.{name}": tensor for name, tensor in split_state(own).items()}
 
+    def original_state(self) -> dict[str, Tensor]:
+        """This one's weights under the original network's names, the opposite of :meth:`translated`."""
+        return fused_state(self.network)
+
 
 def unfused(network: nn.Module) -> nn.Module:
     """A copy of a network in which fused modules are replaced by equal unfused ones, each checked against its original.
@@ -209,6 +213,30 @@ def split_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             split[name] = tensor
     return split
+
+
+def fused_state(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights, those of unfused attention under the names of fused ones; the opposite of ``split_state``.
+
+    Args:
+        network: any; one without unfused modules has its own state.
+    """
+    state = network.state_dict()
+    for path, module in network.named_modules():
+        if isinstance(module, UnfusedAttention):
+            prefix = f"{path}." if path else ""
+            kinds = ("weight",) if module.q.bias is None else ("weight", "bias")
+            parts = {kind: [state.pop(f"{prefix}{part}.{kind}") for part in "qkv"] for kind in kinds}
+            state |= {f"{prefix}{name}": tensor for name, tensor in _joined(parts, module.embed_dim).items()}
+    return state
+
+
+def _joined(parts: Mapping[str, list[Tensor]], width: int) -> dict[str, Tensor]:
+    """Weights and biases of queries, keys and values as ``nn.MultiheadAttention`` keeps them."""
+    joined = {"in_proj_bias": torch.cat(parts["bias"])} if "bias" in parts else {}
+    if all(weight.shape[1] == width for weight in parts["weight"]):
+        return joined | {"in_proj_weight": torch.cat(parts["weight"])}
+    return joined | {f"{part}_proj_weight": weight for part, weight in zip("qkv", parts["weight"], strict=True)}
 
 
 def _added(mask: Tensor, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spd_lightning.analysis import Edit, edited
 from spd_lightning.cli.command import main
 from spd_lightning.model.importance import Features
 
@@ -88,6 +89,8 @@ def test_a_kind_of_site():
     assert {type(parts.site) for parts in model.components.values()} == {example.ScaledSite}
     x = torch.randn(3, 5)
     torch.testing.assert_close(x @ model.components["up"].site.weight().T, model.target.up(x))
+    with torch.no_grad():
+        torch.testing.assert_close(edited(model, [Edit("up", 3)])(x), model(x, ablated={"up": [3]}))
 
 
 @FLAWED

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from spd_lightning import UsageError
 from spd_lightning.files.tensors import read_pickled, read_safetensors, read_state
-from spd_lightning.files.whole import written_whole
+from spd_lightning.files.whole import WriteError, folder_written_whole, written_whole
 
 STATE = {"layer.weight": torch.ones(2, 3), "layer.bias": torch.zeros(2)}
 
@@ -127,3 +127,29 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         interrupted()
     assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
+
+
+def test_a_folder_appears_with_all_of_its_files_or_not_at_all(tmp_path):
+    with folder_written_whole(tmp_path / "around" / "new") as aside:
+        (aside / "a").write_text("1")
+        assert not (tmp_path / "around" / "new").exists()
+    assert [path.name for path in (tmp_path / "around").iterdir()] == ["new"]
+    assert (tmp_path / "around" / "new" / "a").read_text() == "1"
+
+    with pytest.raises(FileNotFoundError), folder_written_whole(tmp_path / "failed") as aside:
+        (aside / "nowhere" / "a").write_text("1")
+    assert [path.name for path in tmp_path.iterdir()] == ["around"]
+
+
+def test_a_folder_that_exists_meanwhile_is_not_replaced(tmp_path):
+    with pytest.raises(UsageError, match="exists, and nothing is overwritten"), folder_written_whole(tmp_path / "new"):
+        (tmp_path / "new").mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    with pytest.raises(UsageError, match="exists"), folder_written_whole(tmp_path / "new"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="cannot be written"), folder_written_whole(tmp_path / "file" / "new"):
+        pass

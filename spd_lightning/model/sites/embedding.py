@@ -32,6 +32,10 @@ class EmbeddingSite(Site):
         """The table, transposed."""
         return cast(Tensor, self.module.weight).T
 
+    def stored(self, matrix: Tensor) -> Tensor:
+        """The table that is the matrix, transposed."""
+        return matrix.T
+
     def read(self, site_input: Tensor, matrix: Tensor) -> Tensor:
         """Rows of ``M`` at the tokens, ``[..., k]``."""
         return F.embedding(site_input, matrix)

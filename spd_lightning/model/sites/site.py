@@ -6,9 +6,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from spd_lightning.errors import UsageError
 from spd_lightning.functional.precision import single_type
+
+ROUNDING = 8
+"""How many steps of its type a number may be off after it was written into a weight that is computed from others."""
 
 
 class Site(ABC):
@@ -30,6 +34,8 @@ class Site(ABC):
     apart: ClassVar[bool] = False
     """Whether :meth:`read` reads every position of ``[..., d]`` (or of numbers ``[...]``) by itself, so that some
     positions can be read without the others."""
+    kept_in: ClassVar[str] = "weight"
+    """The parameter of the module that holds the matrix."""
 
     def __init__(self, module: nn.Module, rows: Sequence[range] | None = None) -> None:
         self.module = module
@@ -65,6 +71,66 @@ class Site(ABC):
         Returns:
             ``[..., k]``.
         """
+
+    def stored(self, matrix: Tensor) -> Tensor:
+        """The opposite of :meth:`matrix`: a whole matrix ``[rows, d_in]`` as the module's parameter holds it."""
+        return matrix.reshape(self.parameter().shape)
+
+    @torch.no_grad()
+    def put(self, weight: Tensor) -> None:
+        """Replace ``W`` for good, in the module's own parameter; whatever else shares it changes with it.
+
+        A weight that is computed from others, as with weight norm, is taken apart by its parametrisation.
+
+        Args:
+            weight: ``[d_out, d_in]``, rounded to the type of the module's weight.
+
+        Raises:
+            UsageError: if the module then holds another matrix, as a kind without a fitting :meth:`stored` does.
+        """
+        whole = self.matrix().clone()
+        wanted = weight.to(whole)
+        runs = [range(len(whole))] if self.rows is None else self.rows
+        first = 0
+        for rows in runs:
+            whole[rows.start : rows.stop] = wanted[first : first + len(rows)]
+            first += len(rows)
+        self._keep(self.stored(whole))
+        if not _nearly(self.weight(), wanted):
+            kind = type(self).__name__
+            computed = "its parametrisation has none for this matrix, as weight norm for a row of zeros"
+            given = f"{kind}.stored() must turn {kind}.matrix() around"
+            raise self._unwritable(computed if self._is_computed else given)
+
+    def _keep(self, stored: Tensor) -> None:
+        parameter = self.parameter()
+        if stored.shape != parameter.shape:
+            raise self._unwritable(f"{type(self).__name__}.stored() must give {list(parameter.shape)}")
+        if not self._is_computed:
+            parameter.copy_(stored)
+            return
+        try:
+            setattr(self.module, self.kept_in, stored)
+        except RuntimeError:  # what a parametrisation without right_inverse raises
+            raise self._unwritable("its weight is computed by a parametrisation without right_inverse") from None
+
+    @property
+    def _is_computed(self) -> bool:
+        return is_parametrized(self.module, self.kept_in)
+
+    def _unwritable(self, reason: str) -> UsageError:
+        return UsageError(f"kinds: the weight of a {type(self.module).__name__} cannot be written: {reason}")
+
+    def parameter(self) -> Tensor:
+        """What holds the module's matrix, in the module's own layout.
+
+        Raises:
+            UsageError: if the module has none of the name that its kind gives.
+        """
+        found = getattr(self.module, self.kept_in, None)
+        if not isinstance(found, Tensor):
+            raise self._unwritable(f"{type(self).__name__} must name its parameter in kept_in, got {self.kept_in!r}")
+        return found
 
     def vector(self) -> Tensor | None:
         """The module's whole bias as it is now, ``[rows]``, if it has one."""
@@ -133,3 +199,9 @@ def as_matrix_type(site_input: Tensor, matrix: Tensor) -> Tensor:
     if site_input.dtype == matrix.dtype or torch.is_autocast_enabled(site_input.device.type):
         return site_input
     return site_input.to(matrix.dtype)
+
+
+def _nearly(found: Tensor, wanted: Tensor) -> bool:
+    """Whether a matrix is another one up to rounding, as a share of the largest number."""
+    step = ROUNDING * torch.finfo(wanted.dtype).eps
+    return torch.allclose(found, wanted, rtol=step, atol=step * float(wanted.abs().max()))

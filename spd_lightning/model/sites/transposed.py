@@ -28,6 +28,10 @@ class TransposedSite(Site):
         """The layer's weight, transposed."""
         return cast(Tensor, self.module.weight).T
 
+    def stored(self, matrix: Tensor) -> Tensor:
+        """The matrix, transposed."""
+        return matrix.T
+
     def read(self, site_input: Tensor, matrix: Tensor) -> Tensor:
         """``a M``, ``[..., k]``."""
         return as_matrix_type(site_input, matrix) @ matrix

@@ -1,0 +1,157 @@
+"""``python -m spd_lightning.analysis edit RUN_DIR --remove SITE:INDEX --output FOLDER``."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from spd_lightning.analysis.edit_effect import EditReport, edit_report
+from spd_lightning.analysis.edit_saving import save_edited
+from spd_lightning.analysis.editing import Edit, edited, resolved, shared_with
+from spd_lightning.artefact import load_model
+from spd_lightning.errors import UsageError
+from spd_lightning.files.whole import check_free
+from spd_lightning.functional import ALIVE_THRESHOLD
+from spd_lightning.model import ComponentModel
+from spd_lightning.runs.reopened import Reopened, reopened
+
+COMPONENT, COMPONENTS = "SITE:INDEX", "SITE:INDEX[,INDEX...]"
+SCALED, REDIRECTED = f"{COMPONENTS}=FACTOR", f"{COMPONENTS}={COMPONENT}"
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand to a parser's subparsers."""
+    parser = commands.add_parser("edit", help="remove, scale or redirect components in the weights, for good")
+    parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="run directory; nothing in it is changed")
+    again = {"action": "append", "default": []}
+    parser.add_argument("--remove", metavar=COMPONENTS, help="take components away; may be given again", **again)
+    parser.add_argument("--scale", metavar=SCALED, help="multiply what they write; may be given again", **again)
+    parser.add_argument(
+        "--redirect", metavar=REDIRECTED, help="let them write where another one does; may be given again", **again
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the weights")
+    parser.add_argument("--threshold", type=float, default=ALIVE_THRESHOLD, help="importance that counts (%(default)s)")
+    parser.add_argument("--draws", type=int, default=5, help="random changes to compare with (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="where effects are measured, such as cuda (%(default)s)")
+    parser.add_argument("--no_report", action="store_true", help="only write the weights; needs no data")
+    parser.add_argument(
+        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Edit, measure, write, and say what was found."""
+    check_free(options.output)
+    edits = [*_removed(options.remove), *_scaled(options.scale), *_redirected(options.redirect)]
+    model = load_model(options.folder, options.import_classes)
+    chosen = resolved(model, edits)  # what does not exist is refused before the data is looked for
+    report = tokenizer = None
+    if not options.no_report:
+        found = reopened(options.folder, options.import_classes, model)
+        report, tokenizer = _report(found, chosen, options), found.tokenizer
+    save_edited(edited(model, chosen).cpu(), options.output, report, tokenizer)
+    lines = [*_told(model, chosen), *([] if report is None else table(report)), f"written to {options.output}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _report(found: Reopened, edits: Iterable[Edit], options: argparse.Namespace) -> EditReport:
+    try:
+        found.model.to(options.device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {options.device!r} cannot be used ({reason}); name another, such as cpu") from None
+    batches = _Moved(found.batches, options.device)
+    return edit_report(found.model, edits, batches, found.distance, options.threshold, options.draws)
+
+
+class _Moved:
+    """Batches on a device."""
+
+    def __init__(self, batches: Iterable[Any], device: str) -> None:
+        self._batches, self._device = batches, device
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches:
+            yield tree_map(lambda leaf: leaf.to(self._device) if isinstance(leaf, Tensor) else leaf, batch)
+
+
+def _removed(given: Iterable[str]) -> Iterator[Edit]:
+    for text in given:
+        yield from (Edit(site, number) for site, number in _components("--remove", text, COMPONENTS, text))
+
+
+def _scaled(given: Iterable[str]) -> Iterator[Edit]:
+    for text in given:
+        which, _, factor = text.rpartition("=")
+        chosen = _components("--scale", which, SCALED, text)
+        try:
+            value = float(factor)
+        except ValueError:
+            raise UsageError(f"--scale must be {SCALED}, for example linear1:3=0.5, got {text!r}") from None
+        yield from (Edit(site, number, value) for site, number in chosen)
+
+
+def _redirected(given: Iterable[str]) -> Iterator[Edit]:
+    for text in given:
+        which, _, towards = text.rpartition("=")
+        chosen = _components("--redirect", which, REDIRECTED, text)
+        other = _components("--redirect", towards, REDIRECTED, text)
+        if len(other) != 1:
+            raise UsageError(f"--redirect must name one component to write like, got {towards!r}")
+        yield from (Edit(site, number, 1.0, other[0]) for site, number in chosen)
+
+
+def _components(flag: str, which: str, form: str, text: str) -> list[tuple[str, int]]:
+    """Sites and numbers in ``SITE:INDEX[,INDEX...]``; a site may have colons of its own, within brackets."""
+    site, _, numbers = which.rpartition(":")
+    if not site or not all(number.strip().isdecimal() for number in numbers.split(",")):
+        raise UsageError(f"{flag} must be {form}, for example linear1:3, got {text!r}")
+    return [(site, int(number)) for number in numbers.split(",")]
+
+
+def _told(model: ComponentModel, chosen: Sequence[Edit]) -> Iterator[str]:
+    """A line for every component that is edited, and for every parameter that is more than one thing."""
+    for edit in chosen:
+        name = f"{edit.site}:{edit.component}"
+        if edit.towards is not None:
+            yield f"{name} writes like {':'.join(map(str, edit.towards))}"
+        else:
+            yield f"{name} is scaled by {edit.factor:g}" if edit.factor else f"{name} is removed"
+    for site in dict.fromkeys(edit.site for edit in chosen):
+        shared = shared_with(model.target, model.components[site].site)
+        if shared:
+            yield f"{', '.join(shared)} are one matrix: the edit is in all of them"
+
+
+def table(report: EditReport) -> list[str]:
+    """What a report says, in lines."""
+    sizes = ", ".join(f"{name} {share:.1%}" for name, share in report.relative_size.items())
+    lines = [
+        f"the change is as large as this share of the matrix: {sizes}",
+        f"an edited component is important (above {report.threshold:g}) at {report.share:.2%} of positions",
+        *_rows(report, report.distance, "effect", "elsewhere"),
+    ]
+    if not report.edited.loss_effect.isnan().all() or not report.edited.loss_elsewhere.isnan().all():
+        lines += _rows(report, "rise of cross entropy", "loss_effect", "loss_elsewhere")
+    return lines
+
+
+def _rows(report: EditReport, title: str, inside: str, outside: str) -> list[str]:
+    outcomes = {"this edit": report.edited, **report.controls}
+    rows = [(title, "where important", "elsewhere")]
+    for name, outcome in outcomes.items():
+        rows.append((name, _said(getattr(outcome, inside)), _said(getattr(outcome, outside))))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _said(values: Tensor) -> str:
+    if values.isnan().any():
+        return "-"
+    mean = f"{values.mean().item():.3g}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std(correction=0).item():.2g}"
