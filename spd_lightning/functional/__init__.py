@@ -26,6 +26,7 @@ from spd_lightning.functional.losses import (
     relative_faithfulness,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
+from spd_lightning.functional.partitions import adjusted_rand_index
 from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
     chance_mmcs,
@@ -59,6 +60,7 @@ __all__ = [
     "WeightedBatch",
     "active_counts",
     "adam_ascent",
+    "adjusted_rand_index",
     "alive_components",
     "along_points",
     "ascend",
