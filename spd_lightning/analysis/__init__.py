@@ -1,21 +1,32 @@
 """What components do: plain functions from arrays to dataclasses of arrays, without trainer or drawing."""
 
 from spd_lightning.analysis.agreement import SiteAgreement, agreement
+from spd_lightning.analysis.call_tally import CallHarvest, HarvestOptions
+from spd_lightning.analysis.clustering import Clustering, cluster
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
 from spd_lightning.analysis.edit_outcomes import Outcome
 from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited
+from spd_lightning.analysis.firings import Firings
+from spd_lightning.analysis.harvest import Harvest, harvest
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
+    "CallHarvest",
+    "Clustering",
     "Edit",
     "EditReport",
+    "Firings",
+    "Harvest",
+    "HarvestOptions",
     "Outcome",
     "SiteAgreement",
     "TokenCounts",
     "TokenReading",
     "agreement",
+    "cluster",
     "edit_report",
     "edited",
+    "harvest",
     "save_edited",
 ]
