@@ -9,6 +9,7 @@ from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited
 from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.harvest import Harvest, harvest
+from spd_lightning.analysis.mechanisms import read_mechanisms
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "edit_report",
     "edited",
     "harvest",
+    "read_mechanisms",
     "save_edited",
 ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import exp
 
 import numpy
@@ -47,7 +46,7 @@ class Clustering:
     @property
     def grouping(self) -> Grouping:
         """The groups as masks, ablations and edits take them."""
-        parts = torch.split(self.labels, list(self.counts.values()))  # type: ignore[no-untyped-call]
+        parts = torch.split(self.labels, list(self.counts.values()))
         return Grouping(dict(zip(self.counts, parts, strict=True)))
 
 
@@ -139,10 +138,10 @@ def _numbered(roots: Tensor, often: Tensor) -> tuple[Tensor, Tensor]:
     return order.argsort()[labels], often[groups][order].long()
 
 
-def stability(found: Sequence[Clustering]) -> list[float]:
-    """How alike clusterings of the same components are: the adjusted Rand index of every pair of them.
+def agreement_with(found: Clustering, others: Sequence[Clustering]) -> list[float]:
+    """How much clusterings of the same components in other orders agree with one: the adjusted Rand index of each.
 
     Components that are left out take no part.
     """
-    pairs = combinations(found, 2)
-    return [adjusted_rand_index(one.labels[one.labels >= 0], two.labels[two.labels >= 0]) for one, two in pairs]
+    kept = found.labels >= 0
+    return [adjusted_rand_index(found.labels[kept], other.labels[kept]) for other in others]
