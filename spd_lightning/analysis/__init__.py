@@ -1,13 +1,27 @@
 """What components do: plain functions from arrays to dataclasses of arrays, without trainer or drawing."""
 
 from spd_lightning.analysis.agreement import SiteAgreement, agreement
+from spd_lightning.analysis.call_tally import CallHarvest, HarvestOptions
+from spd_lightning.analysis.clustering import Clustering, cluster
+from spd_lightning.analysis.edit_effect import EditReport, edit_report
+from spd_lightning.analysis.edit_outcomes import Outcome
+from spd_lightning.analysis.edit_saving import save_edited
+from spd_lightning.analysis.editing import Edit, edited
+from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.fourier import NumberSide, NumberSpectra
+from spd_lightning.analysis.harvest import Harvest, harvest
 from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head
+from spd_lightning.analysis.mechanisms import read_mechanisms
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
+    "CallHarvest",
+    "Clustering",
     "Edit",
     "EditReport",
+    "Firings",
+    "Harvest",
+    "HarvestOptions",
     "HeadFlow",
     "NumberSide",
     "NumberSpectra",
@@ -17,8 +31,11 @@ __all__ = [
     "TokenReading",
     "agreement",
     "attention_flow",
+    "cluster",
     "components_of_head",
     "edit_report",
     "edited",
+    "harvest",
+    "read_mechanisms",
     "save_edited",
 ]

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from spd_lightning.errors import check_choice, check_whole
-from spd_lightning.functional import induction_sequences, keyed_generator, name_sequences
+from spd_lightning.functional import induction_sequences, keyed_generator
 
 SPLITS = ("train", "test")
 
@@ -62,23 +62,3 @@ class InductionSequences(Sequences):
         check_whole("data: length", length, least=5)
         self.vocabulary, self.length = vocabulary, length
         self._fill(lambda generator: induction_sequences(size, vocabulary, length, generator))
-
-
-class NameSequences(Sequences):
-    """``A B A`` or ``A B B`` and an end, answered with the name that stands once (indirect object identification).
-
-    Args:
-        names: number of names, at least 2; the end is one token more.
-        size: number of sequences.
-        split: ``"train"`` or ``"test"``: other draws.
-        seed: seeds the draw.
-
-    Raises:
-        UsageError: for a value outside its range.
-    """
-
-    def __init__(self, names: int = 10, size: int = 20_000, split: str = "train", seed: int = 0) -> None:
-        super().__init__(size, split, seed)
-        check_whole("data: names", names, least=2)
-        self.names = names
-        self._fill(lambda generator: name_sequences(size, names, generator))

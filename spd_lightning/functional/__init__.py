@@ -40,6 +40,7 @@ from spd_lightning.functional.losses import (
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.modular import is_odd_prime, number_pairs, split_rows
+from spd_lightning.functional.partitions import adjusted_rand_index
 from spd_lightning.functional.precision import full_precision, single
 from spd_lightning.functional.recovery import (
     UNMATCHED,
@@ -65,7 +66,7 @@ from spd_lightning.functional.sampling import (
 )
 from spd_lightning.functional.schedules import along_points, geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
-from spd_lightning.functional.sequences import induction_sequences, name_sequences
+from spd_lightning.functional.sequences import induction_sequences
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.functional.smooth import smooth_importance, smooth_l0
 
@@ -80,6 +81,7 @@ __all__ = [
     "WeightedBatch",
     "active_counts",
     "adam_ascent",
+    "adjusted_rand_index",
     "alive_components",
     "along_points",
     "answer_matrices",
@@ -131,7 +133,6 @@ __all__ = [
     "merged_rows",
     "merged_sparse_features",
     "mse",
-    "name_sequences",
     "neuron_contributions",
     "number_pairs",
     "own_rows",

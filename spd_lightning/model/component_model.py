@@ -83,6 +83,20 @@ class ComponentModel(nn.Module, ABC):
         """Which components belong together: each by itself, unless the method says otherwise."""
         return Grouping.singletons({name: parts.n_components for name, parts in self.components.items()})
 
+    def use_mechanisms(self, mechanisms: Grouping) -> None:
+        """From now on, what is ablated with a component is its group; importances stay as they are.
+
+        Args:
+            mechanisms: such as clustering finds, for all sites.
+
+        Raises:
+            UsageError: if they are of other components.
+        """
+        given = {site: len(label) for site, label in mechanisms.labels.items()}
+        if given != {name: parts.n_components for name, parts in self.components.items()}:
+            raise UsageError(f"mechanisms: are of other components than the model's, got {given}")
+        self.__dict__["mechanisms"] = mechanisms  # in the place of the method's own
+
     @property
     def site_names(self) -> list[str]:
         """Names of the sites, in the order of the target's modules."""

@@ -1,10 +1,12 @@
 """Which components belong together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from spd_lightning.errors import UsageError
 
 ALL_SITES = "all sites"
 
@@ -16,10 +18,14 @@ class Grouping:
 
     Args:
         labels: per site the number of each component's group, ``[C]``; -1 for none.
+        one_importance: whether the components of a group have one importance between them (APD paper), so that sites
+            whose components all share their groups need but one table of importances. Components that were found to
+            act together keep importances of their own.
     """
 
-    def __init__(self, labels: Mapping[str, Tensor]) -> None:
+    def __init__(self, labels: Mapping[str, Tensor], one_importance: bool = False) -> None:
         self.labels = {site: label.long() for site, label in labels.items()}
+        self.one_importance = one_importance
         self._table_of = {site: self._first_alike(site) for site in self.labels}
 
     @classmethod
@@ -38,7 +44,45 @@ class Grouping:
     @classmethod
     def across(cls, sites: list[str], count: int) -> Self:
         """Component ``c`` of all sites as one group (APD paper: a parameter component spans the network)."""
-        return cls(dict.fromkeys(sites, torch.arange(count)))
+        return cls(dict.fromkeys(sites, torch.arange(count)), one_importance=True)
+
+    @classmethod
+    def of(cls, groups: Iterable[Mapping[str, Sequence[int]]], counts: Mapping[str, int]) -> Self:
+        """Groups by their members.
+
+        Args:
+            groups: components by site, of each group; those that are in none belong to none.
+            counts: ``C`` per site.
+
+        Raises:
+            UsageError: for a component that does not exist, or is named twice.
+        """
+        labels = {site: torch.full((count,), -1) for site, count in counts.items()}
+        for number, group in enumerate(groups):
+            for site, components in group.items():
+                for component in components:
+                    if site not in labels or not 0 <= component < len(labels[site]):
+                        raise UsageError(f"mechanisms: there is no component {site}:{component}")
+                    if labels[site][component] >= 0:
+                        raise UsageError(f"mechanisms: {site}:{component} is in two groups, or twice in one")
+                    labels[site][component] = number
+        return cls(labels)
+
+    @property
+    def groups(self) -> list[dict[str, list[int]]]:
+        """The members of every group by site, in the order of the groups' numbers."""
+        found: dict[int, dict[str, list[int]]] = {}
+        for site, label in self.labels.items():
+            for component, group in enumerate(label.tolist()):
+                if group >= 0:
+                    found.setdefault(group, {}).setdefault(site, []).append(component)
+        return [found[group] for group in sorted(found)]
+
+    def flat(self) -> Tensor:
+        """The groups of all components, site after site; one of no group gets a number of its own."""
+        label = torch.cat(list(self.labels.values()))
+        alone = torch.arange(len(label)) + int(label.amax()) + 1
+        return torch.where(label < 0, alone, label)
 
     @property
     def tables(self) -> dict[str, str]:
@@ -59,7 +103,7 @@ class Grouping:
 
     def _first_alike(self, site: str) -> str:
         own = self.labels[site]
-        if (own < 0).any():  # a component of no group shares its importance with no other
+        if not self.one_importance or (own < 0).any():  # a component of no group shares its importance with no other
             return site
         return next(other for other, label in self.labels.items() if torch.equal(label, own))
 

@@ -34,12 +34,22 @@ class ScoredBatches:
     limit: int | float | None = None
     stage: str = "test"
 
+    def _loader(self) -> Any:
+        return self.data.test_dataloader() if self.stage == "test" else self.data.val_dataloader()
+
     def __iter__(self) -> Iterator[Any]:
-        loader = self.data.test_dataloader() if self.stage == "test" else self.data.val_dataloader()
-        count = self.limit
-        if isinstance(count, float):
-            count = max(1, int(count * len(loader)))
-        return islice(iter(loader), count)
+        count = self.count() if isinstance(self.limit, float) else self.limit
+        return islice(iter(self._loader()), count)
+
+    def count(self) -> int | None:
+        """How many there are; ``None`` if the data does not know."""
+        loader = self._loader()
+        if not hasattr(loader, "__len__"):
+            return self.limit if isinstance(self.limit, int) else None
+        found = len(loader)
+        if self.limit is None:
+            return found
+        return max(1, int(self.limit * found)) if isinstance(self.limit, float) else min(self.limit, found)
 
 
 @dataclass(frozen=True)

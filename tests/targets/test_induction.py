@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spd_lightning import UsageError
-from spd_lightning.functional import attention_pattern, induction_sequences, keyed_generator, name_sequences
+from spd_lightning.functional import attention_pattern, induction_sequences, keyed_generator
 from spd_lightning.targets import AttentionOnly, HandMadeInduction
 from spd_lightning.targets.attention_only import sinusoids
 
@@ -58,16 +58,6 @@ def test_sequences_ask_for_what_followed():
         assert 1 <= first <= 6
         assert row.count(row[-1]) == 2
         assert row[first + 1] == answer != row[-1]
-
-
-def test_names_ask_for_the_one_that_stands_once():
-    tokens, answers = name_sequences(500, 5, keyed_generator("test"))
-
-    for row, answer in zip(tokens.tolist(), answers.tolist(), strict=True):
-        assert row[3] == 5
-        assert sorted(row[:3].count(name) for name in {*row[:3]}) == [1, 2]
-        assert row[:3].count(answer) == 1
-    assert 150 < (tokens[:, 0] == tokens[:, 2]).sum() < 350
 
 
 @pytest.mark.parametrize(("vocabulary", "length"), [(8, 10), (5, 7), (3, 12)])

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from spd_lightning.analysis.agreement import Alive, SiteAgreement, agreement
+from spd_lightning.analysis.commands.shared import aligned
 from spd_lightning.artefact import load_decomposition
 from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import read_safetensors
@@ -71,9 +72,7 @@ def table(found: Mapping[str, SiteAgreement]) -> str:
         torch.tensor([getattr(site, what) for site in found.values()]).nanmean() for what in ("mean", "chance")
     )
     rows.append(("mean", "", f"{mean:.3f}", f"{chance:.3f}"))
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows])
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(aligned([header, *rows]))
 
 
 def _written(found: Mapping[str, SiteAgreement], path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
+from spd_lightning.analysis.commands.shared import aligned, on_device
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
 from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited, resolved, shared_with
@@ -60,24 +60,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _report(found: Reopened, edits: Iterable[Edit], options: argparse.Namespace) -> EditReport:
-    try:
-        found.model.to(options.device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {options.device!r} cannot be used ({reason}); name another, such as cpu") from None
-    batches = _Moved(found.batches, options.device)
+    batches = on_device(found.model, found.batches, options.device)
     return edit_report(found.model, edits, batches, found.distance, options.threshold, options.draws)
-
-
-class _Moved:
-    """Batches on a device."""
-
-    def __init__(self, batches: Iterable[Any], device: str) -> None:
-        self._batches, self._device = batches, device
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._batches:
-            yield tree_map(lambda leaf: leaf.to(self._device) if isinstance(leaf, Tensor) else leaf, batch)
 
 
 def _removed(given: Iterable[str]) -> Iterator[Edit]:
@@ -146,8 +130,7 @@ def _rows(report: EditReport, title: str, inside: str, outside: str) -> list[str
     rows = [(title, "where important", "elsewhere")]
     for name, outcome in outcomes.items():
         rows.append((name, _said(getattr(outcome, inside)), _said(getattr(outcome, outside))))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows)
 
 
 def _said(values: Tensor) -> str:

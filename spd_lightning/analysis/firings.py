@@ -1,0 +1,128 @@
+"""Which components are important together: sparse, on a sample of the data that is spread evenly over it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+GOLDEN, CYCLE = 2654435769, 1 << 32
+"""Multiples of the first, modulo the second, are spread evenly; so are those of every run of whole numbers."""
+
+
+@dataclass(frozen=True)
+class Firings:
+    """When the components of all sites are important, on some units of the data.
+
+    A unit is a position where all sites have the same positions, and an example where they have not; a component is
+    important on an example if it is at any of its positions. One of a site that is called several times is important
+    if it is in any call.
+
+    Attributes:
+        counts: ``C`` per site; components of all sites are numbered through in this order.
+        n_units: how many units were looked at.
+        components: of each firing, ``[firings]``, in order.
+        units: of each firing, ``[firings]``, in order within a component.
+    """
+
+    counts: dict[str, int]
+    n_units: int
+    components: Tensor
+    units: Tensor
+
+    @property
+    def n_components(self) -> int:
+        """Components of all sites."""
+        return sum(self.counts.values())
+
+    def number_of(self, site: str, component: int) -> int:
+        """The number of a component among those of all sites."""
+        sites = list(self.counts)
+        return sum(self.counts[other] for other in sites[: sites.index(site)]) + component
+
+    def often(self) -> Tensor:
+        """Number of units on which each is important, ``[C of all sites]``."""
+        return self.components.long().bincount(minlength=self.n_components)
+
+    def together(self, component: int) -> Tensor:
+        """On how many units each is important together with one of them, ``[C of all sites]``."""
+        theirs = torch.zeros(self.n_units, dtype=torch.bool)
+        theirs[self.units[self.components == component].long()] = True
+        return self.components[theirs[self.units.long()]].long().bincount(minlength=self.n_components)
+
+
+class FiringSample:
+    """Gathers firings while data goes by, on a bounded number of units.
+
+    Units are taken by a rule of their number alone. When there are too many, about half of them are let go.
+
+    Args:
+        counts: ``C`` per site.
+        most: units that are kept at most.
+    """
+
+    def __init__(self, counts: Mapping[str, int], most: int) -> None:
+        self.counts, self.most = dict(counts), most
+        self._seen, self._below = 0, CYCLE
+        self._kept = torch.empty(0, dtype=torch.long)
+        self._parts: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, fires: Mapping[str, Tensor], counted: Tensor) -> None:
+        """Take some of the next units.
+
+        Args:
+            fires: whether components are important, boolean ``[units, C]`` per site.
+            counted: which units count at all, boolean ``[units]``.
+        """
+        numbers = self._seen + torch.arange(len(counted))
+        self._seen += len(counted)
+        taken = (counted & (_scrambled(numbers) < self._below)).nonzero()[:, 0]
+        first = 0
+        for site, count in self.counts.items():
+            places, components = fires[site][taken].nonzero(as_tuple=True)
+            self._parts.append(((components + first).int(), (places + len(self._kept)).int()))
+            first += count
+        self._kept = torch.cat([self._kept, numbers[taken]])
+        while len(self._kept) > self.most:
+            self._thin()
+
+    def _thin(self) -> None:
+        self._below //= 2
+        staying = _scrambled(self._kept) < self._below
+        place = staying.cumsum(0) - 1
+        components, units = self._joined()
+        kept = staying[units.long()]
+        self._parts = [(components[kept], place[units[kept].long()].int())]
+        self._kept = self._kept[staying]
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        nothing = torch.empty(0, dtype=torch.int32)
+        parts = self._parts or [(nothing, nothing)]
+        components, units = (torch.cat([part[index] for part in parts]) for index in (0, 1))
+        return components, units
+
+    def firings(self) -> Firings:
+        """What was gathered."""
+        components, units = self._joined()
+        order = torch.argsort(components.long() * max(len(self._kept), 1) + units)
+        return Firings(self.counts, len(self._kept), components[order], units[order])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept in a file."""
+        found = self.firings()
+        rule = torch.tensor([self._seen, self._below, self.most])
+        return {"components": found.components, "units": found.units, "kept": self._kept, "rule": rule}
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int], tensors: Mapping[str, Tensor]) -> Self:
+        """A sample that :meth:`tensors` gave, to go on with."""
+        seen, below, most = tensors["rule"].tolist()
+        sample = cls(counts, most)
+        sample._seen, sample._below, sample._kept = seen, below, tensors["kept"]
+        sample._parts = [(tensors["components"], tensors["units"])]
+        return sample
+
+
+def _scrambled(numbers: Tensor) -> Tensor:
+    return (numbers % CYCLE) * GOLDEN % CYCLE  # below 2 ** 64, whose signed overflow keeps the lowest 32 bits
