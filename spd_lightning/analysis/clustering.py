@@ -28,6 +28,8 @@ class Clustering:
     Attributes:
         labels: the group of every component of all sites, ``[C of all sites]``; -1 for those that are left out.
         firings: on how many units any member of each group is important, ``[groups]``; the most frequent come first.
+        coherence: mean share of each group's members that are important where any of them is, ``[groups]``; 1 for
+            members that are always important together, and one over their number for members that never are.
         merges: members of the two groups of each merger, by one number each, ``[mergers, 2]``, in their order.
         changes: what each changed about the description length, ``[mergers]``, all below 0.
         before: bits that describe the data with every component a group by itself.
@@ -37,6 +39,7 @@ class Clustering:
 
     labels: Tensor
     firings: Tensor
+    coherence: Tensor
     merges: Tensor
     changes: Tensor
     before: float
@@ -101,9 +104,11 @@ def cluster(
     alive = partners.alive
     length = description_length(partners.firings[alive], partners.ranks[alive], alpha)
     labels, often = _numbered(roots, torch.from_numpy(partners.firings))
+    members = labels.bincount()
+    coherence = torch.zeros(len(often)).index_add(0, labels, firings.often()[grouped].float()) / (members * often)
     whole = torch.full((firings.n_components,), -1).index_put((grouped,), labels)
     pairs = grouped[torch.tensor(merges, dtype=torch.long).reshape(-1, 2)]
-    return Clustering(whole, often, pairs, torch.tensor(changes), before, length, firings.counts)
+    return Clustering(whole, often, coherence, pairs, torch.tensor(changes), before, length, firings.counts)
 
 
 def _partners(firings: Firings, grouped: Tensor, alpha: float) -> Partners:

@@ -78,7 +78,7 @@ def harvest(
     """Look at all batches once.
 
     Positions of weight 0, such as padding, take no part; all others count alike. Statistics of tokens need batches that
-    are mappings with an entry of tokens, and are kept for sites that have a position for every token.
+    are tokens, or mappings with an entry of tokens, and are kept for sites that have a position for every token.
 
     Args:
         model: the decomposition, of rank-one components.
@@ -133,7 +133,7 @@ class Tally:
 
     def _seen(self, batch: Any, weights: Any) -> Seen:
         rows = rows_of(batch) or 1
-        tokens = batch.get(self.options.tokens) if isinstance(batch, Mapping) else None
+        tokens = batch.get(self.options.tokens) if isinstance(batch, Mapping) else batch
         if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dim() != 2:
             return Seen(rows, self.examples, weights, None, None)
         tokens = tokens.cpu()

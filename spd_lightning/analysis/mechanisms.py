@@ -49,8 +49,12 @@ def save_mechanisms(
         UsageError: if something of that name exists, or the disk refuses.
     """
     check_free(path)
-    firings = found.firings.tolist()
-    groups = [{"firings": s, "components": g} for s, g in zip(firings, found.grouping.groups, strict=True)]
+    groups = [
+        {"firings": firings, "coherence": round(coherence, 4), "components": members}
+        for firings, coherence, members in zip(
+            found.firings.tolist(), found.coherence.tolist(), found.grouping.groups, strict=True
+        )
+    ]
     content: dict[str, Any] = {"format": FORMAT, "weights": fingerprint(model), "settings": vars(settings)}
     content |= {"bits": {"before": found.before, "after": found.after}}
     indices = agreement_with(found, drawn)

@@ -4,34 +4,42 @@ from math import log2
 
 import numpy
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from spd_lightning.functional.description import Numbers, merge_change, merge_cost
 
 Whole = NDArray[numpy.int64]
 CHUNK = 1 << 22
-"""Entries that are looked at at once."""
+"""Firings that are looked at at once."""
+TABLE = 8192
+"""Groups up to which a table of all pairs is kept, 256 MB at most; beyond it nothing grows with pairs."""
 
 
 class GroupFirings:
     """On which units each group fires, and which groups fire on each unit; memory grows with the firings alone.
 
     Args:
-        groups: the group of each firing, below ``count``, in order.
+        groups: the group of each firing, below ``count``, in order; every group has one.
         units: the unit of each firing, in order within a group.
         count: number of groups.
         n_units: number of units.
+        table: groups up to which the counts of pairs are kept once they are known.
     """
 
-    def __init__(self, groups: Whole, units: Whole, count: int, n_units: int) -> None:
+    def __init__(self, groups: Whole, units: Whole, count: int, n_units: int, table: int = TABLE) -> None:
         by_unit = numpy.argsort(units, kind="stable")
-        slots = numpy.empty(len(units), dtype=numpy.int32)
-        slots[by_unit] = numpy.arange(len(units), dtype=numpy.int32)
-        self._owners = groups[by_unit].astype(numpy.int32)  # unit after unit; count where a firing is no more
-        self._starts = numpy.searchsorted(units[by_unit], numpy.arange(n_units + 1))
+        slots = numpy.empty(len(units), dtype=numpy.int64)
+        slots[by_unit] = numpy.arange(len(units))
+        starts = numpy.searchsorted(units[by_unit], numpy.arange(n_units + 1))
+        ones = numpy.ones(len(units), dtype=numpy.int8)
+        # the groups of each unit are a row's indices; count stands where a firing is no more
+        self._of_units = csr_array((ones, groups[by_unit], starts), shape=(n_units, count + 1))
         cuts = numpy.searchsorted(groups, numpy.arange(1, count))
         self._units = numpy.split(units.astype(numpy.int32), cuts)
         self._slots = numpy.split(slots, cuts)
-        self._count = count
+        self._count, self._gone = count, 0
+        self._table = numpy.zeros((count, count), dtype=numpy.int32) if count <= table else None
+        self._known = numpy.zeros(count, dtype=bool)
 
     def often(self) -> Numbers:
         """Number of units on which each group fires, ``[count]``."""
@@ -42,28 +50,52 @@ class GroupFirings:
         return len(self._units[group])
 
     def together(self, group: int) -> Numbers:
-        """On how many units every group fires together with one, ``[count]``."""
+        """On how many units every group fires together with one, ``[count]``; groups that are no more count nothing."""
+        if self._table is None:
+            return self._counted(group).astype(float)
+        if not self._known[group]:
+            self._table[group] = self._table[:, group] = self._counted(group)
+            self._known[group] = True
+        known: Numbers = self._table[group].astype(float)
+        return known
+
+    def _counted(self, group: int) -> Whole:
         units = self._units[group]
-        starts, lengths = self._starts[units], self._starts[units + 1] - self._starts[units]
+        lengths = numpy.diff(self._of_units.indptr)[units]
+        pieces = numpy.split(units, numpy.searchsorted(lengths.cumsum(), numpy.arange(CHUNK, lengths.sum(), CHUNK)))
         found = numpy.zeros(self._count + 1, dtype=numpy.int64)
-        pieces = numpy.searchsorted(lengths.cumsum(), numpy.arange(CHUNK, lengths.sum(), CHUNK))
-        for first, many in zip(numpy.split(starts, pieces), numpy.split(lengths, pieces), strict=True):
-            skipped = numpy.repeat(first - (many.cumsum() - many), many)
-            found += numpy.bincount(self._owners[skipped + numpy.arange(len(skipped))], minlength=self._count + 1)
-        return found[:-1].astype(float)
+        for piece in pieces:
+            found += numpy.bincount(self._of_units[piece].indices, minlength=self._count + 1)
+        return found[:-1]
 
     def merge(self, into: int, other: int) -> None:
-        """Let one group fire wherever either did; the other is empty afterwards."""
+        """Let one group fire wherever either did; the other is no more."""
         kept, added, slots = self._units[into], self._units[other], self._slots[other]
         at = numpy.searchsorted(kept, added)
-        twice = (at < len(kept)) & (kept[numpy.minimum(at, len(kept) - 1)] == added)
-        self._owners[slots[twice]] = self._count
-        self._owners[slots[~twice]] = into
+        twice = kept[numpy.minimum(at, len(kept) - 1)] == added
+        self._of_units.indices[slots[twice]] = self._count
+        self._of_units.indices[slots[~twice]] = into
         units = numpy.concatenate([kept, added[~twice]])
         order = numpy.argsort(units, kind="stable")
         self._units[into], self._units[other] = units[order], units[:0]
         self._slots[into] = numpy.concatenate([self._slots[into], slots[~twice]])[order]
         self._slots[other] = slots[:0]
+        self._known[into] = False
+        if self._table is not None:
+            self._table[other] = self._table[:, other] = 0
+        self._gone += int(twice.sum())
+        if 2 * self._gone > self._of_units.nnz:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Let go of the firings that are no more."""
+        whole = self._of_units
+        kept = whole.indices < self._count
+        place = numpy.concatenate([[0], kept.cumsum()])
+        starts = place[whole.indptr]
+        self._of_units = csr_array((whole.data[kept], whole.indices[kept], starts), shape=whole.shape)
+        self._slots = [place[slots] for slots in self._slots]
+        self._gone = 0
 
 
 class Partners:

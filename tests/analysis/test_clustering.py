@@ -72,7 +72,10 @@ def test_every_merger_is_the_one_that_shortens_the_description_most(units, compo
             assert found.changes[len(lengths) - 1].item() == pytest.approx(change, abs=1e-4)
     assert found.before == pytest.approx(lengths[0])
     assert {frozenset(group["site"]) for group in found.grouping.groups} == set(groups)
-    assert found.firings.tolist() == [int(table[:, g["site"]].any(1).sum()) for g in found.grouping.groups]
+    parts = [table[:, group["site"]] for group in found.grouping.groups]
+    assert found.firings.tolist() == [int(part.any(1).sum()) for part in parts]
+    coherence = [part[part.any(1)].float().mean().item() for part in parts]
+    assert found.coherence.tolist() == pytest.approx(coherence)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -113,6 +116,7 @@ def test_components_of_few_firings_are_left_out():
     assert cluster(firings_of(table)).labels.tolist()[3] == -1
     found = cluster(firings_of(table), fewest=2)
     assert found.labels.tolist() == [0, 0, -1, -1]
+    assert found.coherence.tolist() == [1]
     assert found.grouping.members("site", 2) == {"site": [2]}
 
 

@@ -73,7 +73,8 @@ def told(found: Clustering, n_units: int, drawn: Sequence[Clustering] = ()) -> I
     largest = sorted(range(len(groups)), key=lambda number: -sum(map(len, groups[number].values())))
     for number in [number for number in largest if groups[number] in several][:SHOWN]:
         share = int(found.firings[number]) / n_units
-        yield f"  {number}: active at {share:.2%}: {_named(groups[number])}"
+        together = f"{float(found.coherence[number]):.0%} of its members together"
+        yield f"  {number}: active at {share:.2%}, {together}: {_named(groups[number])}"
 
 
 def _named(group: dict[str, list[int]]) -> str:
