@@ -28,7 +28,7 @@ class System:
 def names() -> list[str]:
     """Shipped configs of the paper's systems by path without ending, ``tms``, ``paper/tms_5-2``, ...; ours first."""
     folder = shipped_configs()
-    other = ("base", "digits")
+    other = ("base", "digits", "induction_by_hand", "modular_addition", "ping_pong")
     ours = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in other)
     rest = {path.stem for path in (folder / "paper").glob("*.yaml")}
     paper = [name for name in PAPER_ORDER if name in rest] + sorted(rest - set(PAPER_ORDER))
