@@ -25,7 +25,7 @@ class Terms:
     groups: Sequence[int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Mechanisms:
     """The components that a correct decomposition of one site must have.
 
