@@ -54,7 +54,7 @@ class AttentionOnly(nn.Module):
         vocabulary: number of tokens.
         length: of every sequence.
         width: of the stream, even.
-        layers: number of layers.
+        n_layers: number of layers.
         heads: number of heads a layer.
         d_head: width of a head; ``null`` shares ``width`` out among them.
 
@@ -65,10 +65,10 @@ class AttentionOnly(nn.Module):
     positions: Tensor
 
     def __init__(
-        self, vocabulary: int, length: int, width: int, layers: int = 2, heads: int = 1, d_head: int | None = None
+        self, vocabulary: int, length: int, width: int, n_layers: int = 2, heads: int = 1, d_head: int | None = None
     ) -> None:
         super().__init__()
-        sizes = {"vocabulary": vocabulary, "length": length, "width": width, "layers": layers, "heads": heads}
+        sizes = {"vocabulary": vocabulary, "length": length, "width": width, "n_layers": n_layers, "heads": heads}
         for name, size in sizes.items():
             check_whole(f"target: {name}", size, least=1)
         if d_head is not None:
@@ -77,9 +77,10 @@ class AttentionOnly(nn.Module):
             raise UsageError(f"target: width must be a multiple of heads, {heads}, got {width}; or give d_head")
         if width % 2:
             raise UsageError(f"target: width must be even, got {width}; sines and cosines come in pairs")
-        self.vocabulary, self.length, self.width, self.heads, self.d_head = vocabulary, length, width, heads, d_head
+        self.vocabulary, self.length, self.width = vocabulary, length, width
+        self.n_layers, self.heads, self.d_head = n_layers, heads, d_head
         self.embed = nn.Embedding(vocabulary, width)
-        self.layers = nn.ModuleList(Attention(width, heads, d_head or width // heads) for _ in range(layers))
+        self.layers = nn.ModuleList(Attention(width, heads, d_head or width // heads) for _ in range(n_layers))
         self.unembed = nn.Linear(width, vocabulary, bias=False)
         self.register_buffer("positions", sinusoids(length, width))
 

@@ -43,7 +43,7 @@ class HandMadeInduction(AttentionOnly):
             if not 0 < value < float("inf"):
                 raise UsageError(f"target: {name} must be a finite number above 0, got {value}")
         width = 3 * vocabulary + length
-        super().__init__(vocabulary, length, width + width % 2, layers=2, heads=1, d_head=max(vocabulary, length))
+        super().__init__(vocabulary, length, width + width % 2, n_layers=2, heads=1, d_head=max(vocabulary, length))
         self.sharpness, self.logit = sharpness, logit
         self.reset_parameters()
 

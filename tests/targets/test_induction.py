@@ -1,9 +1,12 @@
 """Attention layers alone, and induction written down by hand."""
 
+import json
+
 import pytest
 import torch
 
 from spd_lightning import UsageError
+from spd_lightning.files.describe import describe, rebuilt
 from spd_lightning.functional import attention_pattern, induction_sequences, keyed_generator
 from spd_lightning.targets import AttentionOnly, HandMadeInduction
 from spd_lightning.targets.attention_only import sinusoids
@@ -32,10 +35,20 @@ def _slowly(target, tokens):
 @pytest.mark.parametrize(("layers", "heads", "d_head"), [(1, 1, None), (2, 2, None), (2, 3, 5)])
 def test_attention_only_equals_a_loop(layers, heads, d_head):
     torch.manual_seed(layers)
-    target = AttentionOnly(vocabulary=7, length=5, width=6, layers=layers, heads=heads, d_head=d_head).double()
+    target = AttentionOnly(vocabulary=7, length=5, width=6, n_layers=layers, heads=heads, d_head=d_head).double()
     tokens = torch.randint(7, (3, 5))
 
     torch.testing.assert_close(target(tokens), torch.stack([_slowly(target, row) for row in tokens]))
+
+
+def test_it_is_rebuilt_from_its_description():
+    target = AttentionOnly(vocabulary=7, length=5, width=6, n_layers=3, heads=2, d_head=4)
+
+    again = rebuilt(json.loads(json.dumps(describe(target))), torch.nn.Module, "target")
+
+    again.load_state_dict(target.state_dict())
+    tokens = torch.randint(7, (3, 5))
+    assert torch.equal(again(tokens), target(tokens))
 
 
 def test_patterns_look_back_alone_and_sum_to_one():
