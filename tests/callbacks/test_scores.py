@@ -154,7 +154,9 @@ def test_validation_logs_under_its_own_name(perfect, examples, run):
 def test_nothing_is_known_about_a_network_of_ones_own(examples, run):
     module = StochasticDecomposition(OwnNetwork(width=3), {"head": 3})
 
-    with pytest.raises(UsageError, match="MechanismRecovery: nothing is known about a OwnNetwork; give it known_mechanisms"):
+    with pytest.raises(
+        UsageError, match="MechanismRecovery: nothing is known about a OwnNetwork; give it known_mechanisms"
+    ):
         run(module, Rows(examples), MechanismRecovery())
 
 
