@@ -14,6 +14,8 @@ from spd_lightning import Faithfulness, ImportanceMinimality, Reconstruction, Sp
 from spd_lightning.cli.arguments import shipped_configs
 
 Config = dict[str, Any]
+OTHERWISE_CALLED = {"tms": "tms_5-2"}
+"""Our configs of the paper's systems whose name is not that of the paper's config."""
 PAPER_ORDER = ("tms_5-2", "tms_5-2-id", "tms_40-10", "tms_40-10-id")
 
 
@@ -28,9 +30,8 @@ class System:
 def names() -> list[str]:
     """Shipped configs of the paper's systems by path without ending, ``tms``, ``paper/tms_5-2``, ...; ours first."""
     folder = shipped_configs()
-    other = ("base", "digits", "induction_by_hand", "modular_addition", "ping_pong")
-    ours = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in other)
     rest = {path.stem for path in (folder / "paper").glob("*.yaml")}
+    ours = sorted(path.stem for path in folder.glob("*.yaml") if OTHERWISE_CALLED.get(path.stem, path.stem) in rest)
     paper = [name for name in PAPER_ORDER if name in rest] + sorted(rest - set(PAPER_ORDER))
     return [*ours, *(f"paper/{name}" for name in paper)]
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from spd_lightning.analysis import HeadFlow, attention_flow, components_of_head
-from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
+from spd_lightning.callbacks.evaluation import EvaluationCallback, count_alive, log_scores
 from spd_lightning.callbacks.publishing import publish_figure
+from spd_lightning.callbacks.task_performance import fitting_labels, labelled
 from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.figures import attention_patterns
 from spd_lightning.functional import ALIVE_THRESHOLD, attention_pattern, keyed_generator
@@ -17,7 +18,6 @@ from spd_lightning.losses import Step, check_positive
 from spd_lightning.losses.sources import rounded_masks
 from spd_lightning.methods import Decomposition
 from spd_lightning.metrics import AliveComponents
-from spd_lightning.model.ablation import masks_without
 from spd_lightning.model.masks import Mask
 from spd_lightning.targets import AttentionOnly
 
@@ -79,12 +79,8 @@ class AttentionHeads(EvaluationCallback):
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """Remember a batch, and what is alive on it."""
-        for name, importance in step.importance.items():
-            if name not in self._alive:
-                count = importance.lower.shape[-1]
-                self._alive[name] = AliveComponents(count, self.threshold).to(module.device)
-            self._alive[name].update(step.counted(importance.lower))
-        if len(self._seen) < self.batches and step.model.call.labels_of(step.batch) is not None:
+        count_alive(self._alive, step, self.threshold)
+        if len(self._seen) < self.batches and fitting_labels(step) is not None:
             self._seen.append(step)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
@@ -147,10 +143,10 @@ class AttentionHeads(EvaluationCallback):
         """Share of right answers without some components."""
         right, rows = 0, 0
         for step in self._seen:
-            output = step.model.masked(step.batch, _without(step, ablated)).output
-            labels = step.model.call.labels_of(step.batch)
-            assert labels is not None
-            right += int((output.argmax(-1) == labels.to(output.device)).sum())
+            fitting = fitting_labels(step)
+            assert fitting is not None
+            logits, labels = labelled(step.model(step.batch, ablated), fitting)
+            right += int((logits.argmax(-1) == labels).sum())
             rows += len(labels)
         return right / rows
 
@@ -162,19 +158,13 @@ class AttentionHeads(EvaluationCallback):
             "the target": {},
             "important components alone": rounded_masks(step, self.threshold),
         }
-        ways |= {f"without {layer}.{head}": _without(step, own) for (layer, head), own in members.items()}
+        ways |= {f"without {layer}.{head}": step.model.masks_without(own) for (layer, head), own in members.items()}
         tables = {}
         for way, masks in ways.items():
             layers = _patterns(target, step, masks)
             tables[way] = {f"{layer}.{head}": layers[layer][0, head].cpu() for layer, head in members}
         tokens = step.model.call.arguments(step.batch).args[0][0].tolist()
         publish_figure(trainer, f"{stage}/attention_patterns", attention_patterns(tables, list(map(str, tokens))))
-
-
-def _without(step: Step, ablated: Members) -> Mapping[str, Mask]:
-    model = step.model
-    parts = dict(model.components.items())
-    return masks_without(ablated, parts, model.mechanisms, {name: name for name in ablated})
 
 
 def _patterns(target: AttentionOnly, step: Step, masks: Mapping[str, Mask]) -> list[Tensor]:

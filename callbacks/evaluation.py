@@ -12,6 +12,7 @@ from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.functional import alive_components, pattern_order
 from spd_lightning.losses import Step
 from spd_lightning.methods import Decomposition
+from spd_lightning.metrics import AliveComponents
 from spd_lightning.model import ComponentModel
 from spd_lightning.model.wrapping import site_of
 from spd_lightning.targets import KnownMechanisms, OwnProbes
@@ -106,6 +107,21 @@ def log_headline(module: Decomposition, scores: Mapping[str, float | None]) -> N
     """Log what TensorBoard shows first, as ``headline/name``, while training; ``None`` is left out."""
     if module.trainer.state.fn == "fit":
         log_scores(module, "headline", {name: score for name, score in scores.items() if score is not None})
+
+
+def count_alive(alive: dict[str, AliveComponents], step: Step, threshold: float) -> None:
+    """Count a batch towards which components of each site are alive, all calls of the site together.
+
+    Args:
+        alive: counters by site; a missing one is made.
+        step: the batch.
+        threshold: importance above which a component is alive.
+    """
+    for call, importance in step.importance.items():
+        site, lower = site_of(call), step.counted(importance.lower)
+        if site not in alive:
+            alive[site] = AliveComponents(lower.shape[-1], threshold).to(lower.device)
+        alive[site].update(lower)
 
 
 def check_probes(callback: Callback, trainer: Trainer, module: Decomposition | None = None) -> None:

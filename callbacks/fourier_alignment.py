@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from spd_lightning.analysis import NumberSide, NumberSpectra
-from spd_lightning.callbacks.evaluation import EvaluationCallback, log_scores
+from spd_lightning.callbacks.evaluation import EvaluationCallback, count_alive, log_scores
 from spd_lightning.callbacks.publishing import publish_figure, run_folder
 from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.figures import fourier_spectra
@@ -17,7 +17,6 @@ from spd_lightning.functional import ALIVE_THRESHOLD, eigenspace_alignment, four
 from spd_lightning.losses import Step, check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.metrics import AliveComponents
-from spd_lightning.model.wrapping import site_of
 from spd_lightning.targets import FourierMechanisms
 
 COMPONENTS, NEURONS = "components", "neurons of the target"
@@ -71,12 +70,7 @@ class FourierAlignment(EvaluationCallback):
 
     def update(self, trainer: Trainer, module: Decomposition, step: Step) -> None:
         """See which components one batch needs."""
-        for call, importance in step.importance.items():
-            lower = step.counted(importance.lower)
-            alive = self._alive.setdefault(
-                site_of(call), AliveComponents(lower.shape[-1], self.threshold).to(lower.device)
-            )
-            alive.update(lower)
+        count_alive(self._alive, step, self.threshold)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Log the scores; write and draw the spectra on rank zero."""
@@ -87,7 +81,7 @@ class FourierAlignment(EvaluationCallback):
             for name, known in target.fourier_sites().items()
             if name in self._alive
         }
-        alive = {name: self._alive[name].density() > 0 for name in sides}
+        alive = {name: self._alive[name].mask() for name in sides}
         found, scores = {}, {}
         for name, side in sides.items():
             found[name] = _spectra(module, name, side)

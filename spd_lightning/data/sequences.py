@@ -1,8 +1,6 @@
 """Sequences with answers, drawn once, for targets of attention alone."""
 
-from collections.abc import Callable
-
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from spd_lightning.errors import check_choice, check_whole
@@ -11,36 +9,7 @@ from spd_lightning.functional import induction_sequences, keyed_generator
 SPLITS = ("train", "test")
 
 
-class Sequences(Dataset[tuple[Tensor, int]]):
-    """Base of data sets of token sequences, each with the token that answers it.
-
-    Args:
-        size: number of sequences.
-        split: ``"train"`` or ``"test"``: other draws.
-        seed: seeds the draw.
-
-    Raises:
-        UsageError: for another split or a size below 1.
-    """
-
-    def __init__(self, size: int, split: str, seed: int) -> None:
-        check_whole("data: size", size, least=1)
-        check_choice("data: split", split, SPLITS)
-        check_whole("data: seed", seed, most=None)
-        self.size, self.split, self.seed = size, split, seed
-
-    def _fill(self, draw: Callable[[Generator], tuple[Tensor, Tensor]]) -> None:
-        tokens, answers = draw(keyed_generator("sequences", self.seed, self.split))
-        self.tokens, self.answers = tokens, answers.tolist()
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.tokens[index], self.answers[index]
-
-
-class InductionSequences(Sequences):
+class InductionSequences(Dataset[tuple[Tensor, int]]):
     """``... T S ... T``, answered with ``S``; see :func:`spd_lightning.functional.induction_sequences`.
 
     Args:
@@ -57,8 +26,18 @@ class InductionSequences(Sequences):
     def __init__(
         self, vocabulary: int = 8, length: int = 10, size: int = 20_000, split: str = "train", seed: int = 0
     ) -> None:
-        super().__init__(size, split, seed)
+        check_whole("data: size", size, least=1)
+        check_choice("data: split", split, SPLITS)
+        check_whole("data: seed", seed, most=None)
         check_whole("data: vocabulary", vocabulary, least=3)
         check_whole("data: length", length, least=5)
-        self.vocabulary, self.length = vocabulary, length
-        self._fill(lambda generator: induction_sequences(size, vocabulary, length, generator))
+        self.vocabulary, self.length, self.size, self.split, self.seed = vocabulary, length, size, split, seed
+        generator = keyed_generator("sequences", seed, split)
+        self.tokens, answers = induction_sequences(size, vocabulary, length, generator)
+        self.answers: list[int] = answers.tolist()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.tokens[index], self.answers[index]

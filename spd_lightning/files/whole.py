@@ -108,16 +108,12 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     aside = _free_name(path)
     try:
-        yield aside
-        _flush(aside)
-        aside.chmod(0o644)
-        aside.replace(path)
-        _flush(path.parent)  # the new name itself must survive a power cut too
-    except Exception as error:
-        number = disk_error(error)
-        if number is None or isinstance(error, WriteError):
-            raise
-        raise WriteError(path, number) from None
+        with _told_of(path):
+            yield aside
+            _flush(aside)
+            aside.chmod(0o644)
+            aside.replace(path)
+            _flush(path.parent)  # the new name itself must survive a power cut too
     finally:
         with suppress(OSError):  # a protected folder: the reason is on its way already
             aside.unlink(missing_ok=True)
@@ -144,21 +140,29 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise WriteError(path, error.errno or 0) from None
     try:
-        yield aside
-        for path_within in aside.rglob("*"):
-            _flush(path_within)
-            path_within.chmod(0o755 if path_within.is_dir() else 0o644)
-        aside.chmod(0o755)
-        check_free(path)  # a name that somebody else took meanwhile
-        aside.rename(path)
-        _flush(path.parent)
+        with _told_of(path):
+            yield aside
+            for path_within in aside.rglob("*"):
+                _flush(path_within)
+                path_within.chmod(0o755 if path_within.is_dir() else 0o644)
+            aside.chmod(0o755)
+            check_free(path)  # a name that somebody else took meanwhile
+            aside.rename(path)
+            _flush(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Turn what a disk raises while something is written into a :class:`WriteError` that names the final path."""
+    try:
+        yield
     except Exception as error:
         number = disk_error(error)
         if number is None or isinstance(error, WriteError):
             raise
         raise WriteError(path, number) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_free(path: Path) -> None:

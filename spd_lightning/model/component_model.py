@@ -248,7 +248,7 @@ class ComponentModel(nn.Module, ABC):
         ablated = self._ablated if ablated is None else ablated
         if ablated is None:
             return self.masked(batch, self.ones()).output
-        return self.masked(batch, self._masks_without(ablated)).output
+        return self.masked(batch, self.masks_without(ablated)).output
 
     @contextmanager
     def ablated(self, components: Ablated) -> Iterator[Self]:
@@ -284,7 +284,7 @@ class ComponentModel(nn.Module, ABC):
         for name in components:
             if name != site_of(name):
                 raise UsageError(f"without: takes whole sites, got the site call {name!r}; name {site_of(name)!r}")
-        masks: dict[str, Mask] = dict(self._masks_without(components))
+        masks: dict[str, Mask] = dict(self.masks_without(components))
 
         def run(path: str, index: int, site_input: Tensor, original: Original) -> Any:
             return self._run_module(path, 0, site_input, original, masks, {})
@@ -292,7 +292,8 @@ class ComponentModel(nn.Module, ABC):
         with self.wrapping.patched(run, _modules_of(masks)):
             yield self.target
 
-    def _masks_without(self, ablated: Ablated) -> dict[str, SiteMask]:
+    def masks_without(self, ablated: Ablated) -> dict[str, SiteMask]:
+        """Masks that take components away from the target's own weights; see :meth:`forward`."""
         sites = {name: site_of(name) for name in ablated}
         return masks_without(ablated, dict(self.components.items()), self.mechanisms, sites)
 
