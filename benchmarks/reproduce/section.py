@@ -22,6 +22,8 @@ SITE_HEADER = (
     "ML2R",
     "ML2R of alive",
     "Pearson r",
+    "terms found",
+    "least cosine",
 )
 THRESHOLD = "ComponentActivity.threshold"
 BUDGET = ("AblationCheck.adversary_steps", "AblationCheck.adversary_step_size")
@@ -109,6 +111,8 @@ def _site(result: Result, site: str) -> list[str]:
         rows.number(known["ml2r"], 4),
         rows.number(known["ml2r_alive"], 4),
         rows.number(scores.get(f"recovery/{site}/pearson"), 4),
+        rows.number(scores.get(f"recovery/{site}/terms_found"), 0),
+        rows.number(scores.get(f"recovery/{site}/matched_cosine_min"), 4),
     ]
 
 

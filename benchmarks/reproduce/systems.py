@@ -1,4 +1,4 @@
-"""The systems of the SPD paper: the configs that decompose them, and what the paper reports."""
+"""The systems whose mechanisms are known: configs that decompose them, and what the SPD paper reports on its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class System:
         step_ms: rough milliseconds per step of one thread, to order runs and to scale the bar; no result.
         alive: components that should be alive, by ``fnmatch`` pattern of sites.
         published: what the paper reports.
-        twin: name of the same system with the paper's own settings, or without them.
+        twin: name of the same system with the paper's own settings, or without them; empty for systems of ours.
     """
 
     name: str
@@ -101,5 +101,11 @@ def _papers(name: str) -> System:
     return System(PAPER_PREFIX + name, config, seeds, _STEP_MS[name][1], _ALIVE[name], _PUBLISHED[name], name)
 
 
-SYSTEMS = {system.name: system for make in (_ours, _papers) for system in map(make, _PUBLISHED)}
+_CIRCUITS = (
+    System("ping_pong", "ping_pong.yaml", (0, 1, 2), 20.0, {"*": 64}),
+    System("induction_by_hand", "induction_by_hand.yaml", (0, 1, 2), 60.0, {"layers.0.[qk]": 7, "*": 8}),
+)
+"""Circuits that are written down, which the paper does not have."""
+
+SYSTEMS = {system.name: system for system in (*map(_ours, _PUBLISHED), *_CIRCUITS, *map(_papers, _PUBLISHED))}
 """All systems by name: ours, then those with the paper's settings."""

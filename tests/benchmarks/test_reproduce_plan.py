@@ -38,7 +38,8 @@ def test_what_contradicts_a_config(config, run, said):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_registry_names_shipped_configs_of_that_system(name):
     system = SYSTEMS[name]
-    assert SYSTEMS[system.twin].twin == name
+    assert not system.twin or SYSTEMS[system.twin].twin == name
+    assert bool(system.twin) == bool(system.published.where)
     assert system.config.startswith("paper/") == name.startswith("paper_")
     assert system.expected_alive("linear1" if "tms" in name else "layers.0.mlp_out") is not None
     if (shipped_configs() / system.config).is_file():
@@ -60,7 +61,7 @@ def test_the_paper_is_quoted_as_printed():
 def test_systems_and_seeds_are_chosen():
     ours = parse([], SYSTEMS)
     assert [system.name for system in ours.systems] == [name for name in SYSTEMS if not name.startswith("paper_")]
-    assert len(runs_of(ours.systems, ours.seeds, ours.runs)) == 4 * 5 + 3 * 3
+    assert len(runs_of(ours.systems, ours.seeds, ours.runs)) == 4 * 5 + 3 * 3 + 2 * 3
 
     some = parse(["--systems", "tms_40-10", "tms_5-2", "--seeds", "3", "1", "3", "--paper"], SYSTEMS)
     assert [system.name for system in some.systems] == ["tms_5-2", "tms_40-10", "paper_tms_5-2", "paper_tms_40-10"]
