@@ -1,0 +1,197 @@
+"""A graph of what acts on what, drawn from left to right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from spd_lightning.figures.style import ACCENT, MAIN, TICK_SIZE, Array, new_figure, say
+
+WIDTHS = 0.3, 3.5
+"""Of an edge in points, from magnitude 0 to the largest."""
+CELL = 0.62
+"""Height of a node in inches, and width of a node beside another one."""
+COLUMN_GAP = 1.05
+"""Between columns, in inches."""
+LARGEST = 60.0
+"""Of the figure, in inches, either way."""
+MOST_BESIDE = 6
+"""Nodes of one row and column that stand in one line."""
+LETTERS = 14
+"""Characters of a label that are shown."""
+COLORS = {"input": "#D8E8F3", "component": "white", "rest": "0.85", "bias": "#FBF0DC", "output": "#DDF0E6"}
+"""Of the boxes, by kind of node."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn of a graph.
+
+    Attributes:
+        columns: names of the columns, from left to right.
+        rows: names of the rows, from top to bottom; one without a name where there are no positions.
+        column: of every node, ``[n]``.
+        row: of every node, ``[n]``.
+        labels: what is written into the nodes.
+        kinds: what they are, a key of :data:`COLORS`.
+        source: the node that an edge leaves, ``[e]``.
+        target: the node that it reaches, ``[e]``.
+        strength: of every edge, its sign that of the attribution, ``[e]``.
+        note: a line under the title.
+        said: what the picture shows, in words.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[str]
+    column: NDArray[np.int64]
+    row: NDArray[np.int64]
+    labels: Sequence[str]
+    kinds: Sequence[str]
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    strength: Array
+    note: str = ""
+    said: Sequence[str] = ()
+
+
+def attribution_diagram(drawn: Drawn, title: str) -> Figure:
+    """Nodes in columns, as the network comes to them, and rows, one for every position; edges between them.
+
+    An edge is wider the stronger it is, blue where it raises its target and orange, dashed, where it lowers it.
+
+    Args:
+        drawn: the graph.
+        title: headline.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: for a graph without nodes.
+    """
+    if not len(drawn.labels):
+        raise ValueError("a graph without nodes cannot be drawn")
+    places, width, heights = _placed(drawn)
+    bottom = float(sum(heights))
+    size = min(width * CELL + 1.6, LARGEST), min(bottom * CELL + 1.0, LARGEST)
+    figure, (axes,) = new_figure(_plain(title), 1, *size)
+    axes.set(xlim=(-0.6, width), ylim=(bottom, -0.2))
+    _draw_rows(axes, drawn, heights, width)
+    _draw_edges(axes, drawn, places)
+    _draw_nodes(axes, drawn, places)
+    _name_columns(axes, drawn, places)
+    _legend(axes)
+    axes.set_title(_plain(drawn.note), fontsize=TICK_SIZE, parse_math=False)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar is a token like any other
+    return say(figure, "; ".join(map(_plain, drawn.said)) or _plain(title))
+
+
+def _placed(drawn: Drawn) -> tuple[Array, float, list[int]]:
+    """Where nodes stand, ``[n, 2]``, the width of all columns, and the lines of each row."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for node, key in enumerate(zip(drawn.column.tolist(), drawn.row.tolist(), strict=True)):
+        cells.setdefault(key, []).append(node)
+    heights = [max((_lines(cells[key]) for key in cells if key[1] == row), default=1) for row in range(len(drawn.rows))]
+    widths = [
+        max((min(len(cells[key]), MOST_BESIDE) for key in cells if key[0] == column), default=1)
+        for column in range(len(drawn.columns))
+    ]
+    gap = COLUMN_GAP / CELL
+    left = np.cumsum([0, *(width * 1.25 + gap for width in widths)])
+    top = np.cumsum([0, *heights])
+    places = np.zeros((len(drawn.labels), 2))
+    for (column, row), nodes in cells.items():
+        for number, node in enumerate(nodes):
+            line, beside = divmod(number, MOST_BESIDE)
+            places[node] = left[column] + beside * 1.25, top[row] + line + 0.5
+    return places, float(left[-1] - gap + 0.6), heights
+
+
+def _lines(nodes: Sequence[int]) -> int:
+    return -(-len(nodes) // MOST_BESIDE)
+
+
+def _draw_rows(axes: Axes, drawn: Drawn, heights: Sequence[int], width: float) -> None:
+    edges = np.cumsum([0, *heights])
+    for line in edges[1:-1]:
+        axes.axhline(line, color="0.9", linewidth=0.6, zorder=0)
+    axes.set_yticks((edges[:-1] + edges[1:]) / 2, [_short(name) for name in drawn.rows])
+    axes.tick_params(length=0, labelsize=TICK_SIZE)
+    axes.set_frame_on(False)
+
+
+def _draw_edges(axes: Axes, drawn: Drawn, places: Array) -> None:
+    if not len(drawn.source):
+        return
+    strength = np.abs(drawn.strength) / (np.abs(drawn.strength).max() or 1.0)
+    order = strength.argsort()
+    half = np.array([0.5, 0.0])
+    lines = np.stack([places[drawn.source] + half, places[drawn.target] - half], 1)[order]
+    negative = drawn.strength[order] < 0
+    axes.add_collection(
+        LineCollection(
+            list(lines),
+            colors=[ACCENT if below else MAIN for below in negative],
+            linewidths=(WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * strength[order]).tolist(),
+            linestyles=[(0, (2.5, 1.2)) if below else "solid" for below in negative],
+            alpha=0.65,
+            zorder=1,
+        )
+    )
+
+
+def _draw_nodes(axes: Axes, drawn: Drawn, places: Array) -> None:
+    for (x, y), label, kind in zip(places.tolist(), drawn.labels, drawn.kinds, strict=True):
+        axes.add_patch(
+            Rectangle((x - 0.5, y - 0.32), 1.0, 0.64, facecolor=COLORS[kind], edgecolor="0.35", linewidth=0.7, zorder=2)
+        )
+        axes.text(x, y, _short(label), ha="center", va="center", fontsize=6.5, zorder=3, clip_on=False)
+
+
+def _name_columns(axes: Axes, drawn: Drawn, places: Array) -> None:
+    centers = [
+        float(places[drawn.column == column, 0].mean()) if (drawn.column == column).any() else np.nan
+        for column in range(len(drawn.columns))
+    ]
+    shown = [column for column, center in enumerate(centers) if np.isfinite(center)]
+    axes.set_xticks([centers[column] for column in shown], [_plain(drawn.columns[column]) for column in shown])
+    axes.tick_params(axis="x", labelrotation=20)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right")
+
+
+def _legend(axes: Axes) -> None:
+    lines = [
+        Line2D([], [], color=MAIN, label="raises"),
+        Line2D([], [], color=ACCENT, linestyle=(0, (2.5, 1.2)), label="lowers"),
+    ]
+    axes.legend(handles=lines, fontsize=TICK_SIZE, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
+@cache
+def _drawable() -> frozenset[str]:
+    """Characters that the font has."""
+    return frozenset(map(chr, get_font(findfont(FontProperties())).get_charmap()))
+
+
+def _plain(text: str) -> str:
+    """Text in which characters that cannot be drawn are escaped, as Python does."""
+    return "".join(
+        letter if letter.isprintable() and letter in _drawable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def _short(text: str) -> str:
+    text = _plain(text)
+    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
