@@ -13,7 +13,7 @@ from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.fourier import NumberSide, NumberSpectra
 from spd_lightning.analysis.graph_drawing import drawing
 from spd_lightning.analysis.graph_files import read_graph, save_graph
-from spd_lightning.analysis.graph_flow import Path, beginnings, influence, pruned, share_kept, strongest_paths
+from spd_lightning.analysis.graph_flow import GraphPath, beginnings, influence, pruned, share_kept, strongest_paths
 from spd_lightning.analysis.harvest import Harvest, harvest
 from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head
 from spd_lightning.analysis.mechanisms import read_mechanisms
@@ -26,13 +26,13 @@ __all__ = [
     "Edit",
     "EditReport",
     "Firings",
+    "GraphPath",
     "Harvest",
     "HarvestOptions",
     "HeadFlow",
     "NumberSide",
     "NumberSpectra",
     "Outcome",
-    "Path",
     "SiteAgreement",
     "TokenCounts",
     "TokenReading",

@@ -157,14 +157,16 @@ def _add(
     assert isinstance(model, DecomposedModel)
     paths = DirectPaths(model, batch, threshold, chosen)
     tally.begin(paths.places)
-    codes = [tally.code(source.nodes) for source in paths.sources]
     for nodes in [*(source.nodes for source in paths.sources), paths.readers[-1].nodes]:
         tally.add_nodes(nodes)
-    acting = tally.code(paths.readers[-1].nodes)
+    codes = [tally.code(source.nodes) for source in paths.sources]
+    acts = [np.zeros(len(code), dtype=bool) for code in codes]
     for reader in reversed(paths.readers):
-        own = tally.code(reader.nodes)
-        wanted = torch.from_numpy(np.isin(own, acting).nonzero()[0]).to(reader.reads.device)
-        earlier = np.concatenate([np.empty(0, np.int64), *codes[: reader.earlier]])
-        for some, found in paths.attributions(reader, wanted):
-            acting = np.union1d(acting, tally.add_edges(earlier, own[some.cpu().numpy()], found))
+        own, earlier = tally.code(reader.nodes), reader.earlier
+        wanted = np.ones(len(own), dtype=bool) if reader.writes is None else acts[reader.writes]
+        for some, found in paths.attributions(reader, torch.from_numpy(wanted.nonzero()[0])):
+            tally.add_edges(np.concatenate(codes[:earlier]), own[some.numpy()], found.cpu().numpy())
+            starts = np.cumsum([len(code) for code in codes[:earlier]])[:-1]
+            for flags, part in zip(acts, np.split((found != 0).any(0).cpu().numpy(), starts), strict=False):
+                flags |= part
             after(len(some))

@@ -43,11 +43,13 @@ class Reader(NamedTuple):
         nodes: which.
         reads: what each of them reads, ``[n]``, with gradient.
         earlier: how many sources there were when they read.
+        writes: the number of the source that they are too; ``None`` for outputs.
     """
 
     nodes: Nodes
     reads: Tensor
     earlier: int
+    writes: int | None
 
 
 class Chosen(NamedTuple):

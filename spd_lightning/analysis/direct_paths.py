@@ -44,6 +44,7 @@ class DirectPaths:
         self.model, self.threshold = model, threshold
         self.sources: list[Source] = []
         self.readers: list[Reader] = []
+        self._places: dict[str, None] = {}
         self._seen: Counter[str] = Counter()
         with torch.no_grad():
             self._clean = model.clean(batch)
@@ -63,8 +64,8 @@ class DirectPaths:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Names of places in the order in which the network comes to them."""
-        return (*dict.fromkeys(source.nodes.place for source in self.sources), OUTPUTS)
+        """Names of places in the order in which the network comes to them, whether they have nodes or not."""
+        return (*self._places, OUTPUTS)
 
     def _counted(self, leading: torch.Size) -> Tensor:
         """Which positions count, boolean ``[positions]``."""
@@ -87,6 +88,7 @@ class DirectPaths:
         numbers = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0
         if not numbers or value is arguments.weights.values:
             return value
+        self._places[name] = None
         leaf = value.detach().clone().requires_grad_()
         rows = leaf.detach().reshape(-1, leaf.shape[-1])
         at, index = ((rows != 0) & self._counted(leaf.shape[:-1])[:, None]).nonzero(as_tuple=True)
@@ -99,6 +101,7 @@ class DirectPaths:
             leaf = output.detach().clone().requires_grad_()
             name = path if not self._seen[path] else f"{path}@{self._seen[path]}"
             self._seen[path] += 1
+            self._places[name] = None
             tokens = args[0].flatten() if args else torch.full(leaf.shape[:-1], NONE, device=leaf.device).flatten()
             self._write_vectors(name, INPUT, leaf, leaf.detach().flatten(0, -2), tokens)
             return leaf.clone()
@@ -108,7 +111,7 @@ class DirectPaths:
     def _write_vectors(self, place: str, kind: int, leaf: Tensor, vectors: Tensor, indices: Tensor) -> None:
         """Nodes that write a vector ``[positions, d]`` at every position that counts."""
         lengths = vectors.norm(dim=-1)
-        at = ((lengths > 0) & self._counted(leaf.shape[:-1])).nonzero()[:, 0]
+        at = ((lengths != 0) & self._counted(leaf.shape[:-1])).nonzero()[:, 0]
         nodes = nodes_at(place, kind, indices[at], at, lengths[at], leaf.shape[:-1])
         if len(nodes.values):
             self.sources.append(Source(nodes, leaf, lambda gradients: (gradients[:, at] * vectors[at]).sum(-1)))
@@ -128,6 +131,7 @@ class DirectPaths:
         return assembled(sites, parts, lambda: original(site_input))
 
     def _cut_site(self, call: str, name: str, site_input: Tensor, leaf: Tensor, earlier: int) -> None:
+        self._places[call] = None
         parts, leading = self.model.components[name], leaf.shape[:-1]
         V, U = parts.V.detach(), parts.U.detach()
         importance = self._importance[call].lower.flatten(0, -2)
@@ -139,7 +143,7 @@ class DirectPaths:
             reads = inner[at, column]
             nodes = nodes_at(call, COMPONENT, component, at, reads.detach(), leading, importance[at, component])
             if reads.requires_grad:
-                self.readers.append(Reader(nodes, reads, earlier))
+                self.readers.append(Reader(nodes, reads, earlier, len(self.sources)))
             strength, write = nodes.values * nodes.importances, U[columns]
             self.sources.append(Source(nodes, leaf, lambda gradients: (gradients @ write.T)[:, at, column] * strength))
             written = torch.zeros_like(inner).detach().index_put((at, column), strength) @ write
@@ -165,7 +169,7 @@ class DirectPaths:
         at, indices = at[:, None].expand_as(indices).flatten(), indices.flatten()
         reads = rows[at, indices]
         nodes = nodes_at(OUTPUTS, OUTPUT, indices, at, reads.detach(), output.shape[:-1])
-        self.readers.append(Reader(nodes, reads, len(self.sources)))
+        self.readers.append(Reader(nodes, reads, len(self.sources), None))
 
     def attributions(self, reader: Reader, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Attributions of all earlier sources to nodes, a few nodes at a time.
@@ -184,7 +188,7 @@ class DirectPaths:
             return
         room = max(1, CHUNK // sum(leaf.numel() for leaf in leaves))
         for some in torch.split(wanted, room):
-            gradients = _gradients(reader.reads[some], leaves)
+            gradients = _gradients(reader.reads[some.to(reader.reads.device)], leaves)
             by_leaf = {id(leaf): gradient for leaf, gradient in zip(leaves, gradients, strict=True)}
             yield some, torch.cat([_attributed(source, by_leaf[id(source.leaf)], len(some)) for source in sources], 1)
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from spd_lightning.analysis.attribution_graph import KINDS, NONE, AttributionGraph
 from spd_lightning.analysis.direct_nodes import Nodes
@@ -63,18 +62,17 @@ class EdgeTally:
         columns = torch.stack([zeros + 1, value, value.square(), importance, zeros, zeros], 1)
         self._waiting_sums.append((self.code(nodes), columns.cpu().numpy()))
 
-    def add_edges(self, sources: Whole, targets: Whole, found: Tensor) -> Whole:
+    def add_edges(self, sources: Whole, targets: Whole, amounts: Numbers) -> None:
         """Edges into some nodes.
 
         Args:
             sources: codes of everything earlier, ``[s]``.
             targets: codes of the nodes, ``[k]``.
-            found: attributions, ``[k, s]``.
+            amounts: attributions, ``[k, s]``.
 
-        Returns:
-            Codes of the sources that act on any of them.
+        Raises:
+            UsageError: if one is no finite number.
         """
-        amounts = found.cpu().numpy()
         if not np.isfinite(amounts).all():
             raise UsageError(
                 "graph: an attribution is no finite number; so is a gradient or an activation of the network"
@@ -86,8 +84,6 @@ class EdgeTally:
         self._waiting.append((np.stack([targets[row], sources[column]], 1), np.stack([some, np.abs(some)], 1)))
         if sum(len(keys) for keys, _ in [*self._waiting, *self._waiting_sums]) > self.most:
             self._settle()
-        acting: Whole = sources[np.unique(column)]
-        return acting
 
     def _settle(self) -> None:
         """Add up what waits, and drop the weakest of too many edges."""

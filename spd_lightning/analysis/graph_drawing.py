@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from spd_lightning.analysis.attribution_graph import KINDS, NONE, OUTPUT, AttributionGraph
-from spd_lightning.analysis.graph_flow import Path, influence, strongest_paths
+from spd_lightning.analysis.graph_flow import GraphPath, influence, strongest_paths
 
 SAID = 3
 """Paths that are said in words with the picture."""
@@ -67,7 +67,7 @@ def _label(graph: AttributionGraph, node: int, entries: Mapping[int, str]) -> st
     return KINDS[kind] if index == NONE else str(index)
 
 
-def path_line(graph: AttributionGraph, path: Path, entries: Mapping[int, str] | None = None) -> str:
+def path_line(graph: AttributionGraph, path: GraphPath, entries: Mapping[int, str] | None = None) -> str:
     """A path in words: its share with its sign, and its nodes."""
     sign = "+" if path.sign > 0 else "-"
     return f"{sign}{path.share:.1%}  {' -> '.join(graph.name_of(node, entries) for node in path.nodes)}"

@@ -27,7 +27,7 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def save_graph(graph: AttributionGraph, path: Path, notes: Mapping[str, Any] | None = None) -> None:
+def save_graph(graph: AttributionGraph, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
     """Write ``PATH.safetensors`` and ``PATH.json``.
 
     Args:
@@ -38,6 +38,7 @@ def save_graph(graph: AttributionGraph, path: Path, notes: Mapping[str, Any] | N
     Raises:
         UsageError: if either name is taken, or the disk refuses.
     """
+    path = Path(path)
     for suffix in (ARRAYS_SUFFIX, NOTES_SUFFIX):
         check_free(beside(path, suffix))
     content = {"format": FORMAT, "places": graph.places, "examples": graph.examples, "tokens": graph.tokens}
@@ -47,7 +48,7 @@ def save_graph(graph: AttributionGraph, path: Path, notes: Mapping[str, Any] | N
         aside.write_text(json.dumps({**content, "notes": dict(notes or {})}, indent=1) + "\n", encoding="utf-8")
 
 
-def read_graph(path: Path) -> AttributionGraph:
+def read_graph(path: str | Path) -> AttributionGraph:
     """Read what :func:`save_graph` wrote.
 
     Args:
@@ -56,6 +57,7 @@ def read_graph(path: Path) -> AttributionGraph:
     Raises:
         UsageError: if one of them is missing or damaged, or they do not belong together.
     """
+    path = Path(path)
     if path.suffix in (ARRAYS_SUFFIX, NOTES_SUFFIX) and is_file(path):
         path = path.with_suffix("")
     tensors = read_safetensors(beside(path, ARRAYS_SUFFIX), "graph")

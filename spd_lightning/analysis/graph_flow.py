@@ -11,7 +11,7 @@ from spd_lightning.errors import UsageError, check_fraction, check_whole
 
 
 @dataclass(frozen=True)
-class Path:
+class GraphPath:
     """A way through a graph.
 
     Attributes:
@@ -131,7 +131,7 @@ def pruned(graph: AttributionGraph, share: float) -> AttributionGraph:
         kept[flow.edges[order[:count]]] = False
 
 
-def strongest_paths(graph: AttributionGraph, count: int) -> list[Path]:
+def strongest_paths(graph: AttributionGraph, count: int) -> list[GraphPath]:
     """The ways along which most reaches the outputs, the strongest first.
 
     Args:
@@ -153,11 +153,11 @@ def strongest_paths(graph: AttributionGraph, count: int) -> list[Path]:
         for node in weights.nonzero()[:, 0].tolist()
     ]
     heapq.heapify(waiting)
-    found: list[Path] = []
+    found: list[GraphPath] = []
     while waiting and len(found) < count and waiting[0][0] < 0:
         _, nodes, share, sign = heapq.heappop(waiting)
         if nodes[0] not in into:
-            found.append(Path(nodes, share, sign))
+            found.append(GraphPath(nodes, share, sign))
             continue
         for source, part, edge_sign in into[nodes[0]]:
             longer = share * part

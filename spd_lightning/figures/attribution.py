@@ -18,14 +18,12 @@ from spd_lightning.figures.style import ACCENT, MAIN, TICK_SIZE, Array, new_figu
 
 WIDTHS = 0.3, 3.5
 """Of an edge in points, from magnitude 0 to the largest."""
-CELL = 0.62
-"""Height of a node in inches, and width of a node beside another one."""
-COLUMN_GAP = 1.05
-"""Between columns, in inches."""
+NODE, COLUMN = 0.34, 1.75
+"""Height of a node with its margin, and width of a column, in inches."""
 LARGEST = 60.0
 """Of the figure, in inches, either way."""
-MOST_BESIDE = 6
-"""Nodes of one row and column that stand in one line."""
+HALF = 0.28, 0.36
+"""Half the width of a node, in columns, and half its height, in nodes with margins."""
 LETTERS = 14
 """Characters of a label that are shown."""
 COLORS = {"input": "#D8E8F3", "component": "white", "rest": "0.85", "bias": "#FBF0DC", "output": "#DDF0E6"}
@@ -80,15 +78,13 @@ def attribution_diagram(drawn: Drawn, title: str) -> Figure:
     """
     if not len(drawn.labels):
         raise ValueError("a graph without nodes cannot be drawn")
-    places, width, heights = _placed(drawn)
-    bottom = float(sum(heights))
-    size = min(width * CELL + 1.6, LARGEST), min(bottom * CELL + 1.0, LARGEST)
-    figure, (axes,) = new_figure(_plain(title), 1, *size)
-    axes.set(xlim=(-0.6, width), ylim=(bottom, -0.2))
-    _draw_rows(axes, drawn, heights, width)
+    places, heights = _placed(drawn)
+    columns, lines = len(drawn.columns), float(sum(heights))
+    figure, (axes,) = new_figure(_plain(title), 1, min(columns * COLUMN, LARGEST), min(lines * NODE + 1.0, LARGEST))
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(lines, 0.0))
+    _draw_rows(axes, drawn, heights)
     _draw_edges(axes, drawn, places)
     _draw_nodes(axes, drawn, places)
-    _name_columns(axes, drawn, places)
     _legend(axes)
     axes.set_title(_plain(drawn.note), fontsize=TICK_SIZE, parse_math=False)
     for text in figure.findobj(Text):
@@ -96,36 +92,29 @@ def attribution_diagram(drawn: Drawn, title: str) -> Figure:
     return say(figure, "; ".join(map(_plain, drawn.said)) or _plain(title))
 
 
-def _placed(drawn: Drawn) -> tuple[Array, float, list[int]]:
-    """Where nodes stand, ``[n, 2]``, the width of all columns, and the lines of each row."""
+def _placed(drawn: Drawn) -> tuple[Array, list[int]]:
+    """Where nodes stand, ``[n, 2]``, one below the other where row and column are the same, and lines of each row."""
     cells: dict[tuple[int, int], list[int]] = {}
     for node, key in enumerate(zip(drawn.column.tolist(), drawn.row.tolist(), strict=True)):
         cells.setdefault(key, []).append(node)
-    heights = [max((_lines(cells[key]) for key in cells if key[1] == row), default=1) for row in range(len(drawn.rows))]
-    widths = [
-        max((min(len(cells[key]), MOST_BESIDE) for key in cells if key[0] == column), default=1)
-        for column in range(len(drawn.columns))
-    ]
-    gap = COLUMN_GAP / CELL
-    left = np.cumsum([0, *(width * 1.25 + gap for width in widths)])
+    heights = [max((len(cells[key]) for key in cells if key[1] == row), default=1) for row in range(len(drawn.rows))]
     top = np.cumsum([0, *heights])
     places = np.zeros((len(drawn.labels), 2))
     for (column, row), nodes in cells.items():
-        for number, node in enumerate(nodes):
-            line, beside = divmod(number, MOST_BESIDE)
-            places[node] = left[column] + beside * 1.25, top[row] + line + 0.5
-    return places, float(left[-1] - gap + 0.6), heights
+        first = top[row] + (heights[row] - len(nodes)) / 2  # in the middle of its row
+        for line, node in enumerate(nodes):
+            places[node] = column, first + line + 0.5
+    return places, heights
 
 
-def _lines(nodes: Sequence[int]) -> int:
-    return -(-len(nodes) // MOST_BESIDE)
-
-
-def _draw_rows(axes: Axes, drawn: Drawn, heights: Sequence[int], width: float) -> None:
+def _draw_rows(axes: Axes, drawn: Drawn, heights: Sequence[int]) -> None:
     edges = np.cumsum([0, *heights])
     for line in edges[1:-1]:
         axes.axhline(line, color="0.9", linewidth=0.6, zorder=0)
     axes.set_yticks((edges[:-1] + edges[1:]) / 2, [_short(name) for name in drawn.rows])
+    axes.set_xticks(range(len(drawn.columns)), [_plain(name) for name in drawn.columns])
+    for label in axes.get_xticklabels():
+        label.set(rotation=20, horizontalalignment="right", rotation_mode="anchor")
     axes.tick_params(length=0, labelsize=TICK_SIZE)
     axes.set_frame_on(False)
 
@@ -135,7 +124,7 @@ def _draw_edges(axes: Axes, drawn: Drawn, places: Array) -> None:
         return
     strength = np.abs(drawn.strength) / (np.abs(drawn.strength).max() or 1.0)
     order = strength.argsort()
-    half = np.array([0.5, 0.0])
+    half = np.array([HALF[0], 0.0])
     lines = np.stack([places[drawn.source] + half, places[drawn.target] - half], 1)[order]
     negative = drawn.strength[order] < 0
     axes.add_collection(
@@ -153,21 +142,11 @@ def _draw_edges(axes: Axes, drawn: Drawn, places: Array) -> None:
 def _draw_nodes(axes: Axes, drawn: Drawn, places: Array) -> None:
     for (x, y), label, kind in zip(places.tolist(), drawn.labels, drawn.kinds, strict=True):
         axes.add_patch(
-            Rectangle((x - 0.5, y - 0.32), 1.0, 0.64, facecolor=COLORS[kind], edgecolor="0.35", linewidth=0.7, zorder=2)
+            Rectangle(
+                (x - HALF[0], y - HALF[1]), 2 * HALF[0], 2 * HALF[1], facecolor=COLORS[kind], edgecolor="0.35", zorder=2
+            )
         )
         axes.text(x, y, _short(label), ha="center", va="center", fontsize=6.5, zorder=3, clip_on=False)
-
-
-def _name_columns(axes: Axes, drawn: Drawn, places: Array) -> None:
-    centers = [
-        float(places[drawn.column == column, 0].mean()) if (drawn.column == column).any() else np.nan
-        for column in range(len(drawn.columns))
-    ]
-    shown = [column for column, center in enumerate(centers) if np.isfinite(center)]
-    axes.set_xticks([centers[column] for column in shown], [_plain(drawn.columns[column]) for column in shown])
-    axes.tick_params(axis="x", labelrotation=20)
-    for label in axes.get_xticklabels():
-        label.set_horizontalalignment("right")
 
 
 def _legend(axes: Axes) -> None:

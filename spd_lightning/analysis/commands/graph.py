@@ -44,7 +44,7 @@ def add_to(commands: Any) -> None:
     out.add_argument(
         "--output_token", action="append", metavar="TOKEN", help="whose logit is explained; may be given again"
     )
-    out.add_argument("--outputs", type=_numbers, metavar="N[,N...]", help="entries of the output that are explained")
+    out.add_argument("--outputs", metavar="N[,N...]", help="entries of the output that are explained")
     out.add_argument("--top", type=int, default=1, help="or as many of the largest (%(default)s)")
     parser.add_argument("--position", type=int, help="of the output (the last; with --data, all)")
     parser.add_argument("--share", type=float, default=0.8, help="of the attribution that is shown (%(default)s)")
@@ -101,13 +101,17 @@ def _check(given: argparse.Namespace) -> None:
     check_fraction("--threshold", given.threshold)
     for name, least in (("examples", 1), ("top", 1), ("nodes", 2), ("paths", 1)):
         check_whole(f"--{name}", getattr(given, name), least=least)
+    if given.outputs is not None:
+        _numbers(given.outputs)
     if given.example is not None:
         check_whole("--example", given.example, least=0)
 
 
 def _numbers(text: str) -> list[int]:
-    """Whole numbers between commas."""
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--outputs must be N[,N...], for example 0,3, got {text!r}") from None
 
 
 def _default_name(given: argparse.Namespace) -> str:
@@ -132,7 +136,7 @@ def _tokenizer(found: Reopened, option: str) -> Any:
 def _entries(given: argparse.Namespace, found: Reopened) -> list[int] | None:
     """Entries of the output that are explained; ``None`` for the largest."""
     if given.output_token is None:
-        return None if given.outputs is None else list(given.outputs)
+        return None if given.outputs is None else _numbers(given.outputs)
     tokenizer, entries = _tokenizer(found, "--output_token"), []
     for text in given.output_token:
         numbers = _encoded(tokenizer, text, "--output_token")
