@@ -153,9 +153,10 @@ def _entries(given: argparse.Namespace, found: Reopened) -> list[int] | None:
 
 def _encoded(tokenizer: Any, text: str, option: str) -> list[int]:
     try:
-        numbers: list[int] = tokenizer.encode([text])[0].tolist()
+        text.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{option}: {text!r} is no text in Unicode") from None
+    numbers: list[int] = tokenizer.encode([text])[0].tolist()
     if not numbers:
         raise UsageError(f"{option}: {text!r} has no tokens; give some text")
     return numbers
