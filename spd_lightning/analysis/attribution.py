@@ -165,8 +165,8 @@ def _add(
         own, earlier = tally.code(reader.nodes), reader.earlier
         wanted = np.ones(len(own), dtype=bool) if reader.writes is None else acts[reader.writes]
         for some, found in paths.attributions(reader, torch.from_numpy(wanted.nonzero()[0])):
-            tally.add_edges(np.concatenate(codes[:earlier]), own[some.numpy()], found.cpu().numpy())
+            tally.add_edges(np.concatenate(codes[:earlier]), own[some.numpy()], found.numpy())
             starts = np.cumsum([len(code) for code in codes[:earlier]])[:-1]
-            for flags, part in zip(acts, np.split((found != 0).any(0).cpu().numpy(), starts), strict=False):
+            for flags, part in zip(acts, np.split((found != 0).any(0).numpy(), starts), strict=False):
                 flags |= part
             after(len(some))

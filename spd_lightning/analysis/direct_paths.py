@@ -190,15 +190,16 @@ class DirectPaths:
         for some in torch.split(wanted, room):
             gradients = _gradients(reader.reads[some.to(reader.reads.device)], leaves)
             by_leaf = {id(leaf): gradient for leaf, gradient in zip(leaves, gradients, strict=True)}
-            yield some, torch.cat([_attributed(source, by_leaf[id(source.leaf)], len(some)) for source in sources], 1)
+            parts = [_attributed(source, by_leaf[id(source.leaf)], len(some)) for source in sources]
+            yield some, torch.cat(parts, 1).cpu().double()
 
 
 def _attributed(source: Source, gradients: Tensor | None, k: int) -> Tensor:
     values = source.nodes.values
     if gradients is None:
-        return values.new_zeros(k, len(values)).double()
+        return values.new_zeros(k, len(values))
     rows = gradients.reshape(k, -1, gradients.shape[-1])
-    return source.attributed(rows.to(torch.promote_types(rows.dtype, values.dtype))).double()
+    return source.attributed(rows.to(torch.promote_types(rows.dtype, values.dtype)))
 
 
 def _gradients(reads: Tensor, leaves: Sequence[Tensor]) -> Found:

@@ -57,10 +57,10 @@ class EdgeTally:
 
     def add_nodes(self, nodes: Nodes) -> None:
         """Nodes of one place."""
-        value, importance = nodes.values.double(), nodes.importances.double()
+        value, importance = nodes.values.cpu().double(), nodes.importances.cpu().double()
         zeros = torch.zeros_like(value)
         columns = torch.stack([zeros + 1, value, value.square(), importance, zeros, zeros], 1)
-        self._waiting_sums.append((self.code(nodes), columns.cpu().numpy()))
+        self._waiting_sums.append((self.code(nodes), columns.numpy()))
 
     def add_edges(self, sources: Whole, targets: Whole, amounts: Numbers) -> None:
         """Edges into some nodes.

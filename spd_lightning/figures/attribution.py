@@ -24,6 +24,8 @@ LARGEST = 60.0
 """Of the figure, in inches, either way."""
 HALF = 0.28, 0.36
 """Half the width of a node, in columns, and half its height, in nodes with margins."""
+BEND = 0.4
+"""How far a line rises for every column that it passes, in nodes with margins."""
 LETTERS = 14
 """Characters of a label that are shown."""
 COLORS = {"input": "#D8E8F3", "component": "white", "rest": "0.85", "bias": "#FBF0DC", "output": "#DDF0E6"}
@@ -124,8 +126,7 @@ def _draw_edges(axes: Axes, drawn: Drawn, places: Array) -> None:
         return
     strength = np.abs(drawn.strength) / (np.abs(drawn.strength).max() or 1.0)
     order = strength.argsort()
-    half = np.array([HALF[0], 0.0])
-    lines = np.stack([places[drawn.source] + half, places[drawn.target] - half], 1)[order]
+    lines = _curves(places[drawn.source], places[drawn.target])[order]
     negative = drawn.strength[order] < 0
     axes.add_collection(
         LineCollection(
@@ -135,8 +136,20 @@ def _draw_edges(axes: Axes, drawn: Drawn, places: Array) -> None:
             linestyles=[(0, (2.5, 1.2)) if below else "solid" for below in negative],
             alpha=0.65,
             zorder=1,
+            clip_on=False,
         )
     )
+
+
+def _curves(starts: Array, ends: Array) -> Array:
+    """Points of lines from the right of nodes to the left of others, ``[e, points, 2]``; long ones rise."""
+    along = np.linspace(0, 1, 25)[None, :, None]
+    half = np.array([HALF[0], 0.0])
+    starts, ends = starts + half, ends - half
+    lines: Array = starts[:, None] + along * (ends - starts)[:, None]
+    bend = np.minimum(BEND * (ends - starts)[:, :1].round(), 2.5)  # a line to the next column is straight
+    lines[..., 1] -= 4 * bend * (along * (1 - along))[..., 0]
+    return lines
 
 
 def _draw_nodes(axes: Axes, drawn: Drawn, places: Array) -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from spd_lightning import DecomposedModel
-from spd_lightning.analysis.attribution_graph import COMPONENT, KINDS, OUTPUT
 from spd_lightning.model import ImportanceFunction
 
 
@@ -128,6 +127,3 @@ def key_of(graph, node):
 
 def of_kind(graph, *kinds):
     return [node for node in range(graph.n_nodes) if int(graph.kind[node]) in kinds]
-
-
-__all__ = ["COMPONENT", "KINDS", "OUTPUT", "Given", "Looped", "edges_of", "given", "key_of", "node_of", "of_kind"]

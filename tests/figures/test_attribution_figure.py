@@ -44,7 +44,7 @@ def test_nodes_stand_in_columns_and_rows_and_edges_lead_between_them():
     # row 0 is one line, row 1 two, for the two components in one place
     assert [y for _, y in boxes] == pytest.approx([0.5, 2.0, 1.5, 2.5, 0.5, 2.0])
     (edges,) = [one for one in axes.collections if isinstance(one, LineCollection)]
-    ends = {(round(line[0][1], 3), round(line[1][1], 3)): number for number, line in enumerate(edges.get_segments())}
+    ends = {(round(line[0][1], 3), round(line[-1][1], 3)): number for number, line in enumerate(edges.get_segments())}
     widths = {key: float(edges.get_linewidths()[number]) for key, number in ends.items()}
     colors = {key: to_rgb(edges.get_colors()[number]) for key, number in ends.items()}
     assert set(ends) == {(0.5, 1.5), (2.0, 2.5), (1.5, 2.0), (0.5, 2.0)}
