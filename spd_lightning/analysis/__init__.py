@@ -1,6 +1,8 @@
 """What components do: plain functions from arrays to dataclasses of arrays, without trainer or drawing."""
 
 from spd_lightning.analysis.agreement import SiteAgreement, agreement
+from spd_lightning.analysis.attribution import attribution_graph, summed_graph
+from spd_lightning.analysis.attribution_graph import AttributionGraph
 from spd_lightning.analysis.call_tally import CallHarvest, HarvestOptions
 from spd_lightning.analysis.clustering import Clustering, cluster
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
@@ -9,17 +11,22 @@ from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited
 from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.fourier import NumberSide, NumberSpectra
+from spd_lightning.analysis.graph_drawing import drawing
+from spd_lightning.analysis.graph_files import read_graph, save_graph
+from spd_lightning.analysis.graph_flow import GraphPath, beginnings, influence, pruned, share_kept, strongest_paths
 from spd_lightning.analysis.harvest import Harvest, harvest
 from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head
 from spd_lightning.analysis.mechanisms import read_mechanisms
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
+    "AttributionGraph",
     "CallHarvest",
     "Clustering",
     "Edit",
     "EditReport",
     "Firings",
+    "GraphPath",
     "Harvest",
     "HarvestOptions",
     "HeadFlow",
@@ -31,11 +38,21 @@ __all__ = [
     "TokenReading",
     "agreement",
     "attention_flow",
+    "attribution_graph",
+    "beginnings",
     "cluster",
     "components_of_head",
+    "drawing",
     "edit_report",
     "edited",
     "harvest",
+    "influence",
+    "pruned",
+    "read_graph",
     "read_mechanisms",
     "save_edited",
+    "save_graph",
+    "share_kept",
+    "strongest_paths",
+    "summed_graph",
 ]

@@ -6,6 +6,7 @@ drawn: it is left blank or written out.
 
 from spd_lightning.figures.ablation import ablation_dots, ablation_matrix
 from spd_lightning.figures.attention import attention_patterns
+from spd_lightning.figures.attribution import Drawn, attribution_diagram
 from spd_lightning.figures.contributions import contribution_agreement, feature_contributions
 from spd_lightning.figures.fourier import fourier_spectra
 from spd_lightning.figures.heatmaps import importance_heatmap
@@ -19,11 +20,13 @@ from spd_lightning.figures.sweeps import Outcome, importance_comparison, sweep_s
 from spd_lightning.figures.vectors import component_vectors
 
 __all__ = [
+    "Drawn",
     "Outcome",
     "ScrubbedErrors",
     "ablation_dots",
     "ablation_matrix",
     "attention_patterns",
+    "attribution_diagram",
     "component_images",
     "component_vectors",
     "contribution_agreement",
