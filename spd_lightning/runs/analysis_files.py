@@ -54,6 +54,13 @@ LABELS_SHAPE: Mapping[str, Any] = {
     "labeller": str,
     "labels": [{"call": str, "component": int, "label": str}],
 }
+INTRUDERS_SHAPE: Mapping[str, Any] = {
+    "weights": str,
+    "judge": str,
+    "chance": _NUMBER,
+    "score": {"right": int, "count": int, "share": _NUMBER, "low": _NUMBER, "high": _NUMBER},
+    "answers": [{"call": str, "component": int, "odd": int, "answer": int}],
+}
 
 
 def fits(value: Any, shape: Any) -> bool:
@@ -91,11 +98,22 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 rows.append(json.loads(line))
-                if not fits(rows[-1], ROW_SHAPE) or not rows[-1].keys() >= _NEEDED:
+                if not _is_row(rows[-1]):
                     raise ValueError("another shape")
     except (OSError, ValueError, RecursionError):
         raise UsageError(f"{str(path)!r} is damaged (line {len(rows) or 1}); move it away and harvest anew") from None
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    return fits(row, ROW_SHAPE) and row.keys() >= _NEEDED and all(map(_is_place, row["places"]))
+
+
+def _is_place(place: Mapping[str, Any]) -> bool:
+    """Whether a window has as many of everything, and its place inside."""
+    sizes = {len(place[name]) for name in ("tokens", "texts", "importances") if name in place}
+    window = place.keys() >= {"tokens", "importances", "at"} and len(sizes) == 1 and 0 <= place["at"] < max(sizes)
+    return "document" in place and (not sizes or window)
 
 
 def read_json(path: Path, shape: Mapping[str, Any], maker: str) -> dict[str, Any]:

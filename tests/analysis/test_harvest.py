@@ -189,7 +189,9 @@ def test_rows_are_plain_data_of_components_that_are_important(language):
                 for site, component in ((site_of(row["call"]), row["component"]), (other["site"], other["component"]))
             )
             assert other["share"] == pytest.approx((own & theirs).sum().item() / own.sum().item(), rel=1e-3)
-            assert other["jaccard"] == pytest.approx((own & theirs).sum().item() / (own | theirs).sum().item(), rel=1e-3)
+            assert other["jaccard"] == pytest.approx(
+                (own & theirs).sum().item() / (own | theirs).sum().item(), rel=1e-3
+            )
         assert [token["text"] for token in row["on"]] == [f"<{token['token']}>" for token in row["on"]]
         best = found.calls[row["call"]].on.reading()
         assert row["on"][0]["token"] == best.tokens[row["component"]]

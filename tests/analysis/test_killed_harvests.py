@@ -33,7 +33,9 @@ def _written(folder, model, data):
 @pytest.fixture
 def toy(tmp_path):
     """A run directory of a toy model."""
-    return _written(tmp_path / "toy", randomised(DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 5})), SPARSE)
+    return _written(
+        tmp_path / "toy", randomised(DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 5})), SPARSE
+    )
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ def language(tmp_path):
         torch.manual_seed(0)
         target = LanguageModel("gpt2", vocabulary=300, length=8, width=8, layers=1, heads=2)
     model = DecomposedModel(target, {"*.c_attn[v]": 3, "*.mlp.c_proj": 4}, call=KeywordCall(**CALL))
-    return _written(tmp_path / "language", randomised(model), {"class_path": "spd_lightning.TextTokens", "init_args": text})
+    return _written(
+        tmp_path / "language", randomised(model), {"class_path": "spd_lightning.TextTokens", "init_args": text}
+    )
 
 
 @pytest.mark.parametrize(("name", "moments"), [("toy", list(MOMENTS)), ("language", ["rows"])])
