@@ -14,8 +14,10 @@ from spd_lightning.model.sites import ConvolutionSite, EmbeddingSite
 from spd_lightning.model.streams import LinearStream
 from spd_lightning.model.wrapping import site_of
 
-_PASSING = ("Add", "Sub", "Clone", "Alias", "View", "UnsafeView", "Reshape", "Transpose", "T", "Permute", "Slice")
-_PASSING += ("Select", "Index", "Squeeze", "Unsqueeze", "Expand", "ToCopy", "NativeLayerNorm", "Mean", "Sum")
+_SUMS, _NORMS = {"Add", "Sub", "Sum", "Mean"}, {"NativeLayerNorm"}
+_SHAPES = {"View", "UnsafeView", "Reshape", "Transpose", "T", "Permute", "Slice", "Select", "Index", "Squeeze"}
+_SHAPES |= {"Unsqueeze", "Expand"}
+_PASSING = _SUMS | _NORMS | _SHAPES | {"Clone", "Alias", "ToCopy"}
 """Steps of autograd through which what a site writes stays what it is, but for a scale and a place."""
 
 
@@ -181,7 +183,7 @@ def strongest(vectors: Tensor, through: Tensor | None, shown: int) -> tuple[Tens
         Values and numbers of the entries, ``[n, shown]`` each; fewer where there are fewer.
     """
     values, numbers = [], []
-    for part in vectors.split(256):  # so that nothing as large as components times vocabulary is made
+    for part in torch.split(vectors, 256):  # so that nothing as large as components times vocabulary is made
         there = part if through is None else part @ through.T.to(part)
         found = there.abs().topk(min(shown, there.shape[1])).indices
         values.append(there.gather(1, found))

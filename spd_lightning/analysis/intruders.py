@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -66,7 +66,8 @@ class Judge(Protocol):
         ...
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True)
+class Score:
     """How many answers were right.
 
     Attributes:

@@ -112,7 +112,7 @@ def _tokens(title: str, tokens: Iterable[Mapping[str, Any]]) -> page.Html:
 
 
 def _ends(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    shown = []
+    shown: list[str] = []
     for entry in entries:
         name = shown_token(str(entry.get("name", entry.get("index", "?"))))
         shown += [", " if shown else "", page.element("bdi", name), f" {entry.get('weight', 0):.2f}"]

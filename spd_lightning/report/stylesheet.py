@@ -63,7 +63,8 @@ figcaption strong { color: var(--ink); overflow-wrap: anywhere; }
 details { margin: .75rem 0; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { margin: .5rem 0 0; font-size: .8rem; line-height: 1.4; white-space: pre-wrap; overflow-wrap: anywhere; }
-.card { margin: 1rem 0; padding: .25rem 1rem .75rem; background: var(--card); border-radius: .5rem; break-inside: avoid; }
+.card { margin: 1rem 0; padding: .25rem 1rem .75rem; background: var(--card); border-radius: .5rem; }
+.card { break-inside: avoid; }
 .card h3 { margin-top: .75rem; }
 .card:target { outline: 2px solid var(--faint); }
 .label { font-weight: 600; }

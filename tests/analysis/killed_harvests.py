@@ -1,9 +1,9 @@
 """Kills harvests of a run directory at many moments.
 
-``python -m tests.analysis.killed_harvests RUN_DIR FOLDER [MOMENT ...]``. Every harvest is forked from this process, which
-has imported everything, and kills itself at one moment. It is then gone on with, and what it leaves is compared with a
-harvest that was left alone; the last one is killed at all moments, one after the other. Prints a JSON object: by moment,
-how the processes ended, and which files differ.
+``python -m tests.analysis.killed_harvests RUN_DIR FOLDER [MOMENT ...]``. Every harvest is forked from this process,
+which has imported everything, and kills itself at one moment. It is then gone on with, and what it leaves is compared
+with a harvest that was left alone; the last one is killed at all moments, one after the other. Prints a JSON object:
+by moment, how the processes ended, and which files differ.
 """
 
 import json

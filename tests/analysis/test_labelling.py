@@ -125,8 +125,8 @@ def test_an_answer_without_one_number_is_none(answer):
 def test_the_interval_is_where_the_truth_would_not_be_surprised(right, count):
     """Wilson: its ends are the shares from which what was found is 1.96 standard deviations away."""
     found = score(right, count)
-    assert found[:3] == (right, count, right / count)
-    for end in [end for end in found[3:] if 1e-6 < end < 1 - 1e-6]:
+    assert (found.right, found.count, found.share) == (right, count, right / count)
+    for end in [end for end in (found.low, found.high) if 1e-6 < end < 1 - 1e-6]:
         assert abs(found.share - end) / math.sqrt(end * (1 - end) / count) == pytest.approx(1.96, abs=1e-3)
     assert found.low <= found.share <= found.high
 

@@ -213,8 +213,13 @@ def test_a_link_that_leads_out_is_not_followed(run, refused, tmp_path):
     assert "is a link that leads out of the run directory" in refused()
 
 
-def test_several_runs_and_files_of_others_are_refused(run, refused, tmp_path):
-    assert "--cards takes one RUN_DIR, got 2" in refused(str(run.folder))
+def test_several_runs_are_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        main([str(run.folder), str(run.folder), "--cards"])
+    assert "--cards takes one RUN_DIR, got 2" in capsys.readouterr().err
+
+
+def test_files_of_others_are_refused(run, refused, tmp_path):
     (tmp_path / "mine.html").write_text("mine")
     assert "exists and is not a report" in refused("--output", str(tmp_path / "mine.html"))
     main([str(run.folder), "--cards", "--output", str(tmp_path / "page.html")])

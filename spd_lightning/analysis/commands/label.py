@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _label(rows: list[dict[str, Any]], labeller: Labeller, journal: Journal) -> 
                 bar.update()
 
 
-def _tested(given: argparse.Namespace, harvest: Harvest, rows: list[Row], judge: Judge) -> Iterator[str]:
+def _tested(given: argparse.Namespace, harvest: Harvest, rows: Sequence[Row], judge: Judge) -> Iterator[str]:
     path = given.folder / FOLDER / INTRUDERS
     head = {"format": FORMAT, "weights": harvest.weights, "judge": judge.name}
     head |= {"trials": given.intruder, "seed": given.seed}
@@ -142,7 +142,7 @@ def _tested(given: argparse.Namespace, harvest: Harvest, rows: list[Row], judge:
             journal.add({**row, "odd": trial.odd, "answer": answer, "windows": trial.windows})
             bar.update()
     right = score(sum(row["odd"] == row["answer"] for row in journal.rows), len(journal.rows))
-    content = {**head, "chance": CHANCE, "score": right._asdict(), "answers": journal.rows}
+    content = {**head, "chance": CHANCE, "score": vars(right), "answers": journal.rows}
     with written_whole(path) as aside:
         aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     journal.close()
