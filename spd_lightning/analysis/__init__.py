@@ -10,7 +10,10 @@ from spd_lightning.analysis.editing import Edit, edited
 from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.fourier import NumberSide, NumberSpectra
 from spd_lightning.analysis.harvest import Harvest, harvest
+from spd_lightning.analysis.harvest_files import read_harvest
 from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head
+from spd_lightning.analysis.intruders import Judge, TokenJudge
+from spd_lightning.analysis.labelling import Labeller, StatisticsLabeller
 from spd_lightning.analysis.mechanisms import read_mechanisms
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
@@ -23,11 +26,15 @@ __all__ = [
     "Harvest",
     "HarvestOptions",
     "HeadFlow",
+    "Judge",
+    "Labeller",
     "NumberSide",
     "NumberSpectra",
     "Outcome",
     "SiteAgreement",
+    "StatisticsLabeller",
     "TokenCounts",
+    "TokenJudge",
     "TokenReading",
     "agreement",
     "attention_flow",
@@ -36,6 +43,7 @@ __all__ = [
     "edit_report",
     "edited",
     "harvest",
+    "read_harvest",
     "read_mechanisms",
     "save_edited",
 ]

@@ -142,20 +142,26 @@ def _intruder(
     number = firings.number_of(site, row["component"])
     together, often = firings.together(number), firings.often()
     known = {place["document"] for place in row["places"]}
-    matches = []
-    for other in rows:
-        ratio = abs(math.log(max(other["density"], 1e-12) / max(row["density"], 1e-12)))
-        if other["call"] != row["call"] or other["component"] == row["component"] or ratio > math.log(SIMILAR):
-            continue
-        theirs = firings.number_of(site, other["component"])
+    for _, component, other in _alike(row, rows):
+        theirs = firings.number_of(site, component)
         both = int(together[theirs])
+        if both > APART * int(often[number] + often[theirs] - both):
+            continue
         windows = [place for place in other["places"] if place["document"] not in known and window_of(place)]
-        if windows and both <= APART * int(often[number] + often[theirs] - both):
-            matches.append((ratio, other["component"], windows))
-    if not matches:
-        return None
-    _, component, windows = min(matches, key=lambda match: match[:2])
-    return component, windows[int(torch.randint(len(windows), (1,), generator=generator))]
+        if windows:
+            return component, windows[int(torch.randint(len(windows), (1,), generator=generator))]
+    return None
+
+
+def _alike(row: Row, rows: Iterable[Row]) -> list[tuple[float, int, Row]]:
+    """Other components of the call whose densities match, the closest first: the ratio's logarithm, number, row."""
+    found = []
+    for other in rows:
+        if other["call"] == row["call"] and other["component"] != row["component"]:
+            ratio = abs(math.log(max(other["density"], 1e-12) / max(row["density"], 1e-12)))
+            if ratio <= math.log(SIMILAR):
+                found.append((ratio, other["component"], other))
+    return sorted(found, key=lambda match: match[:2])
 
 
 class TokenJudge:

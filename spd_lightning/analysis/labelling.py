@@ -8,6 +8,8 @@ MOST_WORDS, MOST_CHARACTERS = 8, 100
 """Of a label."""
 LIKELY = 0.5
 """Share of a component's firings on a token, or of its strongest entry, from which on something is named."""
+KINDS = {"input", "pixel", "output", "token"}
+"""What names of inputs and outputs begin with, where these are no text."""
 Row = Mapping[str, Any]
 """What the harvest says of a component, see :data:`spd_lightning.runs.analysis_files.ROW_SHAPE`."""
 
@@ -34,8 +36,9 @@ class StatisticsLabeller:
     """Names what the numbers of a harvest say: no model reads the windows (ours).
 
     A component of text is named by the tokens that it is important on, or comes before, whichever names it better (by
-    F1). One at an end of the network is named by the inputs that it reads and the outputs that it writes, those with at
-    least half of the largest weight. Where there is neither, the label says how often it is important.
+    F1). One at an end of the network is named by the inputs that it reads and the outputs that it writes: those with at
+    least half of the largest weight, with a minus if they have the opposite sign. Where there is neither, the label
+    says how often it is important.
     """
 
     name = "statistics of the harvest"
@@ -74,21 +77,31 @@ def _token(token: Mapping[str, Any]) -> str:
     """A token in quotes, its spaces as what they are, so that it stays one word."""
     if "text" not in token:
         return f"token:{token.get('token')}"
-    return "'" + "".join("␣" if letter.isspace() else letter for letter in str(token["text"])[:30]) + "'"
+    return _quoted(str(token["text"]))
+
+
+def _quoted(text: str) -> str:
+    return "'" + "".join("␣" if letter.isspace() else letter for letter in text[:30]) + "'"
 
 
 def _of_end(row: Row, side: str) -> str:
     entries = row.get(side) or []
     if not entries:
         return ""
-    largest = max(abs(float(entry["weight"])) for entry in entries)
-    named = [entry for entry in entries if largest and abs(float(entry["weight"])) >= LIKELY * largest]
+    first = max((float(entry["weight"]) for entry in entries), key=abs)
+    named = [entry for entry in entries if first and abs(float(entry["weight"])) >= LIKELY * abs(first)]
     if not named:
         return ""
-    kind, _, _ = str(named[0]["name"]).partition(" ")
-    words = [str(entry["name"]).removeprefix(f"{kind} ") for entry in named[:3]]
     more = f"+{len(named) - 3}" if len(named) > 3 else ""
-    return f"{side} {kind} {','.join(words)}{more}" if kind != named[0]["name"] else f"{side} {'/'.join(words)}{more}"
+    kind, _, rest = str(named[0]["name"]).partition(" ")
+    if not (kind in KINDS and rest):
+        return f"{side} {'/'.join(_signed(_quoted(str(e['name'])), e, first) for e in named[:3])}{more}"
+    return f"{side} {kind} {','.join(_signed(str(e['name'])[len(kind) + 1 :], e, first) for e in named[:3])}{more}"
+
+
+def _signed(name: str, entry: Mapping[str, Any], first: float) -> str:
+    """With a minus where the entry has the opposite sign of the largest."""
+    return name if float(entry["weight"]) * first > 0 else f"\N{MINUS SIGN}{name}"
 
 
 def window_of(place: Mapping[str, Any], reach: int = 10) -> str:

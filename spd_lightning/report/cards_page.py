@@ -54,7 +54,9 @@ def _summary(data: CardsData, components: int, groups: int) -> page.Html:
             f"intruder test: {found['share']:.0%} right of {found['count']} (95 % interval {found['low']:.0%} to "
             f"{found['high']:.0%}, chance {data.intruders['chance']:.0%}), judge: {cut(data.intruders['judge'])}"
         )
-    note = "A darker token is one that the component is more important on; an outlined one is where it is strongest."
+    if not any(place.get("tokens") for row in data.rows for place in row["places"]):
+        return page.bullets(lines)
+    note = "A component is more important on a token of a stronger shade; at an outlined one it is strongest."
     return page.joined([page.bullets(lines), page.element("p", note, class_="faint")])
 
 

@@ -35,10 +35,16 @@ def _end(name, weight):
         ({"on": [BEFORE], "before": [ON, ON | {"text": "a", "precision": 0.7}]}, "before '␣the'/'a'"),
         ({"on": [ON, BEFORE]}, "on '␣the'"),
         ({"on": [{"token": 7, "precision": 1.0, "recall": 1.0}]}, "on token:7"),
-        ({"reads": [_end("input 3", -0.9), _end("input 1", 0.5), _end("input 2", 0.1)]}, "reads input 3,1"),
+        (
+            {"reads": [_end("input 3", -0.9), _end("input 1", 0.5), _end("input 2", 0.1)]},
+            "reads input 3,\N{MINUS SIGN}1",
+        ),
         ({"reads": [_end("pixel 1,2", 1.0)], "writes": [_end("output 4", 2.0)]}, "reads pixel 1,2, writes output 4"),
         ({"writes": [_end(f"output {n}", 1.0) for n in range(5)]}, "writes output 0,1,2+2"),
-        ({"writes": [_end("dog", 2.0), _end("cat", 1.5)]}, "writes dog/cat"),
+        (
+            {"writes": [_end(" dog", -2.0), _end("cat", 1.5), _end("a b", -1.5)]},
+            "writes '␣dog'/\N{MINUS SIGN}'cat'/'a␣b'",
+        ),
         ({"writes": [_end("output 1", 0.0)]}, "important at 25.00% of positions"),
         ({"on": [], "before": []}, "important at 25.00% of positions"),
         ({}, "important at 25.00% of positions"),
