@@ -15,7 +15,10 @@ from spd_lightning.analysis.graph_drawing import drawing
 from spd_lightning.analysis.graph_files import read_graph, save_graph
 from spd_lightning.analysis.graph_flow import GraphPath, beginnings, influence, pruned, share_kept, strongest_paths
 from spd_lightning.analysis.harvest import Harvest, harvest
+from spd_lightning.analysis.harvest_files import read_harvest
 from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head
+from spd_lightning.analysis.intruders import Judge, TokenJudge
+from spd_lightning.analysis.labelling import Labeller, StatisticsLabeller
 from spd_lightning.analysis.mechanisms import read_mechanisms
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
@@ -30,11 +33,15 @@ __all__ = [
     "Harvest",
     "HarvestOptions",
     "HeadFlow",
+    "Judge",
+    "Labeller",
     "NumberSide",
     "NumberSpectra",
     "Outcome",
     "SiteAgreement",
+    "StatisticsLabeller",
     "TokenCounts",
+    "TokenJudge",
     "TokenReading",
     "agreement",
     "attention_flow",
@@ -49,6 +56,7 @@ __all__ = [
     "influence",
     "pruned",
     "read_graph",
+    "read_harvest",
     "read_mechanisms",
     "save_edited",
     "save_graph",

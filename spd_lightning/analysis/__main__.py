@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
-from spd_lightning.analysis.commands import agreement, cluster, edit, graph, harvest
+from spd_lightning.analysis.commands import agreement, cluster, edit, graph, harvest, label
 from spd_lightning.errors import OneLineParser, told_in_one_line
 
-COMMANDS = (harvest, cluster, agreement, edit, graph)
+COMMANDS = (harvest, cluster, label, graph, edit, agreement)
 """Modules of the subcommands, in the order of the help."""
 
 

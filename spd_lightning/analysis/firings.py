@@ -41,6 +41,14 @@ class Firings:
         sites = list(self.counts)
         return sum(self.counts[other] for other in sites[: sites.index(site)]) + component
 
+    def name_of(self, number: int) -> tuple[str, int]:
+        """The site of a component, and its number there; the opposite of :meth:`number_of`."""
+        for site, count in self.counts.items():
+            if number < count:
+                return site, number
+            number -= count
+        raise IndexError(number)
+
     def often(self) -> Tensor:
         """Number of units on which each is important, ``[C of all sites]``."""
         return self.components.long().bincount(minlength=self.n_components)

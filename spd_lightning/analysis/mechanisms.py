@@ -12,7 +12,6 @@ from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.files.whole import check_free, is_file, written_whole
 from spd_lightning.model import ComponentModel, Grouping
 
-NAME = "mechanisms.json"
 FORMAT = 1
 
 

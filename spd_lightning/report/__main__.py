@@ -1,4 +1,4 @@
-"""``python -m spd_lightning.report RUN_DIR [RUN_DIR ...] [--output FILE]``."""
+"""``python -m spd_lightning.report RUN_DIR [RUN_DIR ...] [--cards] [--output FILE]``."""
 
 import argparse
 import sys
@@ -7,7 +7,11 @@ from pathlib import Path
 
 from spd_lightning.errors import OneLineParser, UsageError, told_in_one_line
 from spd_lightning.report import REPORT_NAME, TableRow, read_run, run_page, table_page, write_page
+from spd_lightning.report.cards_data import cards_data
+from spd_lightning.report.cards_page import cards_page
 from spd_lightning.report.notes import plain
+from spd_lightning.report.reading import run_name
+from spd_lightning.runs.analysis_files import CARDS, FOLDER
 from spd_lightning.runs.record import RunRecord
 
 
@@ -17,7 +21,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, help=f"file to write; default: {REPORT_NAME} in the run directory, for several here"
     )
+    parser.add_argument(
+        "--cards", action="store_true", help=f"cards of components and mechanisms; default: {FOLDER}/{CARDS} in RUN_DIR"
+    )
     return parser
+
+
+def _cards(folders: Sequence[Path], output: Path | None) -> Path:
+    if len(folders) > 1:
+        raise UsageError(f"--cards takes one RUN_DIR, got {len(folders)}; make a page for each")
+    path = output or folders[0] / FOLDER / CARDS
+    write_page(path, cards_page(run_name(folders[0]), cards_data(folders[0])), ours=output is None)
+    return path
 
 
 def _run_report(folder: Path, output: Path | None) -> Path:
@@ -69,6 +84,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     with told_in_one_line():
         options = _parser().parse_args(args)
+        if options.cards:
+            path = _cards(options.runs, options.output)
+            sys.stdout.write(f"The cards are in {path}\n")
+            return
         several = len(options.runs) > 1
         path = _table_report(options.runs, options.output) if several else _run_report(options.runs[0], options.output)
     sys.stdout.write(f"The report is in {path}\n")

@@ -14,7 +14,7 @@ MARKER = "<!-- written by spd_lightning.report -->"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _WIDE = 1000
 _VOID = frozenset({"img", "meta", "br"})
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Html(str):

@@ -7,13 +7,19 @@ STYLESHEET: Final = """
   color-scheme: light dark;
   --ground: #ffffff; --card: #f5f6f8; --ink: #1c2127; --faint: #5b6570; --line: #d9dee4;
   --good: #11653a; --good-ground: #dff3e6; --bad: #9a3412; --bad-ground: #fdeadd; --other-ground: #e6eaef;
+  --mark: 240 150 30;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --ground: #14171b; --card: #1d2127; --ink: #e6e9ed; --faint: #9aa5b1; --line: #343b44;
     --good: #7fd6a3; --good-ground: #14351f; --bad: #f7ae84; --bad-ground: #43210f; --other-ground: #2a3038;
+    --mark: 205 110 20;
   }
 }
+.shade-1 { background: rgb(var(--mark) / .1); } .shade-2 { background: rgb(var(--mark) / .18); }
+.shade-3 { background: rgb(var(--mark) / .26); } .shade-4 { background: rgb(var(--mark) / .34); }
+.shade-5 { background: rgb(var(--mark) / .42); } .shade-6 { background: rgb(var(--mark) / .5); }
+.shade-7 { background: rgb(var(--mark) / .58); } .shade-8 { background: rgb(var(--mark) / .66); }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
@@ -57,6 +63,14 @@ figcaption strong { color: var(--ink); overflow-wrap: anywhere; }
 details { margin: .75rem 0; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { margin: .5rem 0 0; font-size: .8rem; line-height: 1.4; white-space: pre-wrap; overflow-wrap: anywhere; }
+.card { margin: 1rem 0; padding: .25rem 1rem .75rem; background: var(--card); border-radius: .5rem; }
+.card { break-inside: avoid; }
+.card h3 { margin-top: .75rem; }
+.card:target { outline: 2px solid var(--faint); }
+.label { font-weight: 600; }
+.window { font: .875rem/1.7 ui-monospace, monospace; white-space: pre-wrap; max-width: none; }
+.window .place { outline: 1px solid var(--ink); }
+a { color: inherit; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .75rem; }
 @media (max-width: 40rem) {
   figure.wide { overflow-x: auto; }

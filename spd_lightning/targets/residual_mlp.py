@@ -84,6 +84,11 @@ class ResidualMLP(nn.Module):
         """Paths of the layers whose output is added to the stream."""
         return tuple(f"layers.{index}.mlp_out" for index in range(self.n_layers))
 
+    @property
+    def readout(self) -> Tensor:
+        """What the output is read off the stream by, ``[n_features, d_embed]``."""
+        return self.embedding
+
     def reset_parameters(self) -> None:
         """Draw new weights of the layers from torch's global generator; the embedding stays."""
         for layer in self.layers:
@@ -112,7 +117,7 @@ class ResidualMLP(nn.Module):
         """
         for layer in self.layers:
             stream = stream + layer(stream)
-        return stream @ self.embedding.T
+        return stream @ self.readout.T
 
     @staticmethod
     def declared_size(n_features: int, n_layers: int = 1, d_mlp: int = 50, d_embed: int = 1000, **_: Any) -> int:

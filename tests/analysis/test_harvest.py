@@ -7,7 +7,7 @@ from spd_lightning import UsageError
 from spd_lightning.analysis import harvest
 from spd_lightning.analysis.firings import FiringSample
 from spd_lightning.analysis.harvest import Tally, options
-from spd_lightning.analysis.harvest_files import rows
+from spd_lightning.analysis.harvest_rows import rows
 from spd_lightning.model.wrapping import site_of
 from tests.analysis.test_firings import table_of
 from tests.model.attributed import toy
@@ -178,6 +178,20 @@ def test_rows_are_plain_data_of_components_that_are_important(language):
         assert 0 < len(row["places"]) <= 3
         for place in row["places"]:
             assert place["left"] + place["token"] + place["right"] == "".join(map(decode.get, place["tokens"]))
+            assert place["texts"] == list(map(decode.get, place["tokens"]))
+            assert place["texts"][place["at"]] == place["token"]
+            assert len(place["importances"]) == len(place["tokens"])
+        one = found.calls[row["call"]]
+        assert row["histogram"] == one.histogram[row["component"]].tolist()
+        for other in row["together"]:
+            own, theirs = (
+                table_of(found.firings)[:, found.firings.number_of(site, component)]
+                for site, component in ((site_of(row["call"]), row["component"]), (other["site"], other["component"]))
+            )
+            assert other["share"] == pytest.approx((own & theirs).sum().item() / own.sum().item(), rel=1e-3)
+            assert other["jaccard"] == pytest.approx(
+                (own & theirs).sum().item() / (own | theirs).sum().item(), rel=1e-3
+            )
         assert [token["text"] for token in row["on"]] == [f"<{token['token']}>" for token in row["on"]]
         best = found.calls[row["call"]].on.reading()
         assert row["on"][0]["token"] == best.tokens[row["component"]]

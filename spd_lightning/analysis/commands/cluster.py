@@ -8,12 +8,13 @@ from typing import Any
 
 from spd_lightning.analysis.clustering import Clustering, agreement_with, cluster
 from spd_lightning.analysis.firings import Firings
-from spd_lightning.analysis.harvest_files import FOLDER, read_harvest
-from spd_lightning.analysis.mechanisms import NAME, Settings, save_mechanisms
+from spd_lightning.analysis.harvest_files import read_harvest
+from spd_lightning.analysis.mechanisms import Settings, save_mechanisms
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import check_whole
 from spd_lightning.files.progress import progress
 from spd_lightning.files.whole import check_free
+from spd_lightning.runs.analysis_files import FOLDER, MECHANISMS
 
 SHOWN, NAMED = 10, 6
 """Groups that are printed, and components that are named of each."""
@@ -26,7 +27,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--alpha", type=float, default=1.0, help="price of a rank in bits (%(default)s)")
     parser.add_argument("--fewest", type=int, default=1, help="firings a component needs to be grouped (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="drawn orders to compare with; 0 for none (%(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"where to write (RUN_DIR/{FOLDER}/{NAME})")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"where to write (RUN_DIR/{FOLDER}/{MECHANISMS})")
     parser.add_argument(
         "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
     )
@@ -35,7 +36,7 @@ def add_to(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Cluster, write the groups, and say what was found."""
-    path = given.output or given.folder / FOLDER / NAME
+    path = given.output or given.folder / FOLDER / MECHANISMS
     check_free(path)
     check_whole("--seeds", given.seeds, least=0)
     model = load_model(given.folder, given.import_classes)

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spd_lightning.analysis.commands.shared import aligned, on_device
+from spd_lightning.analysis.commands.shared import aligned, check_one_process, on_device
+from spd_lightning.analysis.end_rows import EndRows
+from spd_lightning.analysis.ends import ends
 from spd_lightning.analysis.harvest import PLACES, REACH, TOKENS, UNITS, Harvest, Tally, harvest, options
 from spd_lightning.analysis.harvest_files import HarvestFiles
 from spd_lightning.artefact import load_model
 from spd_lightning.files.progress import progress
 from spd_lightning.functional import ALIVE_THRESHOLD
-from spd_lightning.runs.reopened import reopened
+from spd_lightning.model import DecomposedModel
+from spd_lightning.runs.reopened import Reopened, reopened
 
 
 def add_to(commands: Any) -> None:
@@ -34,15 +37,17 @@ def add_to(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Harvest, or go on where it was stopped, and say what was found."""
+    check_one_process("harvest")
     chosen = options(given.threshold, given.places, given.reach, given.units, given.tokens, given.batches)
     model = load_model(given.folder, given.import_classes)
     files = HarvestFiles(given.folder)
     begun = files.begun(model, chosen)
     if begun is not None and files.is_done:
+        files.clear()
         said = f"{files.done} is finished already; nothing was done"
     else:
         begun = _harvested(given, model, files, begun)
-        said = f"written to {files.done} and {files.windows.name}"
+        said = f"written to {files.done} and {files.rows.name}"
     sys.stdout.write("\n".join([*table(begun.result()), said]) + "\n")
 
 
@@ -61,8 +66,14 @@ def _harvested(given: argparse.Namespace, model: Any, files: HarvestFiles, begun
             bar.update()
 
         harvest(found.model, on_device(found.model, batches, given.device), tally=tally, after=after)
-    files.finish(tally, getattr(found.tokenizer, "decode", None))
+    files.finish(tally, getattr(found.tokenizer, "decode", None), _ends(found, tally, given.device))
     return tally
+
+
+def _ends(found: Reopened, tally: Tally, device: str) -> EndRows:
+    first = next(iter(on_device(found.model, found.batches, device)))
+    assert isinstance(found.model, DecomposedModel)  # nothing else has been harvested
+    return EndRows(found.model, ends(found.model, first), tally.result().firings, found.tokenizer)
 
 
 def table(found: Harvest) -> list[str]:

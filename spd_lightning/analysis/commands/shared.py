@@ -1,5 +1,6 @@
 """What several subcommands need: data on a device, and tables of text."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,17 @@ from torch.utils._pytree import tree_map
 
 from spd_lightning.errors import UsageError
 from spd_lightning.model import ComponentModel
+
+
+def check_one_process(command: str) -> None:
+    """Refuse to be one of several processes, which would write the same files.
+
+    Raises:
+        UsageError: under ``torchrun`` with more than one process.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1":
+        raise UsageError(f"{command} runs in one process, got WORLD_SIZE={count!r}; start it without torchrun")
 
 
 def on_device(model: ComponentModel, batches: Iterable[Any], device: str) -> Iterable[Any]:
