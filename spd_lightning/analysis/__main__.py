@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
-from spd_lightning.analysis.commands import agreement, cluster, edit, harvest
+from spd_lightning.analysis.commands import agreement, circuit, cluster, edit, harvest, query_key
 from spd_lightning.errors import OneLineParser, told_in_one_line
 
-COMMANDS = (harvest, cluster, agreement, edit)
+COMMANDS = (harvest, cluster, agreement, edit, circuit, query_key)
 """Modules of the subcommands, in the order of the help."""
 
 
