@@ -211,7 +211,8 @@ def objective(problem: Problem, logits: Mapping[str, Tensor], number: int, adver
     random = stochastic_masks(step, "uniform", step.noise.generator("stochastic"))
     stochastic = problem.distance(step, random) / problem.unit
     upper = [ci.upper.flatten(1) for ci in step.importance.values()]
-    importance = problem.price * importance_minimality(upper, problem.search.p, EPS)
+    nothing = sum(one.shape[1] for one in upper) * EPS**problem.search.p  # what nodes of importance 0 would cost
+    importance = problem.price * (importance_minimality(upper, problem.search.p, EPS) - nothing)
     if not adversary:
         return Terms(stochastic + importance, stochastic, torch.full_like(stochastic, torch.nan), importance)
     sources = random_channels(step, "uniform", step.noise.generator("adversary"))
