@@ -166,7 +166,12 @@ class Problem:
         return CausalImportance(whole, lower_leaky(whole), upper_leaky(whole))
 
     def attacked(
-        self, step: Step, sources: Mapping[str, Tensor], steps: int, everywhere: bool = False
+        self,
+        step: Step,
+        sources: Mapping[str, Tensor],
+        steps: int,
+        step_size: float,
+        everywhere: bool = False,
     ) -> dict[str, Tensor]:
         """Sources after steps of ascent on the distance.
 
@@ -174,6 +179,7 @@ class Problem:
             step: the batch; its importances are constants here.
             sources: where it starts, see :func:`random_channels`.
             steps: signed gradient steps.
+            step_size: length of one of them.
             everywhere: whether the sources of dead components and of the delta component move as well.
         """
         constant = step.constant_importance
@@ -183,7 +189,7 @@ class Problem:
             channels = {call: torch.where(movable[call], moved[call], source) for call, source in sources.items()}
             return self.distance(step, masks_from_channels(step, constant, channels))
 
-        return ascend(distance, sources, steps, self.search.adversary_step_size)
+        return ascend(distance, sources, steps, step_size)
 
     def _movable(self, call: str, source: Tensor) -> Tensor:
         alive = self.alive[call].expand(self.rows, *self.alive[call].shape[1:])
@@ -216,7 +222,8 @@ def objective(problem: Problem, logits: Mapping[str, Tensor], number: int, adver
     if not adversary:
         return Terms(stochastic + importance, stochastic, torch.full_like(stochastic, torch.nan), importance)
     sources = random_channels(step, "uniform", step.noise.generator("adversary"))
-    worst = problem.attacked(step, sources, problem.search.adversary_steps)
+    search = problem.search
+    worst = problem.attacked(step, sources, search.adversary_steps, search.adversary_step_size)
     adversarial = problem.distance(step, masks_from_channels(step, step.importance, worst)) / problem.unit
     return Terms((stochastic + adversarial) / 2 + importance, stochastic, adversarial, importance)
 

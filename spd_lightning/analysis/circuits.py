@@ -21,8 +21,9 @@ from spd_lightning.losses.sources import (
 )
 from spd_lightning.model import ComponentModel, Mask, SiteMask
 
-STARTS = 4
-"""Fresh adversaries of the verdict, each as long as the one inside the search."""
+LONGER = 4
+"""How many times the steps of the search's adversary the fresh one of the verdict takes, each as much shorter (ours): a
+finer ascent finds worse masks than several as coarse as the search's."""
 DRAWS = 8
 """Random masks, and random circuits, that are averaged."""
 WITH, WITHOUT = "with the adversary", "without it"
@@ -127,9 +128,9 @@ def prompt_circuits(
     """Find what an output needs on a few examples, with an adversary inside the search and without one (VPD).
 
     Both circuits are then judged alike. ``alone``: the nodes on, all else off. ``stochastic``: masks drawn between
-    importance and 1. ``attacked``: the worst of all that fresh adversaries pass, four of them with as many steps as the
+    importance and 1. ``attacked``: the worst of all that a fresh adversary passes, with four times the steps of the
     search's, over the nodes that could take part; what else there is has random masks. ``attacked_everywhere``: the
-    same, with dead components and the delta component in the adversaries' hands. ``ablated``: the nodes taken away
+    same, with dead components and the delta component in the adversary's hands. ``ablated``: the nodes taken away
     from the target's own weights. ``random``: as many of the nodes that could take part, drawn, alone.
 
     Args:
@@ -191,20 +192,20 @@ def judged(problem: Problem, importances: Mapping[str, Tensor]) -> dict[str, Out
 
 
 def _worst(problem: Problem, step: Step, everywhere: bool) -> Outcome:
-    """The worst that fresh adversaries come by, row by row, their starts included."""
-    worst: Outcome | None = None
-    for start in range(STARTS):
-        sources = random_channels(step, "uniform", step.noise.generator("fresh", start))
-        for number in range(problem.search.adversary_steps + 1):
-            if number:
-                sources = problem.attacked(step, sources, 1, everywhere)
-            found = _outcome(problem.goal, step.masked(masks_from_channels(step, step.importance, sources)))
-            if worst is None:
-                worst = found
-            worse = found.distance > worst.distance
-            worst = Outcome(*(torch.where(worse, a, b) for a, b in zip(_columns(found), _columns(worst), strict=True)))
-    assert worst is not None
+    """The worst that a fresh adversary comes by, row by row, its start included."""
+    sources = random_channels(step, "uniform", step.noise.generator("fresh"))
+    size = problem.search.adversary_step_size / LONGER
+    worst = _under(problem, step, sources)
+    for _ in range(LONGER * problem.search.adversary_steps):
+        sources = problem.attacked(step, sources, 1, size, everywhere)
+        found = _under(problem, step, sources)
+        worse = found.distance > worst.distance
+        worst = Outcome(*(torch.where(worse, a, b) for a, b in zip(_columns(found), _columns(worst), strict=True)))
     return worst
+
+
+def _under(problem: Problem, step: Step, sources: Mapping[str, Tensor]) -> Outcome:
+    return _outcome(problem.goal, step.masked(masks_from_channels(step, step.importance, sources)))
 
 
 def _taken_away(step: Step) -> dict[str, Mask]:

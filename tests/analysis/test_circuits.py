@@ -18,7 +18,7 @@ from spd_lightning.analysis import (
     save_circuits,
 )
 from spd_lightning.analysis.circuit_search import Problem, frozen, objective
-from spd_lightning.analysis.circuits import DRAWS, STARTS
+from spd_lightning.analysis.circuits import DRAWS, LONGER
 from spd_lightning.figures import circuit_maps
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
 from spd_lightning.kernels import row_uniforms
@@ -209,20 +209,35 @@ def test_every_network_has_circuits(name):
     assert torch.allclose(found.outcomes["target"].distance, torch.zeros(1), atol=1e-5)
 
 
-def test_the_verdict_is_four_fresh_adversaries_of_the_search_s_length(monkeypatch):
+def test_the_verdict_s_adversary_is_fresh_and_four_times_as_long(monkeypatch):
     model, x = known_decoy()
     ascents, original = [], Problem.attacked
 
-    def spy(problem, step, sources, steps, everywhere=False):
-        ascents.append((steps, everywhere))
-        return original(problem, step, sources, steps, everywhere)
+    def spy(problem, step, sources, steps, size, everywhere=False):
+        ascents.append((steps, size, everywhere, sources["read"].clone()))
+        return original(problem, step, sources, steps, size, everywhere)
 
     monkeypatch.setattr(Problem, "attacked", spy)
     prompt_circuits(model, x, Goal.label(model, x, 0), replace(SHORT, adversary_steps=5))
 
-    assert ascents[:3] == [(5, False)] * 3  # one a step of the search with an adversary, none in the other
-    assert len(ascents) == 3 + 2 * 2 * STARTS * 5
-    assert ascents.count((1, True)) == ascents.count((1, False)) == 2 * STARTS * 5
+    kinds = [ascent[:3] for ascent in ascents]
+    assert kinds[:3] == [(5, 1.0, False)] * 3  # one a step of the search with an adversary, none in the other
+    assert kinds[3:] == 2 * (20 * [(1, 0.25, False)] + 20 * [(1, 0.25, True)])
+    assert not any(torch.equal(ascents[3][3], ascent[3]) for ascent in ascents[:3])
+    assert LONGER == 4
+
+
+def test_the_verdict_is_the_worst_that_is_passed():
+    model, x = known_decoy()
+    goal = Goal.label(model, x, 0)
+    found = prompt_circuits(model, x, goal, replace(SHORT, steps=40, lr=0.02)).circuits[WITHOUT]
+
+    g, weight = found.importances["read"][0], model.target.read.weight[0]
+    # the signal and what pulls with it as weak as they may be, all else on
+    least = torch.where(weight > 0, g, 1.0) @ weight
+    corner = torch.nn.functional.softplus(-2 * least).item()
+    assert found.outcomes["attacked"].distance.item() == pytest.approx(corner, rel=1e-4)
+    assert corner > found.outcomes["stochastic"].distance.item() + 0.5
 
 
 def test_random_circuits_are_as_large_and_alive(monkeypatch):
