@@ -38,7 +38,7 @@ MAY_IMPORT = {
     },
     "runs": {"methods", "artefact", "data", "model", "functional", "files", "errors"},
     "report": {"runs", "files", "errors"},
-    "analysis": {"runs", "artefact", "figures", "model", "functional", "targets", "files", "errors"},
+    "analysis": {"runs", "artefact", "losses", "model", "figures", "functional", "targets", "files", "errors"},
     "callbacks": {
         "analysis",
         "artefact",

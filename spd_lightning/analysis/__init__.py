@@ -1,9 +1,14 @@
 """What components do: plain functions from arrays to dataclasses of arrays, without trainer or drawing."""
 
 from spd_lightning.analysis.agreement import SiteAgreement, agreement
+from spd_lightning.analysis.attention_layers import AttentionLayer, attention_layers
 from spd_lightning.analysis.attribution import attribution_graph, summed_graph
 from spd_lightning.analysis.attribution_graph import AttributionGraph
 from spd_lightning.analysis.call_tally import CallHarvest, HarvestOptions
+from spd_lightning.analysis.circuit_files import read_circuits, save_circuits
+from spd_lightning.analysis.circuit_goal import Goal
+from spd_lightning.analysis.circuit_search import CircuitSearch
+from spd_lightning.analysis.circuits import WITH, WITHOUT, Circuit, PromptCircuits, prompt_circuits
 from spd_lightning.analysis.clustering import Clustering, cluster
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
 from spd_lightning.analysis.edit_outcomes import Outcome
@@ -20,15 +25,22 @@ from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of
 from spd_lightning.analysis.intruders import Judge, TokenJudge
 from spd_lightning.analysis.labelling import Labeller, StatisticsLabeller
 from spd_lightning.analysis.mechanisms import read_mechanisms
+from spd_lightning.analysis.query_key import QueryKey, pair_scores, query_key
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
+    "WITH",
+    "WITHOUT",
+    "AttentionLayer",
     "AttributionGraph",
     "CallHarvest",
+    "Circuit",
+    "CircuitSearch",
     "Clustering",
     "Edit",
     "EditReport",
     "Firings",
+    "Goal",
     "GraphPath",
     "Harvest",
     "HarvestOptions",
@@ -38,6 +50,8 @@ __all__ = [
     "NumberSide",
     "NumberSpectra",
     "Outcome",
+    "PromptCircuits",
+    "QueryKey",
     "SiteAgreement",
     "StatisticsLabeller",
     "TokenCounts",
@@ -45,6 +59,7 @@ __all__ = [
     "TokenReading",
     "agreement",
     "attention_flow",
+    "attention_layers",
     "attribution_graph",
     "beginnings",
     "cluster",
@@ -54,10 +69,15 @@ __all__ = [
     "edited",
     "harvest",
     "influence",
+    "pair_scores",
+    "prompt_circuits",
     "pruned",
+    "query_key",
+    "read_circuits",
     "read_graph",
     "read_harvest",
     "read_mechanisms",
+    "save_circuits",
     "save_edited",
     "save_graph",
     "share_kept",

@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
-from spd_lightning.analysis.commands import agreement, cluster, edit, graph, harvest, label
+from spd_lightning.analysis.commands import agreement, circuit, cluster, edit, graph, harvest, label, query_key
 from spd_lightning.errors import OneLineParser, told_in_one_line
 
-COMMANDS = (harvest, cluster, label, graph, edit, agreement)
+COMMANDS = (harvest, cluster, label, graph, circuit, query_key, edit, agreement)
 """Modules of the subcommands, in the order of the help."""
 
 

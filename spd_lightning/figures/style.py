@@ -120,6 +120,15 @@ def wrapped(text: str, inches: float, size: float) -> str:
     return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
 
 
+def literal(text: str) -> str:
+    """Text of anybody's so that it is drawn as it is.
+
+    A dollar sign starts no formula; line breaks and signs that the font does not have become escapes.
+    """
+    signs = (sign if sign.isprintable() and ord(sign) < 0x530 else ascii(sign)[1:-1] for sign in text)
+    return "".join(signs).replace("$", r"\$")
+
+
 def say(figure: Figure, text: str) -> Figure:
     """Keep with a figure what it shows, in words, for those who cannot see it; written into its file."""
     figure.set_label(text)

@@ -1,13 +1,15 @@
-"""What several subcommands need: data on a device, and tables of text."""
+"""What several subcommands need: data on a device, tables of text, pictures in files."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from spd_lightning.errors import UsageError
+from spd_lightning.files.whole import written_whole
 from spd_lightning.model import ComponentModel
 
 
@@ -60,3 +62,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return [line.rstrip() for line in lines]
+
+
+def write_picture(path: Path, figure: Any) -> None:
+    """Write a figure of :mod:`spd_lightning.figures` as PNG, with what it says in words."""
+    with written_whole(path) as aside:
+        figure.savefig(aside, format="png", metadata={"Description": figure.get_label()})
