@@ -30,6 +30,7 @@ def attribution_graph(
     top: int = 1,
     threshold: float = ALIVE_THRESHOLD,
     most: int = MOST,
+    hold_norms: bool = True,
     after: Callable[[int], Any] = lambda nodes: None,
 ) -> AttributionGraph:
     r"""The direct attributions between live components on one example, from the inputs to chosen outputs.
@@ -38,7 +39,8 @@ def attribution_graph(
 
     is the attribution of component ``c'`` to ``c`` (adversarial parameter decomposition, attribution graphs), with
     inner activations ``a`` and importances ``g`` in the target as it is. The gradient is stopped at every site, so that
-    only the direct path counts; it passes through attention patterns, norms and nonlinearities. What a site puts out is
+    only the direct path counts; it passes through attention patterns and nonlinearities, and through norms as
+    ``hold_norms`` says. What a site puts out is
     the sum of its live components, each times its importance, of its bias, and of the rest, which are nodes too and
     which nothing acts on. Inputs are the numbers put in or, of tokens, the vectors of embeddings that are no sites.
     Nodes that do not act on a chosen output, by any path, are left out.
@@ -51,6 +53,8 @@ def attribution_graph(
         top: how many of the largest outputs, where ``outputs`` names none.
         threshold: importance above which a component is a node.
         most: edges that are kept at most; dropped ones still count in the nodes' sums.
+        hold_norms: whether layer norms and RMS norms divide as by constants. Else all that acts through a norm adds up
+            to nothing.
         after: called with the number of nodes whose attributions have been found, whenever some have.
 
     Returns:
@@ -64,7 +68,7 @@ def attribution_graph(
     if rows != 1:
         raise UsageError(f"graph: takes one example, with a first dimension of 1, got {rows}; sum up several")
     tally = EdgeTally(most, by_position=True)
-    _add(tally, model, batch, threshold, _chosen(outputs, positions, top), after)
+    _add(tally, model, batch, threshold, _chosen(outputs, positions, top), hold_norms, after)
     return tally.graph()
 
 
@@ -76,6 +80,7 @@ def summed_graph(
     top: int = 1,
     threshold: float = ALIVE_THRESHOLD,
     most: int = MOST,
+    hold_norms: bool = True,
     examples: int | None = None,
     after: Callable[[], Any] = lambda: None,
 ) -> AttributionGraph:
@@ -90,6 +95,7 @@ def summed_graph(
         threshold: see :func:`attribution_graph`.
         most: edges that are kept at most. Where more come up, the weakest so far are dropped, and what comes to them
             later counts from there.
+        hold_norms: see :func:`attribution_graph`.
         examples: how many are looked at; ``None`` for all.
         after: called after every example.
 
@@ -105,7 +111,7 @@ def summed_graph(
     chosen = _chosen(outputs, positions, top)
     tally = EdgeTally(most, by_position=False)
     for example in islice(examples_of(batches), examples):
-        _add(tally, model, example, threshold, chosen)
+        _add(tally, model, example, threshold, chosen, hold_norms)
         after()
     if not tally.examples:
         raise UsageError("graph: the data holds no examples")
@@ -151,11 +157,12 @@ def _add(
     batch: Any,
     threshold: float,
     chosen: Chosen,
+    hold_norms: bool,
     after: Callable[[int], Any] = lambda nodes: None,
 ) -> None:
     """Add an example, from its outputs back: only what acts on them is followed."""
     assert isinstance(model, DecomposedModel)
-    paths = DirectPaths(model, batch, threshold, chosen)
+    paths = DirectPaths(model, batch, threshold, chosen, hold_norms)
     tally.begin(paths.places)
     for nodes in [*(source.nodes for source in paths.sources), paths.readers[-1].nodes]:
         tally.add_nodes(nodes)

@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spd_lightning.analysis.attribution_graph import BIAS, COMPONENT, INPUT, NONE, OUTPUT, REST
 from spd_lightning.analysis.direct_nodes import Chosen, Reader, Source, entries_of, nodes_at, positions_of
+from spd_lightning.analysis.held_norms import HeldNorms
 from spd_lightning.functional.precision import full_precision
 from spd_lightning.model import DecomposedModel
 from spd_lightning.model.assembly import assembled
@@ -34,13 +35,14 @@ class DirectPaths:
         batch: one example, as the model's call takes it.
         threshold: importance above which a component is a node.
         chosen: which outputs are nodes.
+        hold_norms: whether norms divide as by constants.
 
     Attributes:
         sources: in the order in which they write.
         readers: in the order in which they read, the outputs last.
     """
 
-    def __init__(self, model: DecomposedModel, batch: Any, threshold: float, chosen: Chosen) -> None:
+    def __init__(self, model: DecomposedModel, batch: Any, threshold: float, chosen: Chosen, hold_norms: bool) -> None:
         self.model, self.threshold = model, threshold
         self.sources: list[Source] = []
         self.readers: list[Reader] = []
@@ -59,7 +61,8 @@ class DirectPaths:
             for path, module in model.target.named_modules():
                 if isinstance(module, nn.Embedding) and path not in model.wrapping.modules:
                     hooks.callback(module.register_forward_hook(self._embedded(path)).remove)
-            output = model.wrapping.run(batch, self._cut, enter=self._entered).output
+            with HeldNorms() if hold_norms else nullcontext():
+                output = model.wrapping.run(batch, self._cut, enter=self._entered).output
             self._read_output(output, chosen)
 
     @property

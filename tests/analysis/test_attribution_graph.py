@@ -114,6 +114,31 @@ def _looped(model, batch, **options):
     return graph
 
 
+class WrittenOut(nn.Module):
+    """An RMS norm as models of `transformers` write it."""
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm", [lambda: nn.LayerNorm(5), lambda: nn.RMSNorm(5), WrittenOut], ids=["layer", "rms", "own"]
+)
+def test_what_acts_through_a_norm_adds_up_if_its_scale_is_held(norm):
+    target = _seeded(lambda: nn.Sequential(nn.Linear(4, 5), norm(), nn.Linear(5, 3, bias=False)))
+    for parameter in target[1].parameters():
+        nn.init.uniform_(parameter, 0.5, 2.0)
+    model, x = given(target, {"0": 4}, {"0": [1.0, 0.7, 1.0, 0.2]}), _numbers(1, 4)
+    held, free = (attribution_graph(model, x, hold_norms=hold) for hold in (True, False))
+    (node,), (same,) = of_kind(held, OUTPUT), of_kind(free, OUTPUT)
+    shift = getattr(target[1], "bias", None)
+    constant = 0.0 if shift is None else float(target[2].weight[int(held.index[node])] @ shift)
+
+    assert float(held.value[node]) == float(free.value[same]) == float(target(x).max())
+    assert float(held.entering[node]) == pytest.approx(float(target(x).max()) - constant, rel=1e-9)
+    assert abs(float(free.entering[same])) < 1e-4 * abs(float(held.entering[node]))
+
+
 def test_a_network_with_relus_is_that_of_gradients_one_by_one():
     model = given(
         _seeded(Rectified), {"up": 5, "down": 4, "head": 3}, {"up": torch.linspace(0.2, 1, 5), "down": 0.9, "head": 1}
@@ -135,7 +160,7 @@ def test_what_acts_on_an_output_is_how_it_moves_if_all_grows(name):
     """All that sites, embeddings and inputs put out grows by the same share: the sum of attributions, in one number."""
     model = randomised(decomposed(name))
     batch = next(examples_of([example(name)]))
-    graph = attribution_graph(model, batch, threshold=THRESHOLD)
+    graph = attribution_graph(model, batch, threshold=THRESHOLD, hold_norms=False)
     clean, growth = model.clean(batch), torch.zeros((), requires_grad=True)
 
     def grown(path, index, site_input, original):

@@ -121,7 +121,7 @@ def test_the_sum_over_the_data_is_drawn(toy, tmp_path, capsys):
 
 def test_text_is_drawn_with_its_tokens(language, tmp_path, capsys):
     run, data = language
-    main(["graph", str(run), "--text", "the <cat> saw", "--output_token", "a", "--output", str(tmp_path / "text")])
+    main(["graph", str(run), "--text", "the <cat> saw", "--next", "a", "--output", str(tmp_path / "text")])
     said = capsys.readouterr().out.splitlines()
 
     numbers = data.tokenizer.encode(["the <cat> saw"])[0].tolist()
@@ -169,10 +169,10 @@ def test_few_nodes_are_drawn_where_few_are_asked_for(toy):
     [
         ([], "one of the arguments --text --example --data is required"),
         (["--example", "0", "--data"], "not allowed with argument"),
-        (["--example", "12"], "--example: there is no example 12; the data has 12, from 0"),
+        (["--example", "12"], "--example 12 does not exist; the run's test data has 12, from 0"),
         (["--example", "-1"], "--example must be at least 0"),
-        (["--text", "a"], "--text: the run's data has no tokenizer"),
-        (["--example", "7", "--output_token", "a"], "--output_token: the run's data has no tokenizer"),
+        (["--text", "a"], "--text needs a run whose data has a tokenizer"),
+        (["--example", "7", "--next", "a"], "--next needs a run whose data has a tokenizer"),
         (["--example", "7", "--outputs", "a"], "--outputs must be N[,N...]"),
         (["--example", "7", "--outputs", "4"], "there is no output 4; the network has 4, from 0 to 3"),
         (["--example", "7", "--outputs", "1,1"], "outputs must differ"),
@@ -193,11 +193,14 @@ def test_wrong_usage_is_one_line_and_writes_nothing(given, message, toy, capsys)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--text", "the cat saw a dog and a red house while"], "tokens, but the network takes 8; give a shorter text"),
-        (["--text", ""], "--text: '' has no tokens"),
+        (["--text", "the cat saw a dog and a red house while"], "tokens, but the target takes 8; shorten it"),
+        (["--text", ""], "--text must have at least one token"),
         (["--text", "\ud800"], "is no text in Unicode"),
-        (["--text", "a", "--output_token", "zq"], "--output_token: 'zq' is 2 tokens, 'z', 'q'; name one"),
-        (["--text", "a", "--output_token", ""], "--output_token: '' has no tokens"),
+        (
+            ["--text", "a", "--next", "zq"],
+            "--next must be one token of the vocabulary, got 'zq', which is 'z' 'q' there",
+        ),
+        (["--text", "a", "--next", ""], "--next must be one token of the vocabulary, got '', which is nothing there"),
         (["--text", "a", "--outputs", "300"], "there is no output 300"),
     ],
 )

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from spd_lightning.analysis.circuit_files import FOLDER, NUMBERS, PICTURE, TENSORS, beside, save_circuits
@@ -17,6 +16,7 @@ from spd_lightning.analysis.circuit_search import CircuitSearch
 from spd_lightning.analysis.circuits import WITH, Circuit, Outcome, PromptCircuits, prompt_circuits
 from spd_lightning.analysis.commands.examples import one_token, picked, prompts, whole_numbers
 from spd_lightning.analysis.commands.shared import aligned, on_device, write_picture
+from spd_lightning.analysis.harvest import TOKENS
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import circuit_maps
@@ -117,11 +117,11 @@ def _name(options: argparse.Namespace) -> str:
 
 def _asked(options: argparse.Namespace, found: Reopened) -> _Asked:
     """The batch, on the device, and the goal."""
+    batch: Any
     rows, row, about = None, "position", {}
     if options.text is not None:
-        ids, rows = prompts(options.text, found)
-        batch: Any = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        about = {"text": options.text, "tokens": ids.tolist()}
+        batch, rows = prompts(options.text, found)
+        about = {"text": options.text, "tokens": batch[TOKENS].tolist()}
     else:
         numbers = whole_numbers("--example", options.example)
         batch, about = picked(replace(found.batches, limit=None), numbers), {"examples": numbers}

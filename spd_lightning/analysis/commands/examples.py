@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from spd_lightning.analysis.harvest import TOKENS
 from spd_lightning.errors import UsageError
 from spd_lightning.model.call import rows_of
 from spd_lightning.runs.reopened import Reopened
@@ -24,21 +25,22 @@ def whole_numbers(flag: str, text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def prompts(texts: Sequence[str], found: Reopened) -> tuple[Tensor, list[str]]:
-    """Prompts as tokens.
+def prompts(texts: Sequence[str], found: Reopened) -> tuple[dict[str, Tensor], list[str]]:
+    """Prompts as a batch.
 
     Args:
         texts: the prompts.
         found: the run, whose data has a tokenizer.
 
     Returns:
-        Tokens ``[rows, positions]``, and of every position what the first prompt has there.
+        Tokens ``[rows, positions]`` and their attention mask, and of every position what the first prompt has there.
 
     Raises:
-        UsageError: for a run without a tokenizer, and prompts without tokens, of several lengths, or too long.
+        UsageError: for a run without a tokenizer, and prompts without tokens, of several lengths, or such that the
+            network cannot take them.
     """
     tokenizer = _tokenizer("--text", found.tokenizer)
-    encoded = [list(map(int, tokens)) for tokens in tokenizer.encode(list(texts))]
+    encoded = [_encoded("--text", text, tokenizer) for text in texts]
     lengths = sorted({len(tokens) for tokens in encoded})
     if lengths[0] == 0:
         raise UsageError("--text must have at least one token, got none; write something")
@@ -47,7 +49,22 @@ def prompts(texts: Sequence[str], found: Reopened) -> tuple[Tensor, list[str]]:
     most = _positions(found.model.target)
     if most is not None and lengths[0] > most:
         raise UsageError(f"--text has {lengths[0]} tokens, but the target takes {most}; shorten it")
-    return torch.tensor(encoded), [tokenizer.decode([token]) for token in encoded[0]]
+    ids = torch.tensor(encoded)
+    batch = {TOKENS: ids, "attention_mask": torch.ones_like(ids)}
+    try:
+        found.model.clean(batch)
+    except (IndexError, RuntimeError) as error:  # what networks raise for positions or tokens that they do not have
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"--text: the target cannot take these {ids.shape[1]} tokens ({reason})") from None
+    return batch, [tokenizer.decode([token]) for token in encoded[0]]
+
+
+def _encoded(flag: str, text: str, tokenizer: Any) -> list[int]:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{flag}: {text!r} is no text in Unicode") from None
+    return list(map(int, tokenizer.encode([text])[0]))
 
 
 def _positions(target: Any) -> int | None:
@@ -63,18 +80,18 @@ def one_token(text: str, tokenizer: Any) -> int:
         UsageError: for text that is no token, or several.
     """
     tokenizer = _tokenizer("--next", tokenizer)
-    (tokens,) = tokenizer.encode([text])
-    parts = [tokenizer.decode([int(token)]) for token in tokens]
+    tokens = _encoded("--next", text, tokenizer)
+    parts = [tokenizer.decode([token]) for token in tokens]
     if len(parts) != 1 or parts[0].strip() != text.strip():
         made = " ".join(map(repr, parts)) or "nothing"
         raise UsageError(f"--next must be one token of the vocabulary, got {text!r}, which is {made} there")
-    return int(tokens[0])
+    return tokens[0]
 
 
 def _tokenizer(flag: str, tokenizer: Any) -> Any:
     if tokenizer is None:
         raise UsageError(
-            f"{flag} needs a run whose data has a tokenizer; give --example, and --class in place of --next"
+            f"{flag} needs a run whose data has a tokenizer; give --example, and numbers in place of tokens"
         )
     return tokenizer
 

@@ -3,23 +3,23 @@
 import argparse
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spd_lightning.analysis.attribution import attribution_graph, examples_of, summed_graph
+from spd_lightning.analysis.attribution import attribution_graph, summed_graph
 from spd_lightning.analysis.attribution_graph import OUTPUT, AttributionGraph
+from spd_lightning.analysis.commands.examples import one_token, picked, prompts, whole_numbers
 from spd_lightning.analysis.commands.shared import on_device
 from spd_lightning.analysis.graph_drawing import drawing, path_line
 from spd_lightning.analysis.graph_files import ARRAYS_SUFFIX, GRAPHS, NOTES_SUFFIX, beside, save_graph
 from spd_lightning.analysis.graph_flow import beginnings, pruned, share_kept, strongest_paths
 from spd_lightning.analysis.harvest import TOKENS
 from spd_lightning.artefact import load_model
-from spd_lightning.errors import UsageError, check_fraction, check_whole
+from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.figures import Drawn, attribution_diagram
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.files.progress import progress
@@ -41,9 +41,7 @@ def add_to(commands: Any) -> None:
     what.add_argument("--data", action="store_true", help="the sum over the run's test data")
     parser.add_argument("--examples", type=int, default=100, help="of the data, with --data (%(default)s)")
     out = parser.add_mutually_exclusive_group()
-    out.add_argument(
-        "--output_token", action="append", metavar="TOKEN", help="whose logit is explained; may be given again"
-    )
+    out.add_argument("--next", action="append", metavar="TOKEN", help="whose logit is explained; may be given again")
     out.add_argument("--outputs", metavar="N[,N...]", help="entries of the output that are explained")
     out.add_argument("--top", type=int, default=1, help="or as many of the largest (%(default)s)")
     parser.add_argument("--position", type=int, help="of the output (the last; with --data, all)")
@@ -54,6 +52,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="NAME", help=f"of the files, without ending (RUN_DIR/{GRAPHS}/...)"
     )
+    parser.add_argument("--free_norms", action="store_true", help="let gradients pass through the scales of norms too")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (%(default)s)")
     parser.add_argument(
         "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
@@ -83,7 +82,7 @@ def run(given: argparse.Namespace) -> None:
     model = load_model(given.folder, given.import_classes)
     found = reopened(given.folder, given.import_classes, model)
     entries = _entries(given, found)
-    read = _Read() if given.data else _text(given, found) if given.text is not None else _example(given, found)
+    read = _read(given, found)
     graph = replace(_graph(given, found, read, entries), tokens=read.tokens)
     small = pruned(graph, given.share)
     outputs = graph.index[graph.kind == OUTPUT].tolist()
@@ -102,16 +101,9 @@ def _check(given: argparse.Namespace) -> None:
     for name, least in (("examples", 1), ("top", 1), ("nodes", 2), ("paths", 1)):
         check_whole(f"--{name}", getattr(given, name), least=least)
     if given.outputs is not None:
-        _numbers(given.outputs)
+        whole_numbers("--outputs", given.outputs)
     if given.example is not None:
         check_whole("--example", given.example, least=0)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--outputs must be N[,N...], for example 0,3, got {text!r}") from None
 
 
 def _default_name(given: argparse.Namespace) -> str:
@@ -123,82 +115,51 @@ def _default_name(given: argparse.Namespace) -> str:
 
 
 def _settings(given: argparse.Namespace) -> dict[str, Any]:
-    names = ("text", "example", "data", "examples", "output_token", "outputs", "top", "position", "share", "threshold")
+    names = (
+        "text",
+        "example",
+        "data",
+        "examples",
+        "next",
+        "outputs",
+        "top",
+        "position",
+        "share",
+        "threshold",
+        "free_norms",
+    )
     return {name: getattr(given, name) for name in names}
-
-
-def _tokenizer(found: Reopened, option: str) -> Any:
-    if found.tokenizer is None:
-        raise UsageError(f"{option}: the run's data has no tokenizer; use --example N and --outputs N")
-    return found.tokenizer
 
 
 def _entries(given: argparse.Namespace, found: Reopened) -> list[int] | None:
     """Entries of the output that are explained; ``None`` for the largest."""
-    if given.output_token is None:
-        return None if given.outputs is None else _numbers(given.outputs)
-    tokenizer, entries = _tokenizer(found, "--output_token"), []
-    for text in given.output_token:
-        numbers = _encoded(tokenizer, text, "--output_token")
-        parts = [tokenizer.decode([number]) for number in numbers]
-        if len(numbers) != 1:
-            raise UsageError(
-                f"--output_token: {text!r} is {len(numbers)} tokens, {', '.join(map(repr, parts))}; name one"
-            )
-        if parts[0].strip() != text.strip():
-            raise UsageError(f"--output_token: the tokenizer has no token {text!r}; name one that it has")
-        entries.append(numbers[0])
-    return entries
+    if given.next is not None:
+        return [one_token(text, found.tokenizer) for text in given.next]
+    return None if given.outputs is None else whole_numbers("--outputs", given.outputs)
 
 
-def _encoded(tokenizer: Any, text: str, option: str) -> list[int]:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{option}: {text!r} is no text in Unicode") from None
-    numbers: list[int] = tokenizer.encode([text])[0].tolist()
-    if not numbers:
-        raise UsageError(f"{option}: {text!r} has no tokens; give some text")
-    return numbers
-
-
-def _text(given: argparse.Namespace, found: Reopened) -> _Read:
-    """The text as a batch of one example, if the network takes it."""
-    tokenizer = _tokenizer(found, "--text")
-    numbers = _encoded(tokenizer, given.text, "--text")
-    most = getattr(getattr(found.model.target, "config", None), "max_position_embeddings", None)
-    if isinstance(most, int) and len(numbers) > most:
-        raise UsageError(f"--text: has {len(numbers)} tokens, but the network takes {most}; give a shorter text")
-    ids = torch.tensor([numbers])
-    batch = {TOKENS: ids, "attention_mask": torch.ones_like(ids)}
-    try:
-        found.model.clean(batch)
-    except (IndexError, RuntimeError) as error:  # what networks raise for positions or tokens that they do not have
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"--text: the network cannot take these {len(numbers)} tokens ({reason})") from None
-    return _Read(batch, _decoded(tokenizer, numbers))
-
-
-def _decoded(tokenizer: Any, numbers: Sequence[int]) -> tuple[str, ...]:
-    return tuple(tokenizer.decode([number]) for number in numbers)
-
-
-def _example(given: argparse.Namespace, found: Reopened) -> _Read:
-    """An example of the data, as a batch."""
-    batches = replace(found.batches, limit=None)
-    batch = next(islice(examples_of(batches), given.example, None), None)
-    if batch is None:
-        count = sum(1 for _ in examples_of(batches))
-        raise UsageError(f"--example: there is no example {given.example}; the data has {count}, from 0")
+def _read(given: argparse.Namespace, found: Reopened) -> _Read:
+    """What the network is given, and its text."""
+    if given.data:
+        return _Read()
+    if given.text is not None:
+        batch, names = prompts([given.text], found)
+        return _Read(batch, tuple(names))
+    batch = picked(replace(found.batches, limit=None), [given.example])
     tokens = batch.get(TOKENS) if isinstance(batch, Mapping) else None
     if found.tokenizer is None or not isinstance(tokens, torch.Tensor):
         return _Read(batch)
-    return _Read(batch, _decoded(found.tokenizer, tokens[0].tolist()))
+    return _Read(batch, tuple(found.tokenizer.decode([token]) for token in tokens[0].tolist()))
 
 
 def _graph(given: argparse.Namespace, found: Reopened, read: _Read, entries: list[int] | None) -> AttributionGraph:
     model: ComponentModel = found.model
-    common: dict[str, Any] = {"outputs": entries, "top": given.top, "threshold": given.threshold}
+    common: dict[str, Any] = {
+        "outputs": entries,
+        "top": given.top,
+        "threshold": given.threshold,
+        "hold_norms": not given.free_norms,
+    }
     if read.batch is not None:
         (batch,) = on_device(model, [read.batch], given.device)
         last = [-1 if given.position is None else given.position]
