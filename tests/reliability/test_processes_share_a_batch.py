@@ -189,7 +189,8 @@ def test_the_processes_compute_the_whole_batch(case, split, shares, alone):
             )
     for name, gradient in gradients.items():
         mean = torch.stack([theirs[name] for _, theirs in found]).mean(0)
-        torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        apart = (mean - gradient).norm().item()  # single entries are small differences of large numbers
+        assert apart <= 1e-5 * gradient.norm().item() + 1e-7, name
 
 
 def test_each_process_alone_would_be_wrong(shares, alone):
