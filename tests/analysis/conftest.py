@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-import yaml
 
 from spd_lightning import DecomposedModel, KeywordCall, LanguageModel, ToyModelOfSuperposition
+from spd_lightning.data import TextTokens
+from tests.analysis.run_directories import written
 from tests.data.texts import documents, folder_of
 from tests.networks.models import randomised
 
@@ -12,21 +13,19 @@ SPARSE = {
     "class_path": "spd_lightning.SparseFeatures",
     "init_args": {"n_features": 4, "val_batches": 4, "val_batch_size": 40, "feature_probability": 0.4},
 }
-CALL = {"inputs": ["input_ids", "attention_mask"], "weights": "attention_mask", "output": "logits"}
-
-
-def _written(folder, model, data):
-    model.save_pretrained(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"trainer": {}, "model": {}, "data": data}))
-    return folder
+CALL = {
+    "inputs": ["input_ids", "attention_mask"],
+    "weights": "attention_mask",
+    "output": "logits",
+    "labels": "input_ids",
+    "ahead": 1,
+}
 
 
 @pytest.fixture
 def toy_run(tmp_path):
     """A run directory of a toy model."""
-    return _written(
-        tmp_path / "toy", randomised(DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 5})), SPARSE
-    )
+    return written(tmp_path / "toy", randomised(DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 5})), SPARSE)
 
 
 @pytest.fixture
@@ -38,6 +37,29 @@ def language_run(tmp_path):
         torch.manual_seed(0)
         target = LanguageModel("gpt2", vocabulary=300, length=8, width=8, layers=1, heads=2)
     model = DecomposedModel(target, {"*.c_attn[v]": 3, "*.mlp.c_proj": 4}, call=KeywordCall(**CALL))
-    return _written(
+    return written(
         tmp_path / "language", randomised(model), {"class_path": "spd_lightning.TextTokens", "init_args": text}
     )
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory):
+    """A run directory of a language model, and the data it names."""
+    folder = tmp_path_factory.mktemp("language")
+    text = {
+        "sources": [folder_of(folder / "texts", documents(12))],
+        "vocabulary": 300,
+        "length": 8,
+        "val_fraction": 0.4,
+        "batch_size": 2,
+        "val_batch_size": 4,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        target = LanguageModel("gpt2", vocabulary=300, length=8, width=8, layers=1, heads=2)
+    model = DecomposedModel(target, {"*.c_attn[v]": 3, "*.mlp.c_fc": 4}, call=KeywordCall(**CALL))
+    losses = {"r": {"class_path": "spd_lightning.Reconstruction", "init_args": {"distance": "kl"}}}
+    run = written(folder / "run", model, {"class_path": "spd_lightning.TextTokens", "init_args": text}, losses)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPD_LIGHTNING_CACHE", str(folder / "cache"))
+        yield run, TextTokens(**text)

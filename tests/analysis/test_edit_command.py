@@ -8,70 +8,30 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from spd_lightning import (
     DecomposedModel,
     HuggingFaceModel,
-    KeywordCall,
-    LanguageModel,
     ToyModelOfSuperposition,
     Unfused,
 )
 from spd_lightning.analysis import Edit, edited, save_edited
 from spd_lightning.analysis.__main__ import main
-from spd_lightning.data import TextTokens
-from tests.data.texts import documents, folder_of
+from tests.analysis.run_directories import written
 from tests.targets.hugging_face import built
 
 SPARSE = {
     "class_path": "spd_lightning.SparseFeatures",
     "init_args": {"n_features": 4, "val_batches": 1, "val_batch_size": 64, "feature_probability": 0.4},
 }
-CALL = {
-    "inputs": ["input_ids", "attention_mask"],
-    "weights": "attention_mask",
-    "output": "logits",
-    "labels": "input_ids",
-    "ahead": 1,
-}
-
-
-def _written(folder, model, data, losses=None):
-    model.save_pretrained(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"trainer": {}, "model": {"losses": losses}, "data": data}))
-    return folder
 
 
 @pytest.fixture
 def toy(tmp_path):
     """A run directory of a toy model."""
     model = DecomposedModel(ToyModelOfSuperposition(4, 3), {"linear*": 9}, ties={"linear2": "linear1"})
-    return _written(tmp_path / "toy", model, SPARSE)
-
-
-@pytest.fixture(scope="module")
-def language(tmp_path_factory):
-    """A run directory of a language model, and the data it names."""
-    folder = tmp_path_factory.mktemp("language")
-    text = {
-        "sources": [folder_of(folder / "texts", documents(12))],
-        "vocabulary": 300,
-        "length": 8,
-        "val_fraction": 0.4,
-        "batch_size": 2,
-        "val_batch_size": 4,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        target = LanguageModel("gpt2", vocabulary=300, length=8, width=8, layers=1, heads=2)
-    model = DecomposedModel(target, {"*.c_attn[v]": 3, "*.mlp.c_fc": 4}, call=KeywordCall(**CALL))
-    losses = {"r": {"class_path": "spd_lightning.Reconstruction", "init_args": {"distance": "kl"}}}
-    run = _written(folder / "run", model, {"class_path": "spd_lightning.TextTokens", "init_args": text}, losses)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPD_LIGHTNING_CACHE", str(folder / "cache"))
-        yield run, TextTokens(**text)
+    return written(tmp_path / "toy", model, SPARSE)
 
 
 def test_a_toy_model_is_edited(toy, tmp_path, capsys):

@@ -6,9 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-import yaml
 
-from spd_lightning import DecomposedModel, KeywordCall, LanguageModel, ResidualMLP
+from spd_lightning import DecomposedModel, ResidualMLP
 from spd_lightning.analysis import (
     attribution_graph,
     drawing,
@@ -21,22 +20,13 @@ from spd_lightning.analysis import (
 from spd_lightning.analysis.__main__ import main
 from spd_lightning.analysis.attribution import examples_of
 from spd_lightning.analysis.attribution_graph import KINDS, OUTPUT, same
-from spd_lightning.data import TextTokens
 from spd_lightning.runs.reopened import reopened
-from tests.data.texts import documents, folder_of
-from tests.networks.models import randomised
+from tests.analysis.run_directories import written
 
 SPARSE = {
     "class_path": "spd_lightning.SparseFeatures",
     "init_args": {"n_features": 4, "val_batches": 2, "val_batch_size": 6, "feature_probability": 0.9},
 }
-CALL = {"inputs": ["input_ids", "attention_mask"], "weights": "attention_mask", "output": "logits"}
-
-
-def _written(folder, model, data):
-    model.save_pretrained(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"trainer": {}, "model": {}, "data": data}))
-    return folder
 
 
 @pytest.fixture
@@ -46,30 +36,7 @@ def toy(tmp_path):
         torch.manual_seed(0)
         target = ResidualMLP(4, 1, d_mlp=6, d_embed=5)
     model = DecomposedModel(target, {"layers.*.mlp_*": 5})
-    return _written(tmp_path / "toy", model, SPARSE)
-
-
-@pytest.fixture(scope="module")
-def language(tmp_path_factory):
-    """A run directory of a language model, and the data it names."""
-    folder = tmp_path_factory.mktemp("language")
-    text = {
-        "sources": [folder_of(folder / "texts", documents(12))],
-        "vocabulary": 300,
-        "length": 8,
-        "val_fraction": 0.4,
-        "batch_size": 2,
-        "val_batch_size": 4,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        target = LanguageModel("gpt2", vocabulary=300, length=8, width=8, layers=1, heads=2)
-    model = DecomposedModel(target, {"*.c_attn[v]": 3, "*.mlp.c_fc": 4}, call=KeywordCall(**CALL))
-    randomised(model)
-    run = _written(folder / "run", model, {"class_path": "spd_lightning.TextTokens", "init_args": text})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPD_LIGHTNING_CACHE", str(folder / "cache"))
-        yield run, TextTokens(**text)
+    return written(tmp_path / "toy", model, SPARSE)
 
 
 def _refused(args, capsys):

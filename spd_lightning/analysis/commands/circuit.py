@@ -15,7 +15,7 @@ from spd_lightning.analysis.circuit_goal import LAST, Goal
 from spd_lightning.analysis.circuit_search import CircuitSearch
 from spd_lightning.analysis.circuits import WITH, Circuit, Outcome, PromptCircuits, prompt_circuits
 from spd_lightning.analysis.commands.examples import one_token, picked, prompts, whole_numbers
-from spd_lightning.analysis.commands.shared import aligned, on_device, write_picture
+from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device, write_picture
 from spd_lightning.analysis.harvest import TOKENS
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import UsageError
@@ -64,10 +64,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--alive", type=float, default=default.alive, help="importance to take part (%(default)s)")
     parser.add_argument("--threshold", type=float, default=default.threshold, help="importance of a node (%(default)s)")
     parser.add_argument("--seed", type=int, default=default.seed, help="of masks and adversaries (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (%(default)s)")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser, "where the network runs")
     parser.set_defaults(run=run)
 
 

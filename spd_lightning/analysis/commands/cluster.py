@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spd_lightning.analysis.clustering import Clustering, agreement_with, cluster
+from spd_lightning.analysis.commands.shared import add_loading
 from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.harvest_files import read_harvest
 from spd_lightning.analysis.mechanisms import Settings, save_mechanisms
@@ -28,9 +29,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--fewest", type=int, default=1, help="firings a component needs to be grouped (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="drawn orders to compare with; 0 for none (%(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"where to write (RUN_DIR/{FOLDER}/{MECHANISMS})")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser)
     parser.set_defaults(run=run)
 
 

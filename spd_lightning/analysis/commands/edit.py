@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spd_lightning.analysis.commands.shared import aligned, on_device
+from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
 from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited, resolved, shared_with
@@ -36,11 +36,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the weights")
     parser.add_argument("--threshold", type=float, default=ALIVE_THRESHOLD, help="importance that counts (%(default)s)")
     parser.add_argument("--draws", type=int, default=5, help="random changes to compare with (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where effects are measured, such as cuda (%(default)s)")
     parser.add_argument("--no_report", action="store_true", help="only write the weights; needs no data")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser, "where effects are measured")
     parser.set_defaults(run=run)
 
 

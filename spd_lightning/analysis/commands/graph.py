@@ -13,7 +13,7 @@ import torch
 from spd_lightning.analysis.attribution import attribution_graph, summed_graph
 from spd_lightning.analysis.attribution_graph import OUTPUT, AttributionGraph
 from spd_lightning.analysis.commands.examples import one_token, picked, prompts, whole_numbers
-from spd_lightning.analysis.commands.shared import on_device
+from spd_lightning.analysis.commands.shared import add_loading, on_device
 from spd_lightning.analysis.graph_drawing import drawing, path_line
 from spd_lightning.analysis.graph_files import ARRAYS_SUFFIX, GRAPHS, NOTES_SUFFIX, beside, save_graph
 from spd_lightning.analysis.graph_flow import beginnings, pruned, share_kept, strongest_paths
@@ -53,10 +53,7 @@ def add_to(commands: Any) -> None:
         "--output", type=Path, metavar="NAME", help=f"of the files, without ending (RUN_DIR/{GRAPHS}/...)"
     )
     parser.add_argument("--free_norms", action="store_true", help="let gradients pass through the scales of norms too")
-    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (%(default)s)")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser, "where the network runs")
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spd_lightning.analysis.commands.shared import aligned, check_one_process, on_device
+from spd_lightning.analysis.commands.shared import add_loading, aligned, check_one_process, on_device
 from spd_lightning.analysis.end_rows import EndRows
 from spd_lightning.analysis.ends import ends
 from spd_lightning.analysis.harvest import PLACES, REACH, TOKENS, UNITS, Harvest, Tally, harvest, options
@@ -28,10 +28,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--reach", type=int, default=REACH, help="tokens kept on either side of them (%(default)s)")
     parser.add_argument("--units", type=int, default=UNITS, help="positions kept for clustering at most (%(default)s)")
     parser.add_argument("--tokens", default=TOKENS, help="entry of the batches that holds tokens (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (%(default)s)")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser, "where the network runs")
     parser.set_defaults(run=run)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from spd_lightning.analysis.chat import KEY_VARIABLE, ChatServer
 from spd_lightning.analysis.chat_labels import ChatJudge, ChatLabeller
+from spd_lightning.analysis.commands.shared import add_loading
 from spd_lightning.analysis.harvest import Harvest
 from spd_lightning.analysis.harvest_files import read_harvest
 from spd_lightning.analysis.intruders import CHANCE, Judge, Score, TokenJudge, score, trials
@@ -43,9 +44,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--retries", type=int, default=4, help="how often a question is asked again (%(default)s)")
     parser.add_argument("--intruder", type=int, metavar="N", help="test the windows of N components, too")
     parser.add_argument("--seed", type=int, default=0, help="of the test's draws (%(default)s)")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser)
     parser.set_defaults(run=run)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from spd_lightning.analysis.attention_layers import AttentionLayer, attention_layers
 from spd_lightning.analysis.circuit_files import NUMBERS, PICTURE, TENSORS, beside
-from spd_lightning.analysis.commands.shared import aligned, on_device, write_picture
+from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device, write_picture
 from spd_lightning.analysis.query_key import QueryKey, query_key
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import UsageError, check_whole
@@ -43,10 +43,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--threshold", type=float, default=ALIVE_THRESHOLD, help="importance that counts (%(default)s)")
     parser.add_argument("--top", type=int, default=5, help="pairs that are printed of each head (%(default)s)")
     parser.add_argument("--name", default="query_key", help="of the files (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (%(default)s)")
-    parser.add_argument(
-        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
-    )
+    add_loading(parser, "where the network runs")
     parser.set_defaults(run=run)
 
 

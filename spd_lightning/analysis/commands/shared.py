@@ -1,5 +1,6 @@
 """What several subcommands need: data on a device, tables of text, pictures in files."""
 
+import argparse
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,20 @@ from torch.utils._pytree import tree_map
 from spd_lightning.errors import UsageError
 from spd_lightning.files.whole import written_whole
 from spd_lightning.model import ComponentModel
+
+
+def add_loading(parser: argparse.ArgumentParser, device: str | None = None) -> None:
+    """Add what says how a run is loaded.
+
+    Args:
+        parser: of a subcommand.
+        device: what ``--device`` is for; ``None`` where nothing runs the network.
+    """
+    if device is not None:
+        parser.add_argument("--device", default="cpu", help=f"{device}, such as cuda (%(default)s)")
+    parser.add_argument(
+        "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
+    )
 
 
 def check_one_process(command: str) -> None:
