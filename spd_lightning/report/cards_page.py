@@ -1,6 +1,6 @@
 """Cards of components and of mechanisms, on one page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spd_lightning.report import page
@@ -10,6 +10,8 @@ SHOWN, WINDOWS, EXAMPLES = 300, 8, 4
 """Cards of either kind on a page, windows of a component, examples of a mechanism."""
 MOST_CHARACTERS = 200
 """Of a token, a name or a label; the rest of a longer one is not shown."""
+MEMBERS = 12
+"""Of a mechanism, that are shown unfolded."""
 SHADES = 8
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -88,7 +90,7 @@ def _facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "rms_inner" in row:
         pairs.append(("its size", f"{row['rms_inner']:.3g}"))
     if row.get("histogram"):
-        pairs.append(("histogram of importance, 0 to 1", bars(row["histogram"])))
+        pairs.append(("histogram of importance, 0 to 1", page.element("span", bars(row["histogram"]), class_="bars")))
     return pairs
 
 
@@ -162,13 +164,6 @@ def _shaded(place: Mapping[str, Any]) -> list[page.Html]:
 
 def _mechanism(group: Mechanism, data: CardsData, anchors: Mapping[Key, str]) -> page.Html:
     members = [(site, number) for site, numbers in group.members.items() for number in numbers]
-    named: list[str] = []
-    for key in members[:100]:
-        label = data.labels.get(key)
-        named += [", " if named else "", _linked(key, anchors)]
-        named += [" ", page.element("bdi", cut(label), class_="faint")] if label else []
-    if len(members) > 100:
-        named.append(f" and {len(members) - 100} more")
     pairs = [
         ("members", str(len(members))),
         ("important at", f"{group.share:.3%}"),
@@ -182,11 +177,28 @@ def _mechanism(group: Mechanism, data: CardsData, anchors: Mapping[Key, str]) ->
         "article",
         page.element("h3", f"Mechanism {group.number}"),
         page.facts(pairs),
-        page.element("p", *named),
+        *_members(members, data, anchors),
         *_windows(_of_distinct_documents(best)[:EXAMPLES]),
         class_="card",
         id=f"mechanism-{group.number}",
     )
+
+
+def _members(members: Sequence[Key], data: CardsData, anchors: Mapping[Key, str]) -> Iterator[page.Html]:
+    """The first members with their labels; the others unfold."""
+    yield page.element("p", *_named(members[:MEMBERS], data, anchors))
+    if len(members) > MEMBERS:
+        others = page.element("p", *_named(members[MEMBERS:], data, anchors))
+        yield page.folded(f"{len(members) - MEMBERS} more", others)
+
+
+def _named(members: Iterable[Key], data: CardsData, anchors: Mapping[Key, str]) -> Iterator[str]:
+    for number, key in enumerate(members):
+        label = data.labels.get(key)
+        yield ", " if number else ""
+        yield _linked(key, anchors)
+        if label:
+            yield from (" ", page.element("bdi", cut(label), class_="faint"))
 
 
 def _of_distinct_documents(places: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -68,7 +68,8 @@ pre { margin: .5rem 0 0; font-size: .8rem; line-height: 1.4; white-space: pre-wr
 .card h3 { margin-top: .75rem; }
 .card:target { outline: 2px solid var(--faint); }
 .label { font-weight: 600; }
-.window { font: .875rem/1.7 ui-monospace, monospace; white-space: pre-wrap; max-width: none; }
+.window { font: .875rem/1.7 ui-monospace, monospace; white-space: break-spaces; max-width: none; }
+.bars { font-size: .6rem; white-space: nowrap; }
 .window .place { outline: 1px solid var(--ink); }
 a { color: inherit; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .75rem; }
