@@ -30,8 +30,8 @@ found, and what did not work, is in [recipes]({recipes}). The same targets by th
 
 A run counts as recovered if {rule}.
 
-Distances (`unmasked` to `zero`) are mean squared differences from the target's output on held-out data with: all masks
-one and no delta; importances as masks; importances rounded to 0 or 1; stochastic masks; the worst sources that signed
+Distances (`unmasked` to `zero`) are mean squared differences from the target's output on held-out data (or divergences,
+where the thresholds name `distance kl`) with: all masks one and no delta; importances as masks; importances rounded to 0 or 1; stochastic masks; the worst sources that signed
 gradient ascent finds anew for each batch (steps x step size in brackets); everything ablated. L0 is the mean number of
 components per example with an importance above the threshold, alive how many are above it on any example. Errors are
 importances on one-hot probes that contradict the expected pattern at a tolerance. MMCS stands beside what random
