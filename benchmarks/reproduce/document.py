@@ -30,14 +30,15 @@ found, and what did not work, is in [recipes]({recipes}). The same targets by th
 
 A run counts as recovered if {rule}.
 
-Distances (`unmasked` to `zero`) are mean squared differences from the target's output on held-out data (or divergences,
-where the thresholds name `distance kl`) with: all masks one and no delta; importances as masks; importances rounded to 0 or 1; stochastic masks; the worst sources that signed
-gradient ascent finds anew for each batch (steps x step size in brackets); everything ablated. L0 is the mean number of
-components per example with an importance above the threshold, alive how many are above it on any example. Errors are
-importances on one-hot probes that contradict the expected pattern at a tolerance. MMCS stands beside what random
-components would reach (chance). Wall time is that of the whole process, summed over the parts of an interrupted run;
-the run that comes first on a system trains its target. Means and standard deviations are over all finished runs,
-recovered or not; the paper's are those of its Table 1, and for Pearson's r those printed in its figures."""
+Distances (`unmasked` to `zero`) are mean squared differences from the target's output on held-out data (or
+divergences, where the thresholds name `distance kl`) with: all masks one and no delta; importances as masks;
+importances rounded to 0 or 1; stochastic masks; the worst sources that signed gradient ascent finds anew for each
+batch (steps x step size in brackets); everything ablated. L0 is the mean number of components per example with an
+importance above the threshold, alive how many are above it on any example. Errors are importances on one-hot probes
+that contradict the expected pattern at a tolerance. MMCS stands beside what random components would reach (chance).
+Wall time is that of the whole process, summed over the parts of an interrupted run; the run that comes first on a
+system trains its target. Means and standard deviations are over all finished runs, recovered or not; the paper's are
+those of its Table 1, and for Pearson's r those printed in its figures."""
 
 
 def write_document(options: Options, systems: Mapping[str, System], failures: Mapping[Run, str]) -> list[str]:
