@@ -97,18 +97,21 @@ def folded(summary: str, *content: str) -> Html:
     return element("details", element("summary", summary), *content)
 
 
-def picture(png: bytes, size: tuple[int, int], title: str, caption: str = "", said: str = "") -> Html:
-    """A picture inside the page.
+def picture(
+    content: bytes, size: tuple[int, int], title: str, caption: str = "", said: str = "", media: str = "image/png"
+) -> Html:
+    """A picture inside the page. As an image, an SVG runs nothing and loads nothing.
 
     Args:
-        png: the file's content.
+        content: the file's content.
         size: width and height in pixels.
         title: its name.
         caption: what it shows, where that is not said elsewhere; a large picture of its own takes the whole width.
         said: what is seen in it, for those who do not see it.
+        media: its type.
     """
     width, height = size
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    source = f"data:{media};base64,{base64.b64encode(content).decode()}"
     image = element("img", src=source, alt=f"{title}: {said}" if said else title, width=str(width), height=str(height))
     said = element("figcaption", element("strong", title), *([". ", caption] if caption else []))
     return element("figure", image, said, class_="wide" if caption and width > _WIDE else "normal")

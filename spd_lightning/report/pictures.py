@@ -1,13 +1,16 @@
 """Pictures of a run directory, checked before they are shown, and what they show in plain words."""
 
+import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 from spd_lightning.report import page
 from spd_lightning.report.reading import inside
+from spd_lightning.runs.analysis_files import FOLDER
 from spd_lightning.runs.record import RunRecord
 
 MAX_PICTURE = 8 * 2**20
@@ -16,6 +19,8 @@ MAX_PIXELS = 10**8
 MAX_PICTURES = 14 * 2**20
 """Bytes of all pictures of a page; in a page they take a third more."""
 
+_VIEW_BOX = re.compile(rb'<svg [^>]*viewBox="0 0 (\d{1,6}(?:\.\d+)?) (\d{1,6}(?:\.\d+)?)"')
+_DESCRIPTION = re.compile(rb"<dc:description>([^<]*)</dc:description>")
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CAPTIONS = {
     "importance_heatmap": "Importance of each component in use (column, in the order of the features that they match) "
@@ -44,6 +49,10 @@ _CAPTIONS = {
     "important on the input (kept), and without exception (ablated). Kept should lie far to the left of ablated.",
     "importance_spectrum": "Mean importance of every component, sorted. A cliff parts the components in use from the "
     "rest.",
+    "graphs": "What acts on an output, from the inputs through components. Edges are wider the more of it passes along "
+    "them, and dashed where they lower what they lead to.",
+    "circuits": "The components and positions that one output needs, with an adversary in the search and without.",
+    "query_key": "What pairs of a query and a key component add to a head's score, by how far the key lies back.",
 }
 
 
@@ -53,15 +62,17 @@ class Picture:
 
     Attributes:
         name: of its file, without ending.
-        png: the file's content.
+        content: of the file.
         size: width and height in pixels.
         said: what is seen in it, from the file itself; empty where that says nothing.
+        media: its type.
     """
 
     name: str
-    png: bytes
+    content: bytes
     size: tuple[int, int]
     said: str = ""
+    media: str = "image/png"
 
     @property
     def title(self) -> str:
@@ -80,35 +91,36 @@ class Picture:
 
     def html(self) -> page.Html:
         """The picture with title and caption."""
-        return page.picture(self.png, self.size, self.title, self.caption, self.said)
+        return page.picture(self.content, self.size, self.title, self.caption, self.said, self.media)
 
 
 def pictures(
-    record: RunRecord, budget: int = MAX_PICTURES, kinds: tuple[str, ...] = ("",)
+    record: RunRecord, budget: int = MAX_PICTURES, kinds: tuple[str, ...] = ("",), paths: Sequence[Path] | None = None
 ) -> tuple[list[Picture], list[str]]:
-    """Read the final pictures of a run, in the order in which they are best looked at.
+    """Read pictures of a run, in the order in which they are best looked at.
 
     Args:
         record: the run.
         budget: bytes of all pictures together.
         kinds: parts of names; a picture whose name contains none of them is not wanted.
+        paths: of the pictures; the run's final ones by default.
 
     Returns:
         The pictures, and one sentence per picture that was left out.
     """
     found: list[Picture] = []
     left_out: list[str] = []
-    wanted = [path for path in record.figures if any(kind in path.stem for kind in kinds)]
+    wanted = [path for path in (record.figures if paths is None else paths) if any(kind in path.stem for kind in kinds)]
     for path in sorted(wanted, key=lambda path: (_rank(path.stem), path.name)):
         try:
             picture = _read(path, record.folder)
-            if len(picture.png) > budget:
+            if len(picture.content) > budget:
                 raise ValueError("would make the page too large")
         except (OSError, ValueError, RuntimeError) as error:
             reason = error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)
             left_out.append(f"{path.name} is left out: it {reason}.")
             continue
-        budget -= len(picture.png)
+        budget -= len(picture.content)
         found.append(picture)
     return found, left_out
 
@@ -125,8 +137,43 @@ def _read(path: Path, folder: Path) -> Picture:
         raise ValueError("is not a file")
     if path.stat().st_size > MAX_PICTURE:
         raise ValueError(f"is larger than {MAX_PICTURE // 2**20} MB")
-    png = path.read_bytes()
-    return Picture(path.stem, png, png_size(png), png_description(png))
+    content, name = path.read_bytes(), path.stem
+    if path.parent.parent.name == FOLDER:
+        name = f"{path.parent.name}_{name}"
+    if path.suffix == ".svg":
+        return Picture(name, content, svg_size(content), svg_description(content), "image/svg+xml")
+    return Picture(name, content, png_size(content), png_description(content))
+
+
+def svg_size(svg: bytes) -> tuple[int, int]:
+    """Check that bytes begin and end as an SVG that declares nothing of its own.
+
+    Args:
+        svg: content of a file.
+
+    Returns:
+        Width and height of its view box.
+
+    Raises:
+        ValueError: if they are anything else, or a picture of more than :data:`MAX_PIXELS`.
+    """
+    found = _VIEW_BOX.search(svg[:4096])
+    if found is None or not svg.rstrip().endswith(b"</svg>") or b"<!ENTITY" in svg:
+        raise ValueError("is not a whole SVG")
+    width, height = (round(float(number)) for number in found.groups())
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ValueError(f"has {width} x {height} pixels")
+    return width, height
+
+
+def svg_description(svg: bytes) -> str:
+    """What an SVG says of itself; empty if nothing.
+
+    Args:
+        svg: content of a file.
+    """
+    found = _DESCRIPTION.search(svg)
+    return "" if found is None else unescape(found[1].decode("utf-8", "replace"))
 
 
 def png_description(png: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from spd_lightning.files.whole import is_file
 from spd_lightning.report import page, rows
 from spd_lightning.report.notes import (
     COLUMN_WORDS,
@@ -13,8 +14,9 @@ from spd_lightning.report.notes import (
     plain,
     state_text,
 )
-from spd_lightning.report.pictures import pictures
+from spd_lightning.report.pictures import MAX_PICTURES, Picture, pictures
 from spd_lightning.report.reading import component_count, config_text, feature_count, mapping, run_name, with_floats
+from spd_lightning.runs.analysis_files import CARDS, FOLDER
 from spd_lightning.runs.findings import MAX_MASKED, MAX_UNMASKED, Finding
 from spd_lightning.runs.record import RunRecord
 from spd_lightning.runs.verdict import RULE, known_sites
@@ -33,7 +35,7 @@ def run_page(record: RunRecord) -> str:
     body = [page.element("h1", name), headline(record)]
     if record.state == "finished":
         body += [_sites(record), _ablations(record), _task(record)]
-    body.append(_pictures(record))
+    body += [_pictures(record), _analyses(record)]
     if record.state == "finished":
         body.append(_circumstances(record))
     config = config_text(record)
@@ -147,10 +149,22 @@ def _task(record: RunRecord) -> page.Html:
 
 
 def _pictures(record: RunRecord) -> page.Html:
-    found, left_out = pictures(record)
+    return page.section("Pictures", *_shown(*pictures(record), "The run directory holds no pictures."))
+
+
+def _analyses(record: RunRecord) -> page.Html:
+    """What was asked of the run since; nothing if nothing was."""
+    link = page.element("a", "Cards of components and mechanisms", href=f"{FOLDER}/{CARDS}")
+    cards = [page.element("p", link)] if is_file(record.folder / FOLDER / CARDS) else []
+    budget = MAX_PICTURES - sum(len(picture.content) for picture in pictures(record)[0])
+    return page.section("Analyses", *cards, *_shown(*pictures(record, budget, paths=record.analyses)))
+
+
+def _shown(found: Sequence[Picture], left_out: Sequence[str], nothing: str = "") -> list[page.Html]:
+    """Pictures, and what is said of those that are not there."""
     shown = [page.element("div", *(picture.html() for picture in found), class_="pictures")] if found else []
-    said = left_out if found or left_out else ["The run directory holds no pictures."]
-    return page.section("Pictures", *shown, *(page.element("p", note, class_="faint") for note in said))
+    said = left_out if found or left_out or not nothing else [nothing]
+    return [*shown, *(page.element("p", note, class_="faint") for note in said)]
 
 
 def _circumstances(record: RunRecord) -> page.Html:

@@ -159,9 +159,9 @@ def _gallery(runs: Sequence[TableRow], budget: int) -> tuple[page.Html, int]:
     spent = 0
     for run in _finished(runs):
         found, left_out = pictures(run.record, budget - spent, MAIN_PICTURES)
-        spent += sum(len(picture.png) for picture in found)
+        spent += sum(len(picture.content) for picture in found)
         name = f"seed {run.seed}" if run.seed.isdecimal() else run.seed
-        shown += [page.picture(picture.png, picture.size, f"{picture.title}, {name}") for picture in found]
+        shown += [page.picture(picture.content, picture.size, f"{picture.title}, {name}") for picture in found]
         notes += [f"{name}: {sentence}" for sentence in left_out]
         captions |= {picture.title: picture.caption for picture in found}
     said = [f"{title}: {caption}" for title, caption in captions.items()] + notes

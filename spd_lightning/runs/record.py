@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from spd_lightning.files.version import library_version
+from spd_lightning.runs.analysis_files import FOLDER
 from spd_lightning.runs.findings import Finding, findings
 from spd_lightning.runs.verdict import shortfalls
 
@@ -75,6 +76,11 @@ class RunRecord:
         found = sorted(self.folder.glob("figures/*.png"))
         final = [path for path in found if path.name.startswith("test_")]
         return final or found
+
+    @property
+    def analyses(self) -> list[Path]:
+        """Pictures of analyses: graphs, circuits, pairs of query and key components."""
+        return sorted(path for path in self.folder.glob(f"{FOLDER}/*/*") if path.suffix in (".png", ".svg"))
 
 
 def read_record(folder: Path) -> RunRecord:

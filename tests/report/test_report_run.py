@@ -152,6 +152,39 @@ def test_whatever_is_no_picture_of_the_run_is_left_out_by_name(finished, png, tm
         assert said in read.text
 
 
+SVG = (
+    '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120.4 60">'
+    "<metadata><dc:description>70 %% along a &lt;b&gt; path</dc:description></metadata>%s</svg>\n"
+)
+
+
+def test_pictures_of_analyses_and_a_link_to_the_cards_come_after_those_of_the_run(finished, png):
+    before = len(_page(finished).images)
+    for name in ("circuits/first.png", "graphs/example-8.svg", "graphs/notes.json"):
+        (finished / "analysis" / name).parent.mkdir(parents=True, exist_ok=True)
+        content = (SVG % "<script>alert(1)</script>").encode() if name.endswith("svg") else png(width=5, height=4)
+        (finished / "analysis" / name).write_bytes(content)
+    (finished / "analysis" / "cards.html").write_text("cards")
+
+    read = _page(finished)
+
+    graph, circuit = read.images[before:]
+    assert graph["alt"] == "Graphs, example-8: 70 % along a <b> path"
+    assert (graph["width"], graph["height"]) == ("120", "60")
+    assert graph["src"].startswith("data:image/svg+xml;base64,")
+    assert circuit["alt"] == "Circuits, first"
+    assert "Cards of components and mechanisms" in read.text
+    assert "What acts on an output" in read.text
+
+
+@pytest.mark.parametrize("content", [SVG[:-8], SVG.replace("viewBox", "box"), "<!ENTITY a 'b'>" + SVG, "", "<p>no</p>"])
+def test_what_is_no_whole_svg_is_left_out_by_name(content, finished):
+    (finished / "analysis" / "graphs").mkdir(parents=True, exist_ok=True)
+    (finished / "analysis" / "graphs" / "a.svg").write_text(content)
+
+    assert "a.svg is left out: it is not a whole SVG." in _page(finished).text
+
+
 def test_a_folder_of_figures_that_lies_elsewhere_is_not_followed(finished, tmp_path):
     (finished / "figures").rename(tmp_path / "figures")
     (finished / "figures").symlink_to(tmp_path / "figures")
