@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from spd_lightning.analysis import HeadFlow, attention_flow, components_of_head
+from spd_lightning.analysis import HeadFlow, attention_flow, components_of_head, silent_head
 from spd_lightning.callbacks.evaluation import EvaluationCallback, count_alive, log_scores
 from spd_lightning.callbacks.publishing import publish_figure
 from spd_lightning.callbacks.task_performance import fitting_labels, labelled
@@ -29,8 +29,9 @@ class AttentionHeads(EvaluationCallback):
     """Ablates the components of one head at a time, beside as many others, and says where importances lie (ours).
 
     A live component belongs to the head that holds most of its length. By layer and head, as ``heads/LAYER.HEAD``:
-    ``components``, how many there are; ``accuracy_without`` them; ``accuracy_without_others``, the mean over draws of
-    as many live components of other heads; ``concentration``, the share of their summed importance that falls on
+    ``components``, how many there are; ``accuracy_without`` them; ``accuracy_without_head``, that of the target when
+    the head writes nothing, which is what is left if they are the whole of it; ``accuracy_without_others``, the mean
+    over draws of as many live components of other heads; ``concentration``, the share of their summed importance on
     positions where the head acts, and ``acting``, the share of positions where it does. A head acts where attention,
     followed back from the last position, carries at least ``flow``: queries and outputs where it writes, keys and
     values where it reads. ``heads/accuracy`` is that of the target. What is ablated is taken off the target's own
@@ -100,6 +101,8 @@ class AttentionHeads(EvaluationCallback):
         scores = {"accuracy": self._accuracy({})}
         for (layer, head), own in members.items():
             found = self._of_head(module, alive, own) | self._places([flow[layer] for flow in flows], own, head)
+            with silent_head(target, layer, head):
+                found["accuracy_without_head"] = self._accuracy({})
             scores |= {f"{layer}.{head}/{name}": value for name, value in found.items()}
         log_scores(module, f"{stage}/heads", scores)
         if trainer.is_global_zero:

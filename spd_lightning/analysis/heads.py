@@ -1,12 +1,14 @@
 """Attention heads: which components make them up, and at which positions they act."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spd_lightning.model import Components
+from spd_lightning.targets import AttentionOnly
 
 PARTS = ("q", "k", "v", "o")
 """Names of an attention layer's matrices: queries, keys, values, output."""
@@ -46,6 +48,28 @@ def attention_flow(patterns: Sequence[Tensor]) -> list[HeadFlow]:
         flows.append(HeadFlow(reached, reads))
         reached = (reached + reads.sum(1)).clamp(max=1)
     return flows[::-1]
+
+
+@contextmanager
+def silent_head(target: AttentionOnly, layer: int, head: int) -> Iterator[None]:
+    """Let a head write nothing for a while.
+
+    Args:
+        target: whose head.
+        layer: number of the layer.
+        head: number of the head in it.
+    """
+
+    def silenced(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+        mixed = arguments[0].reshape(*arguments[0].shape[:-1], target.heads, -1).clone()
+        mixed[..., head, :] = 0
+        return (mixed.flatten(-2),)
+
+    handle = target.get_submodule(f"layers.{layer}.o").register_forward_pre_hook(silenced)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def components_of_head(

@@ -36,6 +36,7 @@ from spd_lightning.functional.losses import (
     importance_covariance,
     importance_minimality,
     mean_over_examples,
+    rank_penalty,
     relative_faithfulness,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
@@ -142,6 +143,7 @@ __all__ = [
     "plane_invariance",
     "plane_shares",
     "random_source",
+    "rank_penalty",
     "relative_attributions",
     "relative_faithfulness",
     "simplicity",

@@ -186,3 +186,30 @@ def contribution_sparsity(sites: Iterable[tuple[Tensor, Tensor]], weights: Tenso
     """
     sums = [mean_over_examples(inner.abs() @ write.norm(dim=1), weights) for inner, write in sites]
     return torch.stack(sums).sum()
+
+
+LENGTH_EPS = 1e-8
+"""Squared relative length at which the power levels off, so that its slope at 0 stays finite."""
+
+
+def rank_penalty(sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float) -> Tensor:
+    r"""Relative lengths of components to a power, summed over sites (ours).
+
+    .. math:: \sum_l \sum_c \left(
+        \frac{\lVert V^l_c \rVert^2 \lVert U^l_c \rVert^2}{\lVert W^l \rVert_F^2} + \varepsilon \right)^{q/2}
+
+    For ``q <= 1`` no components that sum to a matrix cost less than its singular vectors do, whose lengths are its
+    singular values (the variational form of Schatten's quasi-norms).
+
+    Args:
+        sites: read vectors ``V [d_in, C]``, write vectors ``U [C, d_out]`` and the target's weight of every site.
+        power: ``q``.
+
+    Returns:
+        A scalar.
+    """
+    costs = []
+    for read, write, weight in sites:
+        squared = read.square().sum(0) * write.square().sum(-1) / weight.to(read.dtype).square().sum()
+        costs.append((squared + LENGTH_EPS).pow(power / 2).sum())
+    return torch.stack(costs).sum()

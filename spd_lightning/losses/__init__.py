@@ -11,7 +11,7 @@ from spd_lightning.losses.penalties import (
 )
 from spd_lightning.losses.persistent import PersistentAdversary
 from spd_lightning.losses.reconstruction import Reconstruction
-from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovariance, SitewisePenalty
+from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovariance, RankPenalty, SitewisePenalty
 from spd_lightning.losses.smooth import SmoothFrequency, SmoothImportance
 from spd_lightning.losses.step import Noise, Step
 from spd_lightning.losses.untuned import untuned_losses
@@ -28,6 +28,7 @@ __all__ = [
     "Minimality",
     "Noise",
     "PersistentAdversary",
+    "RankPenalty",
     "Reconstruction",
     "RelativeFaithfulness",
     "Simplicity",

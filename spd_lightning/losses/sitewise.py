@@ -1,13 +1,19 @@
-"""Penalties over sites that should come apart into one component per feature."""
+"""Penalties over some of the sites."""
 
 from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
-from spd_lightning.errors import check_list
-from spd_lightning.functional import along_points, contribution_sparsity, full_precision, importance_covariance
-from spd_lightning.losses.base import Loss, checked_points
+from spd_lightning.errors import UsageError, check_list
+from spd_lightning.functional import (
+    along_points,
+    contribution_sparsity,
+    full_precision,
+    importance_covariance,
+    rank_penalty,
+)
+from spd_lightning.losses.base import Loss, check_positive, checked_points
 from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
@@ -19,8 +25,7 @@ class SitewisePenalty(Loss):
 
     Args:
         coefficient: weight of the term.
-        sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all. It suits sites that should come
-            apart into one component per feature, not those whose components act together.
+        sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
         coefficient_points: fractions of training in order, each with the coefficient there (ours). It moves
             geometrically; next to a 0 it stays, then jumps.
     """
@@ -42,9 +47,21 @@ class SitewisePenalty(Loss):
         """The coefficient at a fraction of training."""
         return along_points(progress, self.coefficient, self.coefficient_points or ())
 
+    def chosen(self, step: Step) -> list[str]:
+        """Names of the sites that it is taken over."""
+        return self.matching(self.sites, step.model.site_names)
+
+
+class CallwisePenalty(SitewisePenalty):
+    """A penalty on what happens on examples at some of the sites.
+
+    Those of the package suit sites that should come apart into one component per feature, not those whose components
+    act together. Arguments are those of :class:`SitewisePenalty`.
+    """
+
     def forward(self, step: Step) -> Tensor:
         """The unweighted term, a scalar."""
-        names = self.matching(self.sites, step.model.site_names)
+        names = self.chosen(step)
         terms = [self.of_call(call, step) for call in step.importance if site_of(call) in names]
         return torch.stack(terms).sum()
 
@@ -53,7 +70,7 @@ class SitewisePenalty(Loss):
         """One site call's part of the term."""
 
 
-class ContributionSparsity(SitewisePenalty):
+class ContributionSparsity(CallwisePenalty):
     """Summed length of what every component writes, mean over examples (ours).
 
     Of two components that are both important on an example nothing else says how they divide what the target's layer
@@ -70,7 +87,7 @@ class ContributionSparsity(SitewisePenalty):
             return contribution_sparsity([(read, write)], step.weights_of(read))
 
 
-class ImportanceCovariance(SitewisePenalty):
+class ImportanceCovariance(CallwisePenalty):
     """Summed covariance of the importances of different components of a site (ours).
 
     Where features come and go independently, so should the components that stand for them. One that answers to a
@@ -86,3 +103,36 @@ class ImportanceCovariance(SitewisePenalty):
         bounded = step.importance[call].upper.clamp(max=1.0)  # else it could fall without end
         with full_precision(bounded):  # small differences of large numbers
             return importance_covariance([bounded], step.weights_of(bounded), combine)
+
+
+class RankPenalty(SitewisePenalty):
+    """Summed lengths of components relative to their site's weight, to a power below 1 (ours).
+
+    Components that act together share out a matrix in any way they like: importances say what acts, not in how many
+    pieces, and more pieces than the rank may stay in use. The fewer pieces, the less this costs, and no fewer than the
+    rank are faithful. It suits such sites alone: where more features than the rank have components of their own, it
+    would merge them. It pulls on lengths too, so that it should be weak, or fall towards the end.
+
+    Args:
+        coefficient: weight of the term.
+        power: of the lengths, above 0 and at most 1; the smaller, the closer to a count.
+        sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
+        coefficient_points: as in :class:`SitewisePenalty`.
+    """
+
+    def __init__(
+        self,
+        coefficient: float = 1e-4,
+        power: float = 0.5,
+        sites: list[str] | None = None,
+        coefficient_points: list[tuple[float, float]] | None = None,
+    ) -> None:
+        super().__init__(coefficient, sites, coefficient_points)
+        self.power = check_positive("power", power)
+        if power > 1:
+            raise UsageError(f"power must be at most 1, got {power}; above 1 many short components would be cheapest")
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.rank_penalty`."""
+        parts = [step.model.components[name] for name in self.chosen(step)]
+        return rank_penalty([(part.V, part.U, part.site.weight()) for part in parts], self.power)

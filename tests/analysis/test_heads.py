@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from spd_lightning.analysis import attention_flow, components_of_head
+from spd_lightning.analysis import attention_flow, components_of_head, silent_head
+from spd_lightning.targets import AttentionOnly
 
 
 def test_attention_is_followed_back_through_layers():
@@ -40,3 +41,21 @@ def test_live_components_belong_to_the_head_that_holds_most_of_them():
 
     assert components_of_head(components, alive, "layers.0", 0, 2) == {"layers.0.v": [0, 2], "layers.0.o": [0, 2]}
     assert components_of_head(components, alive, "layers.0", 1, 2) == {"layers.0.v": [1], "layers.0.o": [1]}
+
+
+def test_a_silent_head_writes_nothing_and_speaks_again():
+    torch.manual_seed(0)
+    target = AttentionOnly(vocabulary=5, length=4, width=8, n_layers=2, heads=2)
+    tokens = torch.randint(5, (3, 4))
+    whole = target(tokens)
+    taken = target.state_dict()
+    taken = {**taken, "layers.1.o.weight": taken["layers.1.o.weight"].clone()}
+    taken["layers.1.o.weight"][:, 4:] = 0
+
+    with silent_head(target, 1, 1):
+        silent = target(tokens)
+
+    assert torch.equal(target(tokens), whole)
+    target.load_state_dict(taken)
+    assert torch.allclose(silent, target(tokens), atol=1e-6)
+    assert not torch.allclose(silent, whole, atol=1e-2)

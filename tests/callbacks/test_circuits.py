@@ -89,7 +89,8 @@ def test_heads_are_ablated_one_by_one(run):
     for layer in range(2):
         alive = scores[f"test/heads/{layer}.0/components"]
         assert alive == (30 if layer == 0 else 32)  # q and k of layer 0 have 7 terms, all others 8
-        assert scores[f"test/heads/{layer}.0/accuracy_without"] < 0.5
+        without = scores[f"test/heads/{layer}.0/accuracy_without"]
+        assert without == scores[f"test/heads/{layer}.0/accuracy_without_head"] < 0.5  # its components are all of it
         assert 0 < scores[f"test/heads/{layer}.0/acting"] < 1
         assert 0 < scores[f"test/heads/{layer}.0/concentration"] < 1
 

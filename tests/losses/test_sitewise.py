@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from spd_lightning import ContributionSparsity, DecomposedModel, ImportanceCovariance, UsageError
-from spd_lightning.functional import contribution_sparsity, importance_covariance
+from spd_lightning import ContributionSparsity, DecomposedModel, ImportanceCovariance, RankPenalty, UsageError
+from spd_lightning.functional import contribution_sparsity, importance_covariance, rank_penalty
 from spd_lightning.losses import Noise, Step
 from spd_lightning.model import FastForm, FastOptions
 from spd_lightning.targets import ResidualMLP
@@ -113,7 +113,54 @@ def test_components_that_write_nothing_get_no_undefined_gradient():
     assert not write.grad.any()
 
 
-@pytest.mark.parametrize("loss", [ContributionSparsity(sites=["*mlp_in"]), ImportanceCovariance(sites=["*mlp_in"])])
+@pytest.mark.parametrize("ties", [None, {"linear2": "linear1"}])
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_rank_penalty_equals_the_reference(make_model, make_step, x, ties, power):
+    model = make_model(sites={"linear*": 4}, ties=ties)
+    parts = [model.components[name] for name in model.site_names]
+    expected = reference.rank_penalty([(part.V, part.U, part.site.weight()) for part in parts], power)
+    assert_same_with_gradients(RankPenalty(power=power)(make_step(model, x)), expected, model.components.parameters())
+
+
+def test_a_rank_penalty_by_hand():
+    """Lengths 3 and 4 of a weight of length 5, and a component that is nothing."""
+    weight = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
+    read = torch.tensor([[1.0, 0, 0], [0, 2.0, 1.0]], dtype=torch.float64)
+    write = torch.tensor([[3.0, 0], [0, 2.0], [0, 0]], dtype=torch.float64)
+    assert rank_penalty([(read, write, weight)], 1.0).item() == pytest.approx(3 / 5 + 4 / 5 + 1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.3, 0.5, 1.0])
+def test_no_faithful_components_are_cheaper_than_the_singular_vectors(power):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((6, 3), (3, 5)))
+    weight = left @ right
+    write, lengths, read = torch.linalg.svd(weight, full_matrices=False)
+    cheapest = rank_penalty([(read.T * lengths, write.T, weight)], power)
+    for draw in range(20):
+        U = torch.randn(8, 6, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
+        V = (torch.linalg.pinv(U.T) @ weight).T
+        torch.testing.assert_close((V @ U).T, weight)
+        assert rank_penalty([(V, U, weight)], power) > cheapest
+
+
+def test_components_that_are_nothing_get_a_finite_slope():
+    read, write = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
+    rank_penalty([(read, write, torch.ones(3, 2))], 0.5).backward()
+    assert not read.grad.any()
+    assert not write.grad.any()
+
+
+@pytest.mark.parametrize("power", [0.0, 1.5, -1.0])
+def test_a_power_outside_its_range_is_refused(power):
+    with pytest.raises(UsageError, match="power must be"):
+        RankPenalty(power=power)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [ContributionSparsity(sites=["*mlp_in"]), ImportanceCovariance(sites=["*mlp_in"]), RankPenalty(sites=["*mlp_out"])],
+)
 def test_fast_and_plain_agree_on_a_residual_stream(residual_mlp, loss):
     model, x = residual_mlp
     plain = Step.of(model, x, Noise((0,), x.device))
@@ -121,14 +168,14 @@ def test_fast_and_plain_agree_on_a_residual_stream(residual_mlp, loss):
     assert_same_with_gradients(loss(fast), loss(plain), model.components.parameters())
 
 
-@pytest.mark.parametrize("loss", [ContributionSparsity, ImportanceCovariance])
+@pytest.mark.parametrize("loss", [ContributionSparsity, ImportanceCovariance, RankPenalty])
 def test_the_coefficient_moves(loss):
     late = loss(coefficient=0.0, coefficient_points=[(0.5, 2e-5), (1.0, 8e-5)])
     assert [late.coefficient_at(at) for at in (0.0, 0.49, 0.5, 0.75, 1.0)] == pytest.approx([0, 0, 2e-5, 4e-5, 8e-5])
     assert loss(coefficient=3e-4).coefficient_at(0.7) == 3e-4
 
 
-@pytest.mark.parametrize("loss", [ContributionSparsity, ImportanceCovariance])
+@pytest.mark.parametrize("loss", [ContributionSparsity, ImportanceCovariance, RankPenalty])
 @pytest.mark.parametrize(
     ("options", "said"),
     [

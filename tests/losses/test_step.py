@@ -14,6 +14,7 @@ from spd_lightning.losses import (
     ImportanceCovariance,
     ImportanceMinimality,
     Noise,
+    RankPenalty,
     Reconstruction,
     Step,
 )
@@ -63,6 +64,7 @@ TERMS = {
     "frequency": FrequencyMinimality(),
     "contributions": ContributionSparsity(),
     "covariance": ImportanceCovariance(),
+    "rank": RankPenalty(),
     "stochastic": Reconstruction(),
     "subset": Reconstruction(routing="subset"),
     "some": Reconstruction(routing="subset", subset_probability=0.5),

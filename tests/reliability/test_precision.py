@@ -18,6 +18,7 @@ from spd_lightning.losses import (
     ImportanceCovariance,
     ImportanceMinimality,
     Noise,
+    RankPenalty,
     Reconstruction,
     Step,
 )
@@ -42,6 +43,7 @@ def _losses():
         "frequency": FrequencyMinimality(),
         "contributions": ContributionSparsity(),
         "covariance": ImportanceCovariance(),
+        "rank": RankPenalty(),
     }
 
 
