@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback
 from spd_lightning.callbacks.publishing import publish_figure
@@ -23,9 +23,9 @@ MOST_EXAMPLES = 2048
 class ComponentImages(EvaluationCallback):
     """Draws the components of every site that matter most, a row each.
 
-    Their read vectors as images where a site reads the pixels, the examples on which they are most important, and the
-    mean change of every output when one is taken away from the target's weights, over examples on which it is alive.
-    For sites with one row of importances per example; others are passed over.
+    Their read vectors as images where a site reads the pixels, whole or patch by patch; the examples on which they are
+    most important; and the mean change of every output when one is taken away from the target's weights, over examples
+    on which it is alive. Where a site acts at several positions, its importance on an example is the largest.
 
     Args:
         image_shape: height and width of an example, ``[8, 8]``; the batch's input holds as many numbers.
@@ -76,8 +76,9 @@ class ComponentImages(EvaluationCallback):
         self._seen += len(inputs)
         self._inputs.append(inputs)
         for call, importance in step.importance.items():
-            if importance.lower.dim() == 2 and call in module.model.components:
-                self._importances.setdefault(call, []).append(importance.lower)
+            if importance.lower.dim() >= 2 and call in module.model.components:
+                rows = importance.lower.flatten(1, -2).amax(1) if importance.lower.dim() > 2 else importance.lower
+                self._importances.setdefault(call, []).append(rows)
 
     def finish(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
         """Draw a figure per site, on rank zero."""
@@ -97,15 +98,23 @@ class ComponentImages(EvaluationCallback):
     ) -> Figure:
         best = importances[:, chosen].topk(min(self.examples, len(inputs)), dim=0)
         read = module.model.components[site].V[:, chosen].T
-        pixels = read.shape[1] == math.prod(self.image_shape) and site == next(iter(module.model.components))
+        shape = self._read_shape(module, site, read.shape[1])
         return component_images(
             f"Components of {site} that matter most",
             [str(number) for number in chosen],
-            read.reshape(len(chosen), *self.image_shape) if pixels else None,
+            None if shape is None else read.reshape(len(chosen), *shape),
             inputs[best.indices.T].reshape(len(chosen), -1, *self.image_shape),
             best.values.T,
             torch.stack([self._effect(module, site, number, inputs, importances[:, number]) for number in chosen]),
         )
+
+    def _read_shape(self, module: Decomposition, site: str, numbers: int) -> tuple[int, int] | None:
+        """Height and width of what the first site reads; ``None`` where it does not read pixels of one colour."""
+        if site != next(iter(module.model.components)):
+            return None
+        layer = module.target.get_submodule(site)
+        height, width = layer.kernel_size if isinstance(layer, nn.Conv2d) else self.image_shape
+        return (height, width) if height * width == numbers else None
 
     @torch.no_grad()
     def _effect(self, module: Decomposition, site: str, number: int, inputs: Tensor, importance: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from spd_lightning.notebook import decompose
     from spd_lightning.targets import (
+        CNN,
         MLP,
         ClassifierTraining,
         FeatureTraining,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "CNN",
     "MLP",
     "ActivationReconstruction",
     "AttributedModel",

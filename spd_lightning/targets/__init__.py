@@ -1,7 +1,7 @@
 """Networks with known mechanisms, how they are trained once, how any network is loaded."""
 
 from spd_lightning.targets.attention_only import AttentionOnly
-from spd_lightning.targets.classifier import MLP, ClassifierTraining
+from spd_lightning.targets.classifier import CNN, MLP, ClassifierTraining
 from spd_lightning.targets.hugging_face import HuggingFaceModel
 from spd_lightning.targets.induction import HandMadeInduction
 from spd_lightning.targets.language_model import LanguageModel, LanguageModelTraining
@@ -22,6 +22,7 @@ from spd_lightning.targets.training import FeatureTraining, TargetTraining
 from spd_lightning.targets.unfused import Unfused, unfused
 
 __all__ = [
+    "CNN",
     "MLP",
     "AttentionOnly",
     "ClassifierTraining",

@@ -1,4 +1,4 @@
-"""Classifiers for first tries on real data: a multi-layer perceptron, and its training on labelled examples."""
+"""Classifiers for first tries on real data, dense and convolutional, and their training on labelled examples."""
 
 from itertools import pairwise
 from typing import Any, cast
@@ -48,6 +48,53 @@ class MLP(nn.Module):
         """Draw new weights from torch's global generator."""
         for layer in self.children():
             cast(nn.Linear, layer).reset_parameters()
+
+
+class CNN(nn.Module):
+    """Convolutions ``conv1``, ``conv2``, ..., each followed by ReLU and pooling by two, and a linear layer ``fc``.
+
+    Args:
+        image_shape: channels, height and width of an image.
+        channels: of every convolution.
+        classes: number of outputs.
+        kernel_size: height and width of the kernels, odd; the edges are padded with zeros.
+
+    Raises:
+        UsageError: for a value outside its range, or images too small to be halved so often.
+    """
+
+    def __init__(self, image_shape: list[int], channels: list[int], classes: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        check_list("target: image_shape", image_shape)
+        check_list("target: channels", channels)
+        named = {"image_shape: each": image_shape, "channels: each": channels}
+        for name, value in [(name, value) for name, values in named.items() for value in values]:
+            check_whole(f"target: {name}", value, least=1)
+        check_whole("target: classes", classes, least=1)
+        check_whole("target: kernel_size", kernel_size, least=1)
+        if len(image_shape) != 3:
+            raise UsageError(f"target: image_shape must be channels, height and width, got {list(image_shape)}")
+        if kernel_size % 2 == 0:
+            raise UsageError(f"target: kernel_size must be odd, got {kernel_size}")
+        height, width = (size >> len(channels) for size in image_shape[1:])
+        if not channels or not min(height, width):
+            raise UsageError(
+                f"target: channels must name 1 to {min(image_shape[1:]).bit_length() - 1} convolutions for images of "
+                f"{image_shape[1]} by {image_shape[2]}, each halves them; got {len(channels)}"
+            )
+        self.image_shape, self.channels = list(image_shape), list(channels)
+        self.classes, self.kernel_size = classes, kernel_size
+        for number, (taken, given) in enumerate(pairwise([image_shape[0], *channels]), 1):
+            self.add_module(f"conv{number}", nn.Conv2d(taken, given, kernel_size, padding=kernel_size // 2))
+        self.fc = nn.Linear(channels[-1] * height * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images, flat ``[rows, numbers]`` or ``[rows, channels, height, width]``, to ``[rows, classes]``."""
+        *convolutions, last = self.children()
+        out = x.reshape(-1, *self.image_shape)
+        for convolution in convolutions:
+            out = F.max_pool2d(convolution(out).relu(), 2)
+        return cast(Tensor, last(out.flatten(1)))
 
 
 class ClassifierTraining(TargetTraining):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from spd_lightning import DatasetBatches, StochasticDecomposition, UsageError
+from spd_lightning import CNN, DatasetBatches, StochasticDecomposition, UsageError
 from spd_lightning.callbacks import ComponentImages
 from spd_lightning.callbacks import component_images as module_of
 
@@ -52,6 +52,27 @@ def test_each_row_is_what_its_component_does(module, data, drawn, run):
         torch.testing.assert_close(effects[row], change.mean(0))
     assert drawn["Components of 2 that matter most"][1] is None, "its inputs are no pixels"
     assert (folder / "figures" / "test_component_images_0.png").exists()
+
+
+def test_a_convolution_is_drawn_patch_by_patch(drawn, run):
+    torch.manual_seed(4)
+    module = StochasticDecomposition(CNN([1, 4, 4], [3, 2], classes=3), {"conv1": 5, "conv2": 4, "fc": 4})
+    x = torch.rand(12, 16, generator=torch.Generator().manual_seed(5))
+    batches = DatasetBatches(TensorDataset(x), TensorDataset(x), batch_size=4, val_batch_size=5)
+
+    run(module, batches, ComponentImages([4, 4], components=2, examples=3, threshold=0.0))
+
+    names, reads, examples, importances, _ = drawn["Components of conv1 that matter most"]
+    with torch.no_grad():
+        lower = module.model.importance_of(x)["conv1"].lower
+    assert lower.shape == (12, 4, 4, 5)
+    for row, number in enumerate(map(int, names)):
+        assert torch.equal(reads[row], module.model.components["conv1"].V[:, number].reshape(3, 3))
+        best = lower[..., number].amax((1, 2)).topk(3)
+        assert torch.equal(importances[row], best.values)
+        assert torch.equal(examples[row].flatten(1), x[best.indices])
+    assert drawn["Components of conv2 that matter most"][1] is None, "it reads no pixels"
+    assert "Components of fc that matter most" in drawn
 
 
 @pytest.mark.parametrize("shape", [[6], [2, 3, 1], [0, 6], "23", 6])

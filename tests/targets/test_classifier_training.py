@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from spd_lightning import MLP, ClassifierTraining, Digits, UsageError
+from spd_lightning import CNN, MLP, ClassifierTraining, Digits, UsageError
 
 
 def _blobs(size=200):
@@ -68,6 +68,52 @@ def test_what_cannot_be_trained_is_named(cache):
 def test_widths_that_make_no_network_are_refused(widths):
     with pytest.raises(UsageError, match="target: widths"):
         MLP(widths)
+
+
+def test_a_convolutional_network_is_its_layers_by_hand():
+    network = CNN([2, 5, 4], [3, 4], classes=6)
+    x = torch.rand(7, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+
+    padded = torch.zeros(7, 2, 7, 6)
+    padded[:, :, 1:-1, 1:-1] = x
+    first, kernels = torch.zeros(7, 3, 2, 2), network.conv1
+    for row in range(2):
+        for column in range(2):
+            seen = [
+                (padded[:, None, :, a : a + 3, b : b + 3] * kernels.weight).sum((2, 3, 4)) + kernels.bias
+                for a in (2 * row, 2 * row + 1)
+                for b in (2 * column, 2 * column + 1)
+            ]
+            first[..., row, column] = torch.stack(seen).amax(0).relu()
+    around = torch.zeros(7, 3, 4, 4)
+    around[:, :, 1:-1, 1:-1] = first
+    kernels = network.conv2
+    seen = [
+        (around[:, None, :, a : a + 3, b : b + 3] * kernels.weight).sum((2, 3, 4)) + kernels.bias
+        for a in (0, 1)
+        for b in (0, 1)
+    ]
+    expected = network.fc(torch.stack(seen).amax(0).relu())
+
+    assert torch.allclose(network(x), expected, atol=1e-6)
+    assert torch.equal(network(x.flatten(1)), network(x)), "flat images are the same images"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"image_shape": [8, 8]}, "image_shape must be channels, height and width"),
+        ({"image_shape": [1, 0, 8]}, "image_shape: each"),
+        ({"channels": []}, "channels must name 1 to 3 convolutions"),
+        ({"channels": [2, 2, 2, 2]}, "channels must name 1 to 3 convolutions for images of 8 by 8"),
+        ({"channels": [2.5]}, "channels: each"),
+        ({"classes": 0}, "classes"),
+        ({"kernel_size": 2}, "kernel_size must be odd, got 2"),
+    ],
+)
+def test_sizes_that_make_no_convolutional_network_are_refused(given, said):
+    with pytest.raises(UsageError, match=f"target: {said}"):
+        CNN(**{"image_shape": [1, 8, 8], "channels": [4], "classes": 10, **given})
 
 
 def test_digits_are_split_into_images_that_do_not_overlap():
