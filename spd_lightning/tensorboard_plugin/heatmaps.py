@@ -8,7 +8,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
 from spd_lightning.runs.analysis_files import FOLDER, fits
-from spd_lightning.tensorboard_plugin.answers import MAX_NUMBERS, Arrays, Gone, Parameters
+from spd_lightning.tensorboard_plugin.answers import MAX_NUMBERS, Arrays, GoneError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import IMPORTANCES, RunFiles
 
 NOTE = "importances"
@@ -26,7 +26,9 @@ def heat_maps(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     sizes = {call: found.shape(VALUES + call) for call in calls}
     order = {call: place for place, call in enumerate(run.sites())}
     calls.sort(key=lambda call: (order.get(call.rpartition("@")[0] or call, len(order)), call))
-    listed = [{"call": call, "rows": sizes[call][0], "count": sizes[call][1]} for call in calls if len(sizes[call]) == 2]
+    listed = [
+        {"call": call, "rows": sizes[call][0], "count": sizes[call][1]} for call in calls if len(sizes[call]) == 2
+    ]
     return {"calls": listed, **_notes(found)}
 
 
@@ -39,7 +41,7 @@ def heat_map(run: RunFiles, parameters: Parameters) -> Arrays:
     call = parameters.text("call")
     found = _file(run, parameters.whole("step"))
     if VALUES + call not in found or len(found.shape(VALUES + call)) != 2:
-        raise Gone(f"{run.id!r} has no heat map of {call!r}")
+        raise GoneError(f"{run.id!r} has no heat map of {call!r}")
     rows, count = found.shape(VALUES + call)
     if rows * count > 16 * MAX_NUMBERS:
         raise UsageError(f"a heat map of {rows} by {count} is more than the tab reads")

@@ -10,7 +10,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
 from spd_lightning.runs.analysis_files import FOLDER, HARVEST, LABELS, MECHANISMS
-from spd_lightning.tensorboard_plugin.answers import Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import ARTEFACT, ARTEFACT_CONFIG, DENSITY, RunFiles
 from spd_lightning.tensorboard_plugin.steps import step_folder
 
@@ -72,7 +72,7 @@ def table_of(run: RunFiles, step: int | None = None) -> Table:
         step: take densities of the validation at this step; ``None`` for those of the test.
 
     Raises:
-        Missing: if nothing says how many components there are.
+        MissingError: if nothing says how many components there are.
     """
     return run.cache.of(("table", step), _paths(run, step), lambda: _Making(run, step).table(), _takes)
 
@@ -99,7 +99,7 @@ class _Making:
         calls = self._in_order(counts)
         if not calls:
             told = f": {self._problems[0]}" if self._problems else ""
-            raise Missing(f"nothing here says which components there are; a test at the end of fit does{told}")
+            raise MissingError(f"nothing here says which components there are; a test at the end of fit does{told}")
         if sum(counts[call] for call in calls) > MAX_COMPONENTS:
             raise UsageError(f"more than {MAX_COMPONENTS} components")
         unknown = {call: np.full(counts[call], np.nan) for call in calls}
@@ -126,7 +126,7 @@ class _Making:
     def _tried(self, read: Any, without: Any) -> Any:
         try:
             return read()
-        except Missing:
+        except MissingError:
             return without
         except UsageError as error:
             self._problems.append(str(error))
@@ -161,7 +161,7 @@ class _Making:
         artefact: ArrayFile | None = self._tried(self._run.artefact, None)
         called = {site_of(call) for call in counts}
         for site in sites:
-            name = vector_name(site, "U")
+            name = vector_name(self._run.ties().get(site, site), "U")
             if site not in called and artefact is not None and name in artefact and artefact.nbytes(name):
                 counts[site] = artefact.shape(name)[0]
         places = {site: place for place, site in enumerate(sites)}
