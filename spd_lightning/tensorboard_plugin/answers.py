@@ -74,7 +74,7 @@ class Arrays:
     """Arrays and what is said of them: JSON, then the numbers one after another.
 
     On the wire, all of it little-endian: the length of the JSON in four bytes; the JSON, filled with blanks to a
-    multiple of four, whose entry ``arrays`` lists name, type and shape; the arrays, each filled to a multiple of four bytes.
+    multiple of four, whose entry ``arrays`` lists name, type and shape; the arrays, each filled likewise.
 
     Args:
         about: plain data.
@@ -128,30 +128,27 @@ def answering(serve: Callable[[Parameters], Any]) -> Any:
     @wrappers.Request.application
     def app(request: wrappers.Request) -> wrappers.Response:
         code, content = _answer(serve, Parameters(request.args))
-        if isinstance(content, Arrays):
-            return _respond(request, content.content, "application/octet-stream", code)
-        return _respond(request, written(content), "application/json", code)
+        kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
+        found: wrappers.Response = http_util.Respond(request, content, kind, code=code)
+        return found
 
     return app
 
 
-def _answer(serve: Callable[[Parameters], Any], parameters: Parameters) -> tuple[int, Any]:
+def _answer(serve: Callable[[Parameters], Any], parameters: Parameters) -> tuple[int, str | bytes]:
     try:
-        return 200, serve(parameters)
+        with np.errstate(all="ignore"):  # files may hold any numbers; those that are none become null
+            content = serve(parameters)
+        return 200, content.content if isinstance(content, Arrays) else written(content)
     except WrongParameterError as error:
-        return 400, {"error": _line(error), "kind": "wrong"}
+        return 400, _told(error, "wrong")
     except UsageError as error:
         kind = "gone" if isinstance(error, GoneError) else "missing" if isinstance(error, MissingError) else "damaged"
-        return 200, {"error": _line(error), "kind": kind}
+        return 200, _told(error, kind)
     except Exception:
         tb_logging.get_logger().exception("the Components tab could not answer")
-        return 200, {"error": "a file of this run holds what this version cannot show", "kind": "damaged"}
+        return 200, _told("a file of this run holds what this version cannot show", "damaged")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:2000]
-
-
-def _respond(request: wrappers.Request, content: str | bytes, kind: str, code: int) -> wrappers.Response:
-    found: wrappers.Response = http_util.Respond(request, content, kind, code=code)
-    return found
+def _told(error: Exception | str, kind: str) -> str:
+    return written({"error": " ".join(str(error).split())[:2000], "kind": kind})

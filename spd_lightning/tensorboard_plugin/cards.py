@@ -7,6 +7,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.runs.analysis_files import FOLDER
 from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters
+from spd_lightning.tensorboard_plugin.heatmaps import most_important
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import ABLATIONS, RunFiles
 from spd_lightning.tensorboard_plugin.table import Table, site_of, table_of
@@ -21,7 +22,8 @@ def component_card(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
 
     Returns:
         The entries of its list row, its neighbours in the site, its row of the harvest (``row``, with ``windows``),
-        ``ablation`` and ``intruder``; in the place of a part that cannot be had, ``{"error": line, "kind": ...}``.
+        ``ablation``, ``intruder`` and ``probes``; in the place of a part that cannot be had, ``{"error": line, "kind":
+        ...}``.
     """
     call, component = parameters.text("call"), parameters.number("component")
     table = table_of(run)
@@ -29,7 +31,7 @@ def component_card(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     if number is None:
         raise GoneError(f"{run.id!r} has no component {component} of {call!r}")
     listed = row_of(table, number, None)
-    parts = {"row": _harvested, "ablation": _ablation, "intruder": _intruder}
+    parts = {"row": _harvested, "ablation": _ablation, "intruder": _intruder, "probes": most_important}
     return {
         **listed,
         "label": listed["label"][:LONGEST],

@@ -96,6 +96,9 @@ class _Making:
         harvest = self._tried(self._harvest, {})
         counts = {call: len(column) for call, (column, _, _) in harvest.items()}
         counts |= {call: len(column) for call, column in density.items()}
+        for call in [call for call, columns in harvest.items() if len(columns[0]) != counts[call]]:
+            del harvest[call]
+            self._problems.append(f"density and harvest have other numbers of components of {call}")
         calls = self._in_order(counts)
         if not calls:
             told = f": {self._problems[0]}" if self._problems else ""
@@ -139,7 +142,7 @@ class _Making:
         else:
             found = self._run.arrays("density", maker, FOLDER, "steps", f"step={self._step}", DENSITY)
         flat = [name for name in found.names if len(found.shape(name)) == 1]
-        return {name: found.read(name).astype(np.float64) for name in flat}
+        return {name: np.clip(found.read(name).astype(np.float64), 0, 1) for name in flat}
 
     def _harvest(self) -> dict[str, tuple[Array, Array, Array]]:
         """Density, mean importance and firings by site call."""
@@ -152,7 +155,7 @@ class _Making:
             if firings.ndim != 1 or importance.shape != firings.shape or positions.size != 1:
                 raise UsageError("the harvest is damaged: its counts are of different lengths")
             every = max(float(positions.reshape(())), 1.0)
-            columns[call] = (firings / every, importance / every, firings)
+            columns[call] = (np.clip(firings / every, 0, 1), np.clip(importance / every, 0, 1), firings)
         return columns
 
     def _in_order(self, counts: dict[str, int]) -> list[str]:

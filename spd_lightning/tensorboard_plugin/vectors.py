@@ -9,6 +9,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
 from spd_lightning.report.reading import mapping
+from spd_lightning.runs.analysis_files import fits
 from spd_lightning.tensorboard_plugin.answers import Arrays, GoneError, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import RunFiles
 from spd_lightning.tensorboard_plugin.table import site_of, vector_name
@@ -112,6 +113,6 @@ def image_shape(run: RunFiles, site: str, size: int) -> list[int] | None:
     for callback in callbacks if isinstance(callbacks, list) else []:
         shape = mapping(callback, "init_args").get("image_shape")
         named = isinstance(callback, dict) and str(callback.get("class_path", "")).endswith("ComponentImages")
-        if named and isinstance(shape, list) and len(shape) == 2 and all(type(one) is int for one in shape):
+        if named and isinstance(shape, list) and len(shape) == 2 and fits(shape, [int]):
             return shape if math.prod(shape) == size and site == next(iter(run.sites()), None) else None
     return None

@@ -112,7 +112,7 @@ function inside(one, row) {
   const points = row.windows.filter((place) => place.inner !== undefined && place.importance !== undefined);
   return [
     card("Importance", "over all positions", row.histogram?.length ? histogram(row.histogram) : note({ error: "not counted", kind: "missing" })),
-    card("Inner activation", "against importance, at its places", points.length ? scatter(points.map((place) => [place.inner, place.importance]), { x: "inner activation", y: "importance" }) : note({ error: "no places", kind: "missing" })),
+    card("Inner activation", "against importance", points.length ? scatter(points.map((place) => [place.inner, place.importance]), { x: "inner activation", y: "importance" }) : note({ error: "no places", kind: "missing" })),
   ];
 }
 
@@ -128,6 +128,7 @@ function said(one, row, names) {
     row?.together?.length && wide("third", card("Fires together with", "share of joint positions", partners(one, row.together, names))),
     row?.reads?.length && wide("third", card("Strongest inputs", "cosine", weights(row.reads))),
     row?.writes?.length && wide("third", card("Direct effect on outputs", "per unit read", weights(row.writes))),
+    !one.probes.error && wide("third", card("Important on", `${one.probes.rows === "positions" ? "positions" : "probes"}, of ${count(one.probes.of)}`, probes(one.probes))),
     wide("third", card("Ablated alone", "on the probes", ablation(one.ablation))),
   ];
 }
@@ -160,6 +161,12 @@ function ablation(found) {
   if (!found.changes) return rank;
   const more = found.n_outputs > found.changes.length ? `; the ${found.changes.length} largest of ${count(found.n_outputs)}` : "";
   return [rank, bars(found.changes, { label: `mean change of each output${more}`, name: (at) => `output ${found.outputs[at]}`, height: 80 })];
+}
+
+function probes({ places }) {
+  if (!places.length) return note({ error: "on none of them", kind: "missing" });
+  const name = ({ row, label }) => (label === null ? `${row}` : token(label));
+  return weights(places, { name, value: (place) => place.importance });
 }
 
 function ordinal(place) {

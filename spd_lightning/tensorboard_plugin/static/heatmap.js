@@ -49,12 +49,12 @@ export function showHeatMap(parent, run) {
     const whole = calls.length > 1 && calls.length <= TOGETHER;
     const chosen = calls.includes(state().map) ? state().map : whole ? ALL : calls[0];
     const options = [...(whole ? [[ALL, "all sites"]] : []), ...calls.map((call) => [call, names.get(call)])];
-    const rows = found.rows === "positions" ? "positions of one example" : "probes";
+    const rows = found.rows === "positions" ? "positions" : "probes";
     put(
       filters,
       select("site", options, chosen, (value) => go({ map: value === options[0][0] ? "" : value })),
       steps(saved, state().step),
-      h("span", { class: "quiet" }, `${rows} by components; step ${count(found.step)}`),
+      h("span", { class: "quiet" }, `${rows} × components, step ${count(found.step)}`),
       h("label", {}, h("input", { type: "checkbox", checked: state().columns === "all", onchange: (event) => go({ columns: event.target.checked ? "all" : "" }) }), "unused components too"),
       h("span", { class: "gap" }),
       h("span", { class: "quiet" }, "importance"),
