@@ -49,6 +49,7 @@ def test_a_run_in_numbers(tab):
     found = tab.ask("run", run=RUN)
 
     assert (found["state"], found["steps"], found["seed"]) == ("finished", 40, 3)
+    assert found["distance"] == "kl"
     assert found["totals"] == {"l0": 1.75, "alive": 8.0}
     masked = next(one for one in found["regimes"] if one["name"] == "ci_masked")
     assert (masked["distance"], masked["share"], masked["cross_entropy"]) == (0.02, pytest.approx(0.04), 1.75)
