@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from spd_lightning.model import Components
+from spd_lightning.targets.attention_only import Attention, AttentionOnly
 
 PARTS = ("q", "k", "v", "o")
 """Names of an attention layer's matrices: queries, keys, values, output."""
@@ -46,6 +48,29 @@ def attention_flow(patterns: Sequence[Tensor]) -> list[HeadFlow]:
         flows.append(HeadFlow(reached, reads))
         reached = (reached + reads.sum(1)).clamp(max=1)
     return flows[::-1]
+
+
+@torch.no_grad()
+def head_logits(target: AttentionOnly, tokens: Tensor) -> Tensor:
+    """What every head adds to the logits by itself, at the last position (direct logit attribution).
+
+    With the unembedded last token they add up to the logits. What later layers make of a head is not its own.
+
+    Args:
+        target: the network.
+        tokens: ``[rows, length]``.
+
+    Returns:
+        ``[rows, layers, heads, vocabulary]``.
+    """
+    stream, added = target.embed(tokens), []
+    for module in target.layers:
+        layer = cast(Attention, module)
+        mixed = layer.mixed(stream, target.positions)
+        stream = stream + layer.o(mixed)
+        parts = mixed[:, -1].unflatten(-1, (target.heads, -1)), layer.o.weight.unflatten(1, (target.heads, -1))
+        added.append(target.unembed(torch.einsum("rhd,whd->rhw", *parts)))
+    return torch.stack(added, dim=1)
 
 
 def components_of_head(

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from spd_lightning.analysis import attention_flow, components_of_head
+from spd_lightning.analysis import attention_flow, components_of_head, head_logits
+from spd_lightning.targets import AttentionOnly
 
 
 def test_attention_is_followed_back_through_layers():
@@ -40,3 +41,26 @@ def test_live_components_belong_to_the_head_that_holds_most_of_them():
 
     assert components_of_head(components, alive, "layers.0", 0, 2) == {"layers.0.v": [0, 2], "layers.0.o": [0, 2]}
     assert components_of_head(components, alive, "layers.0", 1, 2) == {"layers.0.v": [1], "layers.0.o": [1]}
+
+
+@torch.no_grad()
+def test_what_heads_add_is_all_that_the_last_token_does_not_say():
+    torch.manual_seed(0)
+    target, tokens = AttentionOnly(6, 5, 8, n_layers=3, heads=2), torch.randint(6, (7, 5))
+
+    added = head_logits(target, tokens)
+
+    assert added.shape == (7, 3, 2, 6)
+    last = target.unembed(target.embed(tokens[:, -1]))
+    torch.testing.assert_close(last + added.sum((1, 2)), target(tokens))
+
+
+@torch.no_grad()
+def test_what_a_head_adds_is_what_is_missed_without_it():
+    torch.manual_seed(0)
+    target, tokens = AttentionOnly(6, 5, 8, n_layers=2, heads=4), torch.randint(6, (7, 5))
+    whole, added = target(tokens), head_logits(target, tokens)
+
+    target.layers[1].o.weight[:, 4:6] = 0  # the third head of the last layer writes nothing
+
+    torch.testing.assert_close(whole - target(tokens), added[:, 1, 2])
