@@ -68,8 +68,9 @@ def head_logits(target: AttentionOnly, tokens: Tensor) -> Tensor:
         layer = cast(Attention, module)
         mixed = layer.mixed(stream, target.positions)
         stream = stream + layer.o(mixed)
-        parts = mixed[:, -1].unflatten(-1, (target.heads, -1)), layer.o.weight.unflatten(1, (target.heads, -1))
-        added.append(target.unembed(torch.einsum("rhd,whd->rhw", *parts)))
+        written = layer.o.weight.reshape(target.width, target.heads, -1)
+        by_head = mixed[:, -1].reshape(len(tokens), target.heads, -1)
+        added.append(target.unembed(torch.einsum("rhd,whd->rhw", by_head, written)))
     return torch.stack(added, dim=1)
 
 
@@ -84,7 +85,7 @@ def components_of_head(
     Args:
         components: of all sites.
         alive: which of them are alive, boolean ``[C]`` by site.
-        layer: path of the attention layer; its sites are ``LAYER.q`` and so on.
+        layer: path of the attention layer; its sites are ``LAYER.q`` and so on, or some rows of these.
         head: its number.
         heads: number of heads of the layer.
 
@@ -92,13 +93,22 @@ def components_of_head(
         Numbers of components by site.
     """
     found = {}
-    for part in PARTS:
-        name = f"{layer}.{part}"
-        if name in components:
-            parts = components[name]
-            vectors = parts.V.detach().T if part == "o" else parts.U.detach()
+    for name, parts in components.items():
+        path, part = name.partition("[")[0].rpartition(".")[::2]
+        if path == layer and part in PARTS:
+            vectors = parts.V.detach().T if part == "o" else _in_all_rows(parts)
             shares = vectors.reshape(len(vectors), heads, -1).square().sum(-1)
             shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
             belongs = (shares[:, head] >= MOST).cpu() & alive[name].cpu()
             found[name] = torch.nonzero(belongs).flatten().tolist()
     return found
+
+
+def _in_all_rows(parts: Components) -> Tensor:
+    """What components write, among the rows of the whole matrix where their site has some of them only."""
+    written, rows = parts.U.detach(), parts.site.rows
+    if rows is None:
+        return written
+    whole = written.new_zeros(len(written), len(parts.site.matrix()))
+    whole[:, [index for run in rows for index in run]] = written
+    return whole

@@ -44,7 +44,7 @@ class Attention(nn.Module):
         placed = stream + positions
         pattern = attention_pattern(self.q(placed), self.k(placed), self.heads)
         values = self.v(stream).reshape(*stream.shape[:-1], self.heads, -1).transpose(1, 2)
-        return (pattern @ values).transpose(1, 2).flatten(-2)
+        return cast(Tensor, (pattern @ values).transpose(1, 2).flatten(-2))
 
 
 class AttentionOnly(nn.Module):

@@ -137,8 +137,10 @@ class ClassifierTraining(TargetTraining):
     def accuracy(self, network: nn.Module) -> float:
         """Share of all examples that the network names right, a batch at a time."""
         inputs, labels = self.examples
-        batches = zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True)
-        right = sum(int((network(rows).argmax(-1) == wanted).sum()) for rows, wanted in batches)
+        right = 0
+        for first in range(0, len(labels), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            right += int((network(inputs[rows]).argmax(-1) == labels[rows]).sum())
         return right / len(labels)
 
     def reset(self, network: nn.Module) -> None:

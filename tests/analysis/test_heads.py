@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from spd_lightning import DecomposedModel
 from spd_lightning.analysis import attention_flow, components_of_head, head_logits
 from spd_lightning.targets import AttentionOnly
 
@@ -32,10 +33,11 @@ def test_heads_of_a_layer_add_up():
 
 def test_live_components_belong_to_the_head_that_holds_most_of_them():
     U = torch.tensor([[3.0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0.5], [0, 2, 0, 0]])
+    whole = SimpleNamespace(rows=None)
     components = {
-        "layers.0.v": SimpleNamespace(U=U, V=torch.ones(5, 4)),
-        "layers.0.o": SimpleNamespace(U=torch.ones(4, 5), V=U.T),
-        "layers.1.v": SimpleNamespace(U=U, V=torch.ones(5, 4)),
+        "layers.0.v": SimpleNamespace(U=U, V=torch.ones(5, 4), site=whole),
+        "layers.0.o": SimpleNamespace(U=torch.ones(4, 5), V=U.T, site=whole),
+        "layers.1.v": SimpleNamespace(U=U, V=torch.ones(5, 4), site=whole),
     }
     alive = {name: torch.tensor([True, True, True, False]) for name in components}
 
@@ -64,3 +66,16 @@ def test_what_a_head_adds_is_what_is_missed_without_it():
     target.layers[1].o.weight[:, 4:6] = 0  # the third head of the last layer writes nothing
 
     torch.testing.assert_close(whole - target(tokens), added[:, 1, 2])
+
+
+def test_a_head_may_be_sites_of_its_own():
+    model = DecomposedModel(AttentionOnly(6, 5, 8, heads=2), {"layers.0.[kv][4:8]": 3, "layers.0.q[2:4,6:8]": 3})
+    alive = {name: torch.ones(3, dtype=torch.bool) for name in model.components}
+    with torch.no_grad():
+        model.components["layers.0.q[2:4,6:8]"].U.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 2], [1, 1, 1, 1]]))
+    components = dict(model.components.items())
+
+    first, second = (components_of_head(components, alive, "layers.0", head, 2) for head in range(2))
+
+    assert first == {"layers.0.q[2:4,6:8]": [0, 2], "layers.0.k[4:8]": [], "layers.0.v[4:8]": []}
+    assert second == {"layers.0.q[2:4,6:8]": [1, 2], "layers.0.k[4:8]": [0, 1, 2], "layers.0.v[4:8]": [0, 1, 2]}
