@@ -42,7 +42,5 @@ def test_the_example_says_what_heads_add(tmp_path, monkeypatch, capsys):
     (lowered_once, lowered_again, without_lowering), (once, again, without_raising) = (map(float, one) for one in said)
     assert (lowered_once, lowered_again) == (0, -3)  # the third token is the one that is repeated
     assert once + again == pytest.approx(5, abs=0.11)  # the first token is either
-    assert once == pytest.approx(
-        5 * without_lowering, abs=0.06
-    )  # as often as the first is the answer
+    assert once == pytest.approx(5 * without_lowering, abs=0.06)  # as often as the first is the answer
     assert without_raising < 0.2
