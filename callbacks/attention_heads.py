@@ -135,7 +135,7 @@ class AttentionHeads(EvaluationCallback):
         inside, total, acting = 0.0, 0.0, MeanMetric()
         for step, flow in zip(self._seen, flows, strict=True):
             for name, numbers in own.items():
-                places = (flow.writes if name[-1] in "qo" else flow.reads[:, head]) >= self.flow
+                places = (flow.writes if name.partition("[")[0][-1] in "qo" else flow.reads[:, head]) >= self.flow
                 mass = step.importance[name].lower[..., numbers].sum(-1)
                 inside += float(mass[places].sum())
                 total += float(mass.sum())

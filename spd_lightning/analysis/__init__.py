@@ -21,7 +21,7 @@ from spd_lightning.analysis.graph_files import read_graph, save_graph
 from spd_lightning.analysis.graph_flow import GraphPath, beginnings, influence, pruned, share_kept, strongest_paths
 from spd_lightning.analysis.harvest import Harvest, harvest
 from spd_lightning.analysis.harvest_files import read_harvest
-from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head, silent_head
+from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head, head_logits, silent_head
 from spd_lightning.analysis.intruders import Judge, TokenJudge
 from spd_lightning.analysis.labelling import Labeller, StatisticsLabeller
 from spd_lightning.analysis.mechanisms import read_mechanisms
@@ -68,6 +68,7 @@ __all__ = [
     "edit_report",
     "edited",
     "harvest",
+    "head_logits",
     "influence",
     "pair_scores",
     "prompt_circuits",

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from spd_lightning.model import Components
-from spd_lightning.targets import AttentionOnly
+from spd_lightning.targets.attention_only import Attention, AttentionOnly
 
 PARTS = ("q", "k", "v", "o")
 """Names of an attention layer's matrices: queries, keys, values, output."""
@@ -72,6 +73,30 @@ def silent_head(target: AttentionOnly, layer: int, head: int) -> Iterator[None]:
         handle.remove()
 
 
+@torch.no_grad()
+def head_logits(target: AttentionOnly, tokens: Tensor) -> Tensor:
+    """What every head adds to the logits by itself, at the last position (direct logit attribution).
+
+    With the unembedded last token they add up to the logits. What later layers make of a head is not its own.
+
+    Args:
+        target: the network.
+        tokens: ``[rows, length]``.
+
+    Returns:
+        ``[rows, layers, heads, vocabulary]``.
+    """
+    stream, added = target.embed(tokens), []
+    for module in target.layers:
+        layer = cast(Attention, module)
+        mixed = layer.mixed(stream, target.positions)
+        stream = stream + layer.o(mixed)
+        written = layer.o.weight.reshape(target.width, target.heads, -1)
+        by_head = mixed[:, -1].reshape(len(tokens), target.heads, -1)
+        added.append(target.unembed(torch.einsum("rhd,whd->rhw", by_head, written)))
+    return torch.stack(added, dim=1)
+
+
 def components_of_head(
     components: Mapping[str, Components], alive: Mapping[str, Tensor], layer: str, head: int, heads: int
 ) -> dict[str, list[int]]:
@@ -83,7 +108,7 @@ def components_of_head(
     Args:
         components: of all sites.
         alive: which of them are alive, boolean ``[C]`` by site.
-        layer: path of the attention layer; its sites are ``LAYER.q`` and so on.
+        layer: path of the attention layer; its sites are ``LAYER.q`` and so on, or some rows of these.
         head: its number.
         heads: number of heads of the layer.
 
@@ -91,13 +116,22 @@ def components_of_head(
         Numbers of components by site.
     """
     found = {}
-    for part in PARTS:
-        name = f"{layer}.{part}"
-        if name in components:
-            parts = components[name]
-            vectors = parts.V.detach().T if part == "o" else parts.U.detach()
+    for name, parts in components.items():
+        path, part = name.partition("[")[0].rpartition(".")[::2]
+        if path == layer and part in PARTS:
+            vectors = parts.V.detach().T if part == "o" else _in_all_rows(parts)
             shares = vectors.reshape(len(vectors), heads, -1).square().sum(-1)
             shares = shares / shares.sum(1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
             belongs = (shares[:, head] >= MOST).cpu() & alive[name].cpu()
             found[name] = torch.nonzero(belongs).flatten().tolist()
     return found
+
+
+def _in_all_rows(parts: Components) -> Tensor:
+    """What components write, among the rows of the whole matrix where their site has some of them only."""
+    written, rows = parts.U.detach(), parts.site.rows
+    if rows is None:
+        return written
+    whole = written.new_zeros(len(written), len(parts.site.matrix()))
+    whole[:, [index for run in rows for index in run]] = written
+    return whole

@@ -67,7 +67,7 @@ from spd_lightning.functional.sampling import (
 )
 from spd_lightning.functional.schedules import along_points, geometric_anneal, linear_anneal, lr_factor
 from spd_lightning.functional.seeds import keyed_generator, keyed_seed
-from spd_lightning.functional.sequences import induction_sequences
+from spd_lightning.functional.sequences import induction_sequences, name_sequences
 from spd_lightning.functional.sigmoids import lower_leaky, upper_leaky
 from spd_lightning.functional.smooth import smooth_importance, smooth_l0
 
@@ -134,6 +134,7 @@ __all__ = [
     "merged_rows",
     "merged_sparse_features",
     "mse",
+    "name_sequences",
     "neuron_contributions",
     "number_pairs",
     "own_rows",

@@ -27,3 +27,21 @@ def induction_sequences(rows: int, vocabulary: int, length: int, generator: Gene
     tokens = tokens.scatter(1, first, trigger)
     tokens[:, -1:] = trigger
     return tokens, answers
+
+
+def name_sequences(rows: int, names: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Sequences ``A B A`` or ``A B B`` and an end, to be answered with the name that stands once.
+
+    Args:
+        rows: number of sequences.
+        names: number of names, at least 2; the end is token ``names``.
+        generator: where the randomness comes from.
+
+    Returns:
+        Tokens ``[rows, 4]`` and answers ``[rows]``.
+    """
+    first = torch.randint(names, (rows,), generator=generator)
+    second = (first + torch.randint(1, names, (rows,), generator=generator)) % names
+    repeated = torch.where(torch.rand(rows, generator=generator) < 0.5, first, second)
+    end = torch.full_like(first, names)
+    return torch.stack([first, second, repeated, end], dim=1), first + second - repeated

@@ -6,11 +6,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from spd_lightning.errors import UsageError, check_whole
+from spd_lightning.errors import UsageError, check_finite, check_whole
 from spd_lightning.functional import attention_pattern
 
 POSITION_BASE = 10_000.0
-"""Of the sinusoids' wavelengths."""
+"""Of the sinusoids' wavelengths, if nothing else is asked for."""
 
 
 class Attention(nn.Module):
@@ -37,11 +37,14 @@ class Attention(nn.Module):
             stream: ``[rows, length, width]``.
             positions: ``[length, width]``, added to what queries and keys read.
         """
+        return cast(Tensor, self.o(self.mixed(stream, positions)))
+
+    def mixed(self, stream: Tensor, positions: Tensor) -> Tensor:
+        """Values of all heads, mixed over positions, ``[rows, length, heads * d_head]``; arguments as of the layer."""
         placed = stream + positions
         pattern = attention_pattern(self.q(placed), self.k(placed), self.heads)
         values = self.v(stream).reshape(*stream.shape[:-1], self.heads, -1).transpose(1, 2)
-        mixed = (pattern @ values).transpose(1, 2).flatten(-2)
-        return cast(Tensor, self.o(mixed))
+        return cast(Tensor, (pattern @ values).transpose(1, 2).flatten(-2))
 
 
 class AttentionOnly(nn.Module):
@@ -57,6 +60,10 @@ class AttentionOnly(nn.Module):
         n_layers: number of layers.
         heads: number of heads a layer.
         d_head: width of a head; ``null`` shares ``width`` out among them.
+        position_gain: factor of the sinusoids. Tokens begin at a standard deviation of 1 an entry; where positions are
+            larger, heads begin by looking at positions whatever stands there.
+        position_base: ratio of the longest wavelength to the shortest. On short sequences long waves tell no two
+            positions apart; a base of about the length does.
 
     Raises:
         UsageError: for sizes that do not fit.
@@ -65,7 +72,15 @@ class AttentionOnly(nn.Module):
     positions: Tensor
 
     def __init__(
-        self, vocabulary: int, length: int, width: int, n_layers: int = 2, heads: int = 1, d_head: int | None = None
+        self,
+        vocabulary: int,
+        length: int,
+        width: int,
+        n_layers: int = 2,
+        heads: int = 1,
+        d_head: int | None = None,
+        position_gain: float = 1.0,
+        position_base: float = POSITION_BASE,
     ) -> None:
         super().__init__()
         sizes = {"vocabulary": vocabulary, "length": length, "width": width, "n_layers": n_layers, "heads": heads}
@@ -77,12 +92,17 @@ class AttentionOnly(nn.Module):
             raise UsageError(f"target: width must be a multiple of heads, {heads}, got {width}; or give d_head")
         if width % 2:
             raise UsageError(f"target: width must be even, got {width}; sines and cosines come in pairs")
+        for name, value in {"position_gain": position_gain, "position_base": position_base}.items():
+            check_finite(f"target: {name}", value)
+            if value <= 0:
+                raise UsageError(f"target: {name} must be above 0, got {value}")
+        self.position_gain, self.position_base = position_gain, position_base
         self.vocabulary, self.length, self.width = vocabulary, length, width
         self.n_layers, self.heads, self.d_head = n_layers, heads, d_head
         self.embed = nn.Embedding(vocabulary, width)
         self.layers = nn.ModuleList(Attention(width, heads, d_head or width // heads) for _ in range(n_layers))
         self.unembed = nn.Linear(width, vocabulary, bias=False)
-        self.register_buffer("positions", sinusoids(length, width))
+        self.register_buffer("positions", position_gain * sinusoids(length, width, position_base))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits after the last position.
@@ -101,8 +121,8 @@ class AttentionOnly(nn.Module):
         return cast(Tensor, self.unembed(stream[:, -1]))
 
 
-def sinusoids(length: int, width: int) -> Tensor:
+def sinusoids(length: int, width: int, base: float = POSITION_BASE) -> Tensor:
     """Sines and cosines of the position at wavelengths in geometric progression, ``[length, width]``."""
-    rates = torch.exp(-math.log(POSITION_BASE) * torch.arange(0, width, 2) / width)
+    rates = torch.exp(-math.log(base) * torch.arange(0, width, 2) / width)
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -1,5 +1,6 @@
 """Classifiers for first tries on real data, dense and convolutional, and their training on labelled examples."""
 
+import warnings
 from itertools import pairwise
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from spd_lightning.errors import UsageError, check_list, check_whole
+from spd_lightning.errors import UsageError, check_fraction, check_list, check_whole
 from spd_lightning.files.fingerprint import state_fingerprint
 from spd_lightning.functional import keyed_generator
 from spd_lightning.functional.schedules import LRSchedule
@@ -111,6 +112,10 @@ class ClassifierTraining(TargetTraining):
         weight_decay: AdamW's.
         schedule: learning rate over time.
         seed: seeds the start and the batches.
+        starts: how often the network is trained at most. Where a start can end in a solution that does not work,
+            others are tried, until one names ``least_accuracy`` of the examples right.
+        least_accuracy: share of the examples that a trained network must name right. If the last start does not
+            either, there is a warning.
 
     Raises:
         UsageError: for a value outside its range.
@@ -128,8 +133,15 @@ class ClassifierTraining(TargetTraining):
         weight_decay: float = 0.01,
         schedule: LRSchedule = "half_cosine",
         seed: int = 0,
+        starts: int = 1,
+        least_accuracy: float = 0.0,
     ) -> None:
         super().__init__(steps, batch_size, lr, weight_decay, schedule, seed)
+        check_whole("recipe: starts", starts, least=1)
+        check_fraction("recipe: least_accuracy", least_accuracy)
+        if starts > 1 and least_accuracy == 0:
+            raise UsageError(f"recipe: starts above 1 need a least_accuracy above 0 to go by, got {starts} starts")
+        self.starts, self.least_accuracy = starts, least_accuracy
         self.train = train
         self._examples: tuple[Tensor, Tensor] | None = None
 
@@ -153,6 +165,30 @@ class ClassifierTraining(TargetTraining):
         described = super().description(network)
         described["recipe"]["init_args"]["train"] = state_fingerprint({"inputs": inputs, "labels": labels})
         return described
+
+    def prepare(self, network: nn.Module) -> None:
+        """Load the trained weights from the cache, or train and fill it; warn if it is not accurate enough."""
+        super().prepare(network)
+        if not self.will_do(network):
+            warnings.warn(
+                f"the trained target names {self.accuracy(network):.1%} of its examples right after {self.starts} "
+                f"starts, and least_accuracy is {self.least_accuracy:.1%}; give more starts or steps, or another seed",
+                stacklevel=2,
+            )
+
+    def will_do(self, network: nn.Module) -> bool:
+        """Whether enough examples are named right."""
+        return self.least_accuracy == 0 or self.accuracy(network) >= self.least_accuracy
+
+    @torch.no_grad()
+    def accuracy(self, network: nn.Module) -> float:
+        """Share of all examples that the network names right, a batch at a time."""
+        inputs, labels = self.examples
+        right = 0
+        for first in range(0, len(labels), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            right += int((network(inputs[rows]).argmax(-1) == labels[rows]).sum())
+        return right / len(labels)
 
     def reset(self, network: nn.Module) -> None:
         """Every module that holds parameters draws them in its own way."""

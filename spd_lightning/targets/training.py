@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spd_lightning.errors import UsageError, check_choice, check_finite, check_fraction, check_number, check_whole
 from spd_lightning.files.describe import describe
 from spd_lightning.files.progress import progress
-from spd_lightning.functional import keyed_generator, lr_factor, sparse_features
+from spd_lightning.functional import keyed_generator, keyed_seed, lr_factor, sparse_features
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.targets.cache import TargetCache
 from spd_lightning.targets.recipes import TargetRecipe, load_state
@@ -48,6 +48,8 @@ class TargetTraining(TargetRecipe):
     """Largest norm of the gradient, all parameters together; ``None`` for any."""
     told_every = 500
     """Updates between two losses in the progress bar."""
+    starts = 1
+    """How often the network is trained at most, from other weights each time, until one of them will do."""
 
     def __init__(
         self, steps: int, batch_size: int | None, lr: float, weight_decay: float, schedule: LRSchedule, seed: int
@@ -82,6 +84,10 @@ class TargetTraining(TargetRecipe):
         """Whether the network needs no further update, asked after each."""
         return False
 
+    def will_do(self, network: nn.Module) -> bool:
+        """Whether the trained network is good enough to be kept, asked after each start but the last."""
+        return True
+
     def description(self, network: nn.Module) -> dict[str, Any]:
         """Plain data that determines the trained weights."""
         return {"network": describe(network), "recipe": describe(self)}
@@ -97,9 +103,12 @@ class TargetTraining(TargetRecipe):
         requires_grad = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
         network.requires_grad_(True)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(self.seed)
-            self.reset(network)
-            self._optimise(network)
+            for start in range(self.starts):
+                torch.manual_seed(keyed_seed(self.seed, start, "another start") if start else self.seed)
+                self.reset(network)
+                self._optimise(network)
+                if start == self.starts - 1 or self.will_do(network):
+                    break
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(requires_grad[name])
         weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

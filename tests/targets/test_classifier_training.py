@@ -49,6 +49,59 @@ def test_one_seed_one_target(cache):
     assert not torch.equal(states[0], states[2])
 
 
+def _started_with(monkeypatch, accuracies):
+    """Lets every start have the next of the accuracies; counts the starts."""
+    begun, real = [], ClassifierTraining.reset
+    monkeypatch.setattr(ClassifierTraining, "reset", lambda self, network: begun.append(1) or real(self, network))
+    monkeypatch.setattr(ClassifierTraining, "accuracy", lambda self, network: accuracies[len(begun) - 1])
+    return begun
+
+
+def test_other_starts_are_tried_until_one_will_do(cache, monkeypatch):
+    begun = _started_with(monkeypatch, [0.4, 0.89, 0.9, 1.0])
+    network, recipe = MLP([3, 4, 3]), ClassifierTraining(_blobs(), steps=1, batch_size=9, starts=4, least_accuracy=0.9)
+
+    recipe.prepare(network)
+
+    assert len(begun) == 3
+    once = MLP([3, 4, 3])
+    ClassifierTraining(_blobs(), steps=1, batch_size=9).prepare(once)
+    assert not torch.equal(network.fc1.weight, once.fc1.weight)  # another start is another draw
+
+
+def test_a_target_that_will_not_do_is_warned_about_from_the_cache_too(cache, monkeypatch):
+    begun = _started_with(monkeypatch, [0.4, 0.512])
+    for _ in range(2):
+        recipe = ClassifierTraining(_blobs(), steps=1, batch_size=9, starts=2, least_accuracy=0.9)
+        with pytest.warns(UserWarning, match=r"names 51\.2% of its examples right after 2 starts, and .* 90\.0%"):
+            recipe.prepare(MLP([3, 3]))
+
+    assert len(begun) == 2
+
+
+def test_accuracy_counts_every_example_once():
+    network, x = MLP([3, 3]), torch.eye(3)[[0, 1, 2, 0, 1]]
+    with torch.no_grad():
+        network.fc1.weight.copy_(torch.eye(3))
+        network.fc1.bias.zero_()
+    examples = TensorDataset(x, torch.tensor([0, 1, 0, 0, 2]))
+
+    assert ClassifierTraining(examples, steps=1, batch_size=2).accuracy(network) == 3 / 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"starts": 0}, "recipe: starts must be at least 1, got 0"),
+        ({"starts": 2}, "recipe: starts above 1 need a least_accuracy above 0 to go by, got 2 starts"),
+        ({"least_accuracy": 1.5}, r"recipe: least_accuracy must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_wrong_starts_are_refused(settings, said):
+    with pytest.raises(UsageError, match=said):
+        ClassifierTraining(_blobs(), **settings)
+
+
 def test_what_cannot_be_trained_is_named(cache):
     class Own(nn.Module):
         def __init__(self):

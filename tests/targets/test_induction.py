@@ -61,6 +61,8 @@ def test_patterns_look_back_alone_and_sum_to_one():
 
 def test_sinusoids_by_hand():
     assert sinusoids(2, 4)[1].tolist() == pytest.approx([0.841471, 0.540302, 0.0099998, 0.99995], abs=1e-5)
+    assert sinusoids(3, 4, base=4)[2].tolist() == pytest.approx([0.909297, -0.416147, 0.841471, 0.540302], abs=1e-5)
+    assert AttentionOnly(4, 3, 4, position_gain=3, position_base=4).positions[2, 2].item() == pytest.approx(2.524413)
 
 
 def test_sequences_ask_for_what_followed():
@@ -135,6 +137,9 @@ def test_terms_are_needed_where_it_is_said_and_nowhere_else():
         (lambda: HandMadeInduction(sharpness=0.0), "sharpness must be a finite number above 0, got 0.0"),
         (lambda: AttentionOnly(4, 4, 6, heads=4), "width must be a multiple of heads, 4, got 6"),
         (lambda: AttentionOnly(4, 4, 5), "width must be even, got 5"),
+        (lambda: AttentionOnly(4, 4, 6, position_gain=0.0), "position_gain must be above 0, got 0.0"),
+        (lambda: AttentionOnly(4, 4, 6, position_base=-2.0), "position_base must be above 0, got -2.0"),
+        (lambda: AttentionOnly(4, 4, 6, position_base=float("inf")), "position_base must be a finite number, got inf"),
         (lambda: AttentionOnly(4, 4, 6)(torch.zeros(1, 5).long()), "must have 4 tokens, got 5"),
     ],
 )
