@@ -6,7 +6,7 @@ from typing import Any
 from spd_lightning.analysis.cofiring import Partner, partners
 from spd_lightning.analysis.end_rows import EndRows
 from spd_lightning.analysis.firings import Firings
-from spd_lightning.analysis.harvest import Harvest
+from spd_lightning.analysis.harvest_tally import Harvest
 from spd_lightning.analysis.places import NO_TOKEN, Places
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 from spd_lightning.model.wrapping import site_of

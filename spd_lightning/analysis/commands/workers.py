@@ -1,0 +1,97 @@
+"""Work that is shared by several processes of one machine, watched by the one that started them."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from spd_lightning.errors import WRONG_USAGE, UsageError
+
+Moved = Callable[[int], object]
+"""Is told how many steps were taken."""
+Work = Callable[[int, Moved], None]
+"""Takes the number of the process, and tells of its steps."""
+
+
+def in_processes(what: str, work: Work, count: int, moved: Moved) -> None:
+    """Run work in processes of their own, and wait until all are done.
+
+    All processes together use as many threads as this one would, or each as many as ``OMP_NUM_THREADS`` says. When one
+    fails or is killed, or this one is, the others end too.
+
+    Args:
+        what: is being done, for messages.
+        work: can be pickled; raises what users are meant to read as a :class:`UsageError`.
+        count: how many processes.
+        moved: told of the steps of all.
+
+    Raises:
+        UsageError: the first that one of them raises; or if one is killed or fails in another way.
+    """
+    threads = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else max(1, torch.get_num_threads() // count)
+    started = [_started(partial(_run, work, index, threads)) for index in range(count)]
+    running = {receiver: index for index, (_, receiver) in enumerate(started)}
+    try:
+        while running:
+            for receiver in wait(list(running)):
+                assert isinstance(receiver, Connection)
+                if not _heard(receiver, moved):
+                    index = running.pop(receiver)
+                    _check_ended(what, started[index][0], f"process {index + 1} of {count}")
+    finally:
+        for process, _ in started:
+            process.terminate()
+            process.join()
+
+
+def _started(target: Callable[[Connection], None]) -> tuple[SpawnProcess, Connection]:
+    """A process, and what it tells; that ends when the process does."""
+    context = get_context("spawn")  # a fork would share locks and threads of torch, which then wait for nobody
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(sender,))
+    process.start()
+    sender.close()
+    return process, receiver
+
+
+def _run(work: Work, index: int, threads: int, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this is interrupted too, and ends it
+    torch.set_num_threads(threads)
+    try:
+        work(index, sender.send)
+    except UsageError as error:
+        sender.send(str(error))
+        sys.exit(WRONG_USAGE)
+    except BrokenPipeError:  # whoever started this is gone
+        sys.exit(1)
+
+
+def _heard(receiver: Connection, moved: Moved) -> bool:
+    """Pass on what a process tells; whether there was anything.
+
+    Raises:
+        UsageError: that the process has raised.
+    """
+    try:
+        told = receiver.recv()
+    except EOFError:
+        return False
+    if isinstance(told, str):
+        raise UsageError(told)
+    moved(told)
+    return True
+
+
+def _check_ended(what: str, process: SpawnProcess, name: str) -> None:
+    """Raise a :class:`UsageError` unless a process has ended well."""
+    process.join()
+    code = process.exitcode or 0
+    if code:
+        how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        raise UsageError(f"{what}: {name} {how}; the same command goes on from what was kept")
