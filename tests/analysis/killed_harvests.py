@@ -32,11 +32,11 @@ def die(*_: Any) -> None:
 
 
 def in_batch(number: int) -> None:
-    """Die when a batch is half added."""
+    """Die when a batch of the share is half added."""
     sample = Tally._sample
 
     def dying(tally: Tally, *given: Any) -> None:
-        if tally.batches == number:
+        if tally.batches - tally.share.first == number:
             die()
         sample(tally, *given)
 
@@ -85,7 +85,7 @@ def around_the_end(after: bool) -> None:
 
 MOMENTS: dict[str, Callable[[], None]] = {
     "first batch": lambda: in_batch(0),
-    "third batch": lambda: in_batch(2),
+    "second batch": lambda: in_batch(1),
     "half of the first part": lambda: in_saving(1),
     "half of the second part": lambda: in_saving(2),
     "rows": in_rows,

@@ -12,7 +12,7 @@ import pytest
 from spd_lightning.analysis.__main__ import main
 from tests.analysis.killed_harvests import MOMENTS
 
-IN_SHARES = ["third batch", "half of the first part", "before the end"]
+IN_SHARES = ["second batch", "half of the first part", "before the end"]
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,14 @@ class Place:
     """Which of several processes this is.
 
     Attributes:
-        index: its number; ``None`` for the one that starts all others.
-        count: how many look at data.
+        index: its number.
+        count: how many there are.
+        starts: whether it starts the others.
     """
 
-    index: int | None
+    index: int
     count: int
+    starts: bool
 
 
 def place(processes: int) -> Place:
@@ -41,7 +43,7 @@ def place(processes: int) -> Place:
     check_whole("--processes", processes, least=1, most=MOST_PROCESSES)
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if world == "1":
-        return Place(0 if processes == 1 else None, processes)
+        return Place(0, processes, processes > 1)
     if processes > 1:
         raise UsageError(f"--processes {processes} and torchrun both start processes; leave one out")
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world) <= MOST_PROCESSES):
@@ -49,7 +51,7 @@ def place(processes: int) -> Place:
             f"harvest: RANK={rank!r} of WORLD_SIZE={world!r} is no place among at most {MOST_PROCESSES} processes; "
             "unset both"
         )
-    return Place(int(rank), int(world))
+    return Place(int(rank), int(world), False)
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,12 @@ class DataPass:
             raise UsageError("harvest: the data holds no batches")
         return shares(len(self.files.parts), min(total, self.chosen.batches or total))
 
-    def steps(self, index: int | None) -> int | None:
-        """How many batches a process looks at, ``None`` for all processes together; ``None`` if that is unknown."""
-        first, stop = self.shares[-1] if index is None else self.shares[index]
+    def steps(self, here: Place) -> int | None:
+        """How many batches this process and those that it starts look at, if that is known."""
+        first, stop = self.shares[here.index]
         if stop is None:
             return min(filter(None, (self.batches.count(), self.chosen.batches)), default=None)
-        return stop if index is None else stop - first
+        return self.shares[-1].stop if here.starts else stop - first
 
     def gather(self, index: int, moved: Moved) -> Tally | None:
         """Look at the share of a process, or go on where that was stopped; what was found is kept in its file.

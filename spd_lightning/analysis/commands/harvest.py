@@ -17,6 +17,7 @@ from spd_lightning.analysis.harvest import PLACES, REACH, TOKENS, UNITS, decompo
 from spd_lightning.analysis.harvest_files import HarvestFiles
 from spd_lightning.analysis.harvest_tally import Harvest, Tally
 from spd_lightning.artefact import load_model
+from spd_lightning.errors import UsageError
 from spd_lightning.files.progress import progress
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.runs.reopened import reopened
@@ -59,30 +60,32 @@ def run(given: argparse.Namespace) -> None:
 
 def _harvested(data: DataPass, here: Place, given: argparse.Namespace) -> Tally | None:
     """The whole harvest, written by the first process; ``None`` for the others."""
-    tally = None
-    with progress("harvest", total=data.steps(here.index)) as bar:
-        if here.index is None:
-            in_processes("harvest", partial(_gather, given, data.chosen), here.count, bar.update)
+    with progress("harvest", total=data.steps(here)) as bar:
+        if here.starts:
+            own, others = partial(data.gather, here.index), partial(_gather, given, data.chosen)
+            in_processes("harvest", own, others, here.count, bar.update)
         else:
             tally = data.gather(here.index, bar.update)
     if here.index:
         return None
     if here.count > 1:
         tally = _joined(data)
-    if tally is not None:
-        data.files.finish(tally, getattr(data.found.tokenizer, "decode", None), _ends(data, tally))
+    assert tally is not None  # one process alone always looks at all of it
+    data.files.finish(tally, getattr(data.found.tokenizer, "decode", None), _ends(data, tally))
     return tally
 
 
-def _joined(data: DataPass) -> Tally | None:
+def _joined(data: DataPass) -> Tally:
     """What all processes have added up; waits for those that ``torchrun`` has started."""
-    while (tally := data.joined()) is None and not data.files.is_done:
+    while (tally := data.joined()) is None:
+        if data.files.is_done:
+            raise UsageError(f"harvest: another command has finished {str(data.files.done)!r} meanwhile")
         time.sleep(PATIENCE_S)
     return tally
 
 
 def _gather(given: argparse.Namespace, chosen: HarvestOptions, index: int, moved: Moved) -> None:
-    """What each process does of those that ``--processes`` asks for."""
+    """What the processes do that are started for their share."""
     found = reopened(given.folder, given.import_classes)
     DataPass(found, HarvestFiles(given.folder, given.processes), chosen, given.device).gather(index, moved)
 

@@ -19,32 +19,44 @@ Work = Callable[[int, Moved], None]
 """Takes the number of the process, and tells of its steps."""
 
 
-def in_processes(what: str, work: Work, count: int, moved: Moved) -> None:
-    """Run work in processes of their own, and wait until all are done.
+def in_processes(what: str, own: Callable[[Moved], object], work: Work, count: int, moved: Moved) -> None:
+    """Share work with processes that are started for it, and wait until all are done.
 
     All processes together use as many threads as this one would, or each as many as ``OMP_NUM_THREADS`` says. When one
     fails or is killed, or this one is, the others end too.
 
     Args:
         what: is being done, for messages.
-        work: can be pickled; raises what users are meant to read as a :class:`UsageError`.
-        count: how many processes.
+        own: what this process does, which is number 0.
+        work: what the others do. It can be pickled, and raises what users are meant to read as a :class:`UsageError`.
+        count: how many processes, this one included.
         moved: told of the steps of all.
 
     Raises:
         UsageError: the first that one of them raises; or if one is killed or fails in another way.
     """
-    threads = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else max(1, torch.get_num_threads() // count)
-    started = [_started(partial(_run, work, index, threads)) for index in range(count)]
-    running = {receiver: index for index, (_, receiver) in enumerate(started)}
+    before = torch.get_num_threads()
+    threads = before if "OMP_NUM_THREADS" in os.environ else max(1, before // count)
+    started = [_started(partial(_run, work, index, threads)) for index in range(1, count)]
+    running = {receiver: process for process, receiver in started}
+
+    def listen(patience: float | None) -> None:
+        for receiver in wait(list(running), patience):
+            assert isinstance(receiver, Connection)
+            if not _heard(receiver, moved):
+                _check_ended(what, running.pop(receiver))
+
+    def moved_here(steps: int) -> None:
+        moved(steps)
+        listen(0)
+
     try:
+        torch.set_num_threads(threads)
+        own(moved_here)
         while running:
-            for receiver in wait(list(running)):
-                assert isinstance(receiver, Connection)
-                if not _heard(receiver, moved):
-                    index = running.pop(receiver)
-                    _check_ended(what, started[index][0], f"process {index + 1} of {count}")
+            listen(None)
     finally:
+        torch.set_num_threads(before)
         for process, _ in started:
             process.terminate()
             process.join()
@@ -88,10 +100,10 @@ def _heard(receiver: Connection, moved: Moved) -> bool:
     return True
 
 
-def _check_ended(what: str, process: SpawnProcess, name: str) -> None:
+def _check_ended(what: str, process: SpawnProcess) -> None:
     """Raise a :class:`UsageError` unless a process has ended well."""
     process.join()
     code = process.exitcode or 0
     if code:
         how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        raise UsageError(f"{what}: {name} {how}; the same command goes on from what was kept")
+        raise UsageError(f"{what}: one of the processes {how}; the same command goes on from what was kept")
