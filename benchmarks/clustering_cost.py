@@ -1,27 +1,24 @@
 """Time and memory of clustering, on firings of planted groups.
 
-    python -m benchmarks.clustering_cost
+    python -m benchmarks.clustering_cost [--components N ...] [--positions N ...]
 
 Components grow while positions stay, and positions while components stay; every case is a process of its own. Prints
 the tables that docs/analysis.md quotes: seconds of the processor, megabytes above the firings, and how both grow.
 """
 
 import argparse
-import json
 import time
 
 import torch
-from tqdm import tqdm
 
-from benchmarks.growth import curve, forget_peak
-from benchmarks.processes import run
+from benchmarks.growth import forget_peak, measured
 from spd_lightning.analysis import Firings, cluster
 from spd_lightning.functional import adjusted_rand_index, keyed_generator
 from spd_lightning.runs.memory import peak_memory
 
-COMPONENTS, POSITIONS = (1_000, 4_000, 10_000, 40_000), (1 << 13, 1 << 14, 1 << 15, 1 << 16)
-FEW, UNITS = 4_000, 1 << 16
-"""What stays: components while positions grow, and positions while components grow."""
+SIZES = {"components": (1_000, 4_000, 10_000, 40_000), "positions": (1 << 12, 1 << 13, 1 << 14, 1 << 15)}
+STAYING = {"components": 4_000, "positions": 1 << 14}
+"""What one of them is while the other grows."""
 AT_ONCE = 200
 """Components that are important on a unit, in the mean."""
 MEMBERS, MISSED = 5, 0.1
@@ -67,16 +64,7 @@ def measure(n_components: int, n_units: int) -> dict[str, float]:
 def main() -> None:
     """Measure all cases, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--here", type=int, nargs=2, metavar="N", help="components and positions of one case; as JSON")
-    options = parser.parse_args()
-    if options.here:
-        print(json.dumps(measure(*options.here)))
-        return
-    cases = {"components": [(count, UNITS) for count in COMPONENTS], "positions": [(FEW, count) for count in POSITIONS]}
-    for growing, sizes in cases.items():
-        bar = tqdm(sizes, desc=f"Clustering, {growing} growing")
-        found = [run(["benchmarks.clustering_cost", "--here", *map(str, size)]) for size in bar]
-        print(curve([json.loads(text.splitlines()[-1]) for text in found], growing) + "\n", flush=True)
+    measured(parser, "benchmarks.clustering_cost", SIZES, STAYING, measure)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
-"""How costs grow with a size: tables, and slopes of the straight lines through the logarithms."""
+"""How costs grow with components and positions: tables, and slopes of the straight lines through the logarithms."""
 
-from collections.abc import Mapping, Sequence
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
+
+from benchmarks.processes import run
 
 PEAK_RESET = Path("/proc/self/clear_refs")
 
@@ -22,10 +27,49 @@ class Unit(NamedTuple):
 
 
 UNITS = {"components": Unit("1000 components", 1e3), "positions": Unit("million positions", 1e6)}
-COSTS = ("seconds", "MB")
+COSTS, ORDER = ("seconds", "MB"), ("components", "positions")
+Row = dict[str, float]
 
 
-def exponent(rows: Sequence[Mapping[str, float]], growing: str, what: str) -> float:
+Measure = Callable[[int, int], Row]
+"""Measures one case, of some components and some positions, in this process."""
+
+
+def measured(
+    parser: ArgumentParser,
+    module: str,
+    sizes: Mapping[str, Sequence[int]],
+    staying: Mapping[str, int],
+    measure: Measure,
+) -> None:
+    """Be a command that measures components and positions, one growing while the other stays; prints as it goes.
+
+    Args:
+        parser: takes options for the sizes here.
+        module: the command's name, run anew for every case, so that memory is that of one.
+        sizes: of what grows.
+        staying: the size of either while the other grows.
+        measure: one case; ``seconds`` and ``MB`` are among what it gives.
+    """
+    for growing, default in sizes.items():
+        parser.add_argument(f"--{growing}", type=int, nargs="*", default=default, help="in turn (%(default)s)")
+    parser.add_argument("--here", type=int, nargs=2, metavar="N", help="components and positions of one case; as JSON")
+    given = parser.parse_args()
+    if given.here:
+        print(json.dumps(measure(*given.here)))
+        return
+    for growing in sizes:
+        rows: list[Row] = []
+        for size in tqdm(getattr(given, growing), desc=f"{growing} growing"):
+            case = {**staying, growing: size}
+            rows.append(json.loads(run([module, "--here", *(str(case[name]) for name in ORDER)]).splitlines()[-1]))
+            print("\n".join(lines(rows, growing)[0 if len(rows) == 1 else -1 :]), flush=True)
+        if len(rows) > 1:
+            powers = " and ".join(f"{cost} as the power {exponent(rows, growing, cost):.2f}" for cost in COSTS)
+            print(f"\nIn {growing}: {powers}.\n", flush=True)
+
+
+def exponent(rows: Sequence[Row], growing: str, what: str) -> float:
     """The power of a size that a cost grows as.
 
     Args:
@@ -37,8 +81,8 @@ def exponent(rows: Sequence[Mapping[str, float]], growing: str, what: str) -> fl
     return float(np.polyfit(x, y, 1)[0])
 
 
-def curve(rows: Sequence[Mapping[str, float]], growing: str) -> str:
-    """A Markdown table of sizes and costs, with the costs of a unit of what grows; and how they grow.
+def lines(rows: Sequence[Row], growing: str) -> list[str]:
+    """A Markdown table of sizes and costs, and of the costs of a unit of what grows.
 
     Args:
         rows: by name, ``seconds`` and ``MB`` among them.
@@ -46,13 +90,11 @@ def curve(rows: Sequence[Mapping[str, float]], growing: str) -> str:
     """
     unit = UNITS[growing]
     header = [*rows[0], *(f"{cost} per {unit.name}" for cost in COSTS)]
-    lines = [header, ["---"] * len(header)]
+    cells = [header, ["---"] * len(header)]
     for row in rows:
         shares = (row[cost] / row[growing] * unit.size for cost in COSTS)
-        lines.append([*map(_short, row.values()), *map(_short, shares)])
-    powers = " and ".join(f"{cost} as the power {exponent(rows, growing, cost):.2f}" for cost in COSTS)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\nIn {growing}: {powers}."
+        cells.append([*map(_short, row.values()), *map(_short, shares)])
+    return [f"| {' | '.join(line)} |" for line in cells]
 
 
 def _short(number: float) -> str:

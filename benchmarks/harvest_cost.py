@@ -1,10 +1,11 @@
 """Time and memory of a harvest, on a language model with gates that open seldom.
 
-    python -m benchmarks.harvest_cost
+    python -m benchmarks.harvest_cost [--components N ...] [--positions N ...]
 
 Positions grow while components stay, and components while positions stay; every case is a process of its own. Prints
-the tables that docs/analysis.md quotes: seconds of the processor, those among them that the network and its importances
-take, megabytes above the model, those that are kept in the end, and how time and memory grow.
+the tables that docs/analysis.md quotes: seconds of the processor, among them those of the network and its importances
+and those of the rows that are written in the end; megabytes above the model, those of the harvest and of the rows; and
+how time and memory grow.
 """
 
 import argparse
@@ -15,18 +16,19 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from benchmarks.growth import curve, forget_peak
-from benchmarks.processes import run
+from benchmarks.growth import forget_peak, measured
 from spd_lightning import DecomposedModel, GateMLP, KeywordCall, PerSite
 from spd_lightning.analysis.harvest import gather, options
+from spd_lightning.analysis.harvest_rows import rows
 from spd_lightning.analysis.harvest_tally import Tally
 from spd_lightning.functional import ALIVE_THRESHOLD, keyed_generator
 from spd_lightning.runs.memory import peak_memory
 from spd_lightning.targets import LanguageModel
 
-POSITIONS, COMPONENTS = (1 << 15, 1 << 16, 1 << 17, 1 << 18), (1_000, 2_000, 4_000, 8_000)
+SIZES = {"positions": (1 << 14, 1 << 15, 1 << 16, 1 << 17), "components": (1_000, 2_000, 4_000)}
+STAYING = {"positions": 1 << 14, "components": 1_000}
+"""What one of them is while the other grows."""
 ROWS, LENGTH, VOCABULARY, WIDTH = 16, 128, 1000, 64
 AT_ONCE = 50
 """Components that are important at a position, in the mean."""
@@ -74,34 +76,25 @@ def measure(n_components: int, n_positions: int) -> dict[str, float]:
     forget_peak()
     before, began = peak_memory(), time.process_time()
     gather(tally, model, batches(n_positions))
-    seconds = time.process_time() - began
+    passed, found = time.process_time() - began, tally.result()
+    written = sum(len(json.dumps(row)) for row in rows(found))
     return {
         "components": n_components,
         "positions": n_positions,
-        "important at a position": sum(float(one.result().density.sum()) for one in tally.calls.values()),
-        "seconds": seconds,
-        "of the network": alone,
+        "important at a position": sum(float(one.density.sum()) for one in found.calls.values()),
+        "seconds": time.process_time() - began,
+        "network": alone,
+        "rows": time.process_time() - began - passed,
         "MB": (peak_memory() - before) / 1e6,
-        "MB kept": sum(tensor.nbytes for tensor in tally.tensors().values()) / 1e6,
+        "kept": sum(tensor.nbytes for tensor in tally.tensors().values()) / 1e6,
+        "text": written / 1e6,
     }
 
 
 def main() -> None:
     """Measure all cases, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--here", type=int, nargs=2, metavar="N", help="components and positions of one case; as JSON")
-    given = parser.parse_args()
-    if given.here:
-        print(json.dumps(measure(*given.here)))
-        return
-    cases = {
-        "positions": [(COMPONENTS[0], count) for count in POSITIONS],
-        "components": [(count, POSITIONS[0]) for count in COMPONENTS],
-    }
-    for growing, sizes in cases.items():
-        bar = tqdm(sizes, desc=f"Harvest, {growing} growing")
-        found = [run(["benchmarks.harvest_cost", "--here", *map(str, size)]) for size in bar]
-        print(curve([json.loads(text.splitlines()[-1]) for text in found], growing) + "\n", flush=True)
+    measured(parser, "benchmarks.harvest_cost", SIZES, STAYING, measure)
 
 
 if __name__ == "__main__":
