@@ -72,17 +72,17 @@ def test_shares_together_are_what_one_process_adds_up(name, count):
 
 
 def test_data_that_ends_too_early_is_refused():
-    model, batches = _model("gpt2"), [example("gpt2", seed) for seed in range(3)]
+    model, batches = _model("shared layer"), [example("shared layer", seed) for seed in range(3)]
     with pytest.raises(UsageError, match="the data ended after 3 batches, not 4"):
         gather(Tally(model, options(), None, Share(2, 4)), model, batches)
 
 
 def test_sites_whose_positions_differ_between_batches_are_refused():
-    model, batches = _model("gpt2"), [example("gpt2", seed) for seed in range(2)]
+    model, batches = _model("shared layer"), [example("shared layer", seed) for seed in range(2)]
     one, other = (Tally(model, options(), None, share) for share in shares(2, 2))
     gather(one, model, batches)
     gather(other, model, batches)
-    other.dimensions = 1
+    other.dimensions += 1
     with pytest.raises(UsageError, match="positions of sites differ"):
         one.add(other)
 
