@@ -37,12 +37,12 @@ def in_processes(what: str, own: Callable[[Moved], object], work: Work, count: i
     """
     before = torch.get_num_threads()
     threads = before if "OMP_NUM_THREADS" in os.environ else max(1, before // count)
-    started = [_started(partial(_run, work, index, threads)) for index in range(1, count)]
-    running = {receiver: process for process, receiver in started}
+    started: list[SpawnProcess] = []
+    running: dict[Connection, SpawnProcess] = {}
 
     def listen(patience: float | None) -> None:
-        for receiver in wait(list(running), patience):
-            assert isinstance(receiver, Connection)
+        ready = wait(list(running), patience)
+        for receiver in [one for one in running if one in ready]:
             if not _heard(receiver, moved):
                 _check_ended(what, running.pop(receiver))
 
@@ -51,13 +51,17 @@ def in_processes(what: str, own: Callable[[Moved], object], work: Work, count: i
         listen(0)
 
     try:
+        for index in range(1, count):
+            process, receiver = _started(partial(_run, work, index, threads))
+            started.append(process)
+            running[receiver] = process
         torch.set_num_threads(threads)
         own(moved_here)
         while running:
             listen(None)
     finally:
         torch.set_num_threads(before)
-        for process, _ in started:
+        for process in started:
             process.terminate()
             process.join()
 
