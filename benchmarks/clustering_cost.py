@@ -64,7 +64,7 @@ def measure(n_components: int, n_units: int) -> dict[str, float]:
 def main() -> None:
     """Measure all cases, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    measured(parser, "benchmarks.clustering_cost", SIZES, STAYING, measure)
+    measured(parser, SIZES, STAYING, measure)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """How costs grow with components and positions: tables, and slopes of the straight lines through the logarithms."""
 
-import json
+import ctypes
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
-
-from benchmarks.processes import run
 
 PEAK_RESET = Path("/proc/self/clear_refs")
 
@@ -27,7 +26,7 @@ class Unit(NamedTuple):
 
 
 UNITS = {"components": Unit("1000 components", 1e3), "positions": Unit("million positions", 1e6)}
-COSTS, ORDER = ("seconds", "MB"), ("components", "positions")
+COSTS = ("seconds", "MB")
 Row = dict[str, float]
 
 
@@ -36,33 +35,29 @@ Measure = Callable[[int, int], Row]
 
 
 def measured(
-    parser: ArgumentParser,
-    module: str,
-    sizes: Mapping[str, Sequence[int]],
-    staying: Mapping[str, int],
-    measure: Measure,
+    parser: ArgumentParser, sizes: Mapping[str, Sequence[int]], staying: Mapping[str, int], measure: Measure
 ) -> None:
     """Be a command that measures components and positions, one growing while the other stays; prints as it goes.
 
+    Every case is a process of its own, so that memory is that of one; they are forked from this one, which computes
+    nothing itself.
+
     Args:
         parser: takes options for the sizes here.
-        module: the command's name, run anew for every case, so that memory is that of one.
         sizes: of what grows.
         staying: the size of either while the other grows.
         measure: one case; ``seconds`` and ``MB`` are among what it gives.
     """
     for growing, default in sizes.items():
         parser.add_argument(f"--{growing}", type=int, nargs="*", default=default, help="in turn (%(default)s)")
-    parser.add_argument("--here", type=int, nargs=2, metavar="N", help="components and positions of one case; as JSON")
-    given = parser.parse_args()
-    if given.here:
-        print(json.dumps(measure(*given.here)))
-        return
+        parser.add_argument(f"--staying_{growing}", type=int, default=staying[growing], help="else (%(default)s)")
+    given = vars(parser.parse_args())
     for growing in sizes:
         rows: list[Row] = []
-        for size in tqdm(getattr(given, growing), desc=f"{growing} growing"):
-            case = {**staying, growing: size}
-            rows.append(json.loads(run([module, "--here", *(str(case[name]) for name in ORDER)]).splitlines()[-1]))
+        for size in tqdm(given[growing], desc=f"{growing} growing"):
+            case = {name: given[f"staying_{name}"] for name in sizes} | {growing: size}
+            with get_context("fork").Pool(1) as pool:
+                rows.append(pool.apply(measure, (case["components"], case["positions"])))
             print("\n".join(lines(rows, growing)[0 if len(rows) == 1 else -1 :]), flush=True)
         if len(rows) > 1:
             powers = " and ".join(f"{cost} as the power {exponent(rows, growing, cost):.2f}" for cost in COSTS)
@@ -105,4 +100,5 @@ def _short(number: float) -> str:
 def forget_peak() -> None:
     """Let the largest memory of this process so far be what it holds now, where Linux lets it."""
     if PEAK_RESET.exists():
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as held until it is given back
         PEAK_RESET.write_text("5")

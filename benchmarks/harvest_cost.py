@@ -94,7 +94,7 @@ def measure(n_components: int, n_positions: int) -> dict[str, float]:
 def main() -> None:
     """Measure all cases, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    measured(parser, "benchmarks.harvest_cost", SIZES, STAYING, measure)
+    measured(parser, SIZES, STAYING, measure)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Tables of costs, and the powers that they grow as."""
 
 import argparse
-import json
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -28,17 +28,28 @@ def test_costs_are_told_of_a_unit_of_what_grows():
     assert growth.lines(_rows(), "positions")[2].endswith(" | 4,000,000 | 14,000 |")
 
 
-def test_the_command_lets_one_size_grow_while_the_other_stays(monkeypatch, capsys):
-    def run(module):
-        name, here, components, positions = module
-        assert (name, here) == ("benchmarks.this", "--here")
-        case = {"components": int(components), "positions": int(positions)}
-        return f"a warning\n{json.dumps(case | {'seconds': int(components) ** 2, 'MB': int(components)})}"
+class Here:
+    """What processes are started with, that starts none."""
 
+    @classmethod
+    @contextmanager
+    def Pool(cls, count):  # noqa: N802 (of multiprocessing)
+        yield cls
+
+    @staticmethod
+    def apply(function, arguments):
+        return function(*arguments)
+
+
+def squared(components, positions):
+    return {"components": components, "positions": positions, "seconds": components**2, "MB": components}
+
+
+def test_the_command_lets_one_size_grow_while_the_other_stays(monkeypatch, capsys):
     sizes, staying = {"components": (1, 2), "positions": (30, 60)}, {"components": 5, "positions": 10}
-    monkeypatch.setattr(growth, "run", run)
     monkeypatch.setattr(sys, "argv", ["this", "--positions", "40"])
-    growth.measured(argparse.ArgumentParser(), "benchmarks.this", sizes, staying, lambda *_: {})
+    monkeypatch.setattr(growth, "get_context", lambda kind: Here)
+    growth.measured(argparse.ArgumentParser(), sizes, staying, squared)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[:2] for line in lines if line.startswith(("| 1 ", "| 2 ", "| 5 "))] == [
         ["| 1", "10"],
