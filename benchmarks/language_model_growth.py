@@ -11,9 +11,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
+from benchmarks.growth import exponent
 from benchmarks.language_model import SIZES, memory_in_a_process, stepper, timed
 from benchmarks.machine import describe
 
@@ -37,12 +37,6 @@ def points(growing: str, repeats: int) -> list[dict[str, float]]:
         {growing: getattr(options, growing), "ms": round(ms, 2), "peak MB": round(memory_in_a_process(options), 1)}
         for options, ms in zip(sizes, times, strict=True)
     ]
-
-
-def exponent(rows: list[dict[str, float]], growing: str, what: str) -> float:
-    """Slope of the straight line through the logarithms."""
-    x, y = (np.log([row[name] for row in rows]) for name in (growing, what))
-    return float(np.polyfit(x, y, 1)[0])
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from spd_lightning.analysis.fourier import NumberSide, NumberSpectra
 from spd_lightning.analysis.graph_drawing import drawing
 from spd_lightning.analysis.graph_files import read_graph, save_graph
 from spd_lightning.analysis.graph_flow import GraphPath, beginnings, influence, pruned, share_kept, strongest_paths
-from spd_lightning.analysis.harvest import Harvest, harvest
+from spd_lightning.analysis.harvest import harvest
 from spd_lightning.analysis.harvest_files import read_harvest
+from spd_lightning.analysis.harvest_tally import Harvest
 from spd_lightning.analysis.heads import HeadFlow, attention_flow, components_of_head, head_logits, silent_head
 from spd_lightning.analysis.intruders import Judge, TokenJudge
 from spd_lightning.analysis.labelling import Labeller, StatisticsLabeller

@@ -13,6 +13,8 @@ from spd_lightning.model import DecomposedModel
 
 Alive = Mapping[str, Tensor]
 """Which components are compared, boolean ``[C]`` by site."""
+BLOCK = 1 << 24
+"""Cosines that are looked at at once: 64 MiB of them."""
 
 
 @dataclass(frozen=True)
@@ -97,5 +99,6 @@ def _mean_best(one: Directions, other: Directions) -> float:
     """Mean over the first of the largest cosine with one of the second."""
     if not len(one[0]) or not len(other[0]):
         return float("nan")
-    cosines = (one[0] @ other[0].T) * (one[1] @ other[1].T)
-    return cosines.amax(1).mean().item()
+    blocks = zip(*(torch.split(part, max(1, BLOCK // len(other[0]))) for part in one), strict=True)
+    best = [((read @ other[0].T) * (write @ other[1].T)).amax(1) for read, write in blocks]
+    return torch.cat(best).mean().item()

@@ -7,12 +7,15 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from spd_lightning.analysis.kept import check_below, check_lengths, check_like, within
 from spd_lightning.analysis.places import NO_TOKEN, Places, windows
 from spd_lightning.analysis.token_statistics import TokenCounts
+from spd_lightning.analysis.tree_sum import TreeSum
 from spd_lightning.functional.weights import Weights
 
 BINS = 20
 """Bins of a histogram of importances, of equal width from 0 to 1."""
+COUNTS = ("firings", "positive", "histogram")
 Tensors = Mapping[str, Tensor]
 
 
@@ -41,6 +44,7 @@ class Seen(NamedTuple):
     """A batch, and where it stands in the data.
 
     Attributes:
+        batch: its number in the data.
         rows: its number of examples.
         examples: number of examples before it.
         weights: what its positions weigh.
@@ -48,6 +52,7 @@ class Seen(NamedTuple):
         documents: number of the document of each token, ``[rows, positions]``; ``None`` where every example is one.
     """
 
+    batch: int
     rows: int
     examples: int
     weights: Weights
@@ -114,8 +119,8 @@ class CallTally:
     def __init__(self, n_components: int, options: HarvestOptions, text: bool) -> None:
         self.options, self.positions = options, 0
         self.firings, self.positive = torch.zeros(2, n_components, dtype=torch.long)
-        self.importance, self.squares = torch.zeros(2, n_components, dtype=torch.double)
         self.histogram = torch.zeros(n_components, BINS, dtype=torch.long)
+        self.sums = TreeSum()
         self.places = Places.none(2 * options.reach + 1 if text else 0)
         self.tokens = {side: TokenCounts(n_components) for side in (("on", "before") if text else ())}
 
@@ -131,8 +136,10 @@ class CallTally:
         counted = seen.counted(leading)
         flat = lower.reshape(-1, lower.shape[-1]) * counted[:, None]
         self.positions += int(counted.sum())
-        self.importance += flat.sum(0, dtype=torch.double)
         fired = self._fired(flat, inner.reshape(flat.shape), int(counted.sum()))
+        squares = torch.zeros(flat.shape[1], dtype=torch.double)
+        squares.index_add_(0, fired.components, fired.inner.double().square())
+        self.sums.add(seen.batch, torch.stack([flat.sum(0, dtype=torch.double), squares]))
         if self.tokens:
             self._count_tokens(fired, counted, seen)
         self._keep_places(fired, lower, seen)
@@ -150,7 +157,6 @@ class CallTally:
         values = inner[places, components]
         self.firings += components.bincount(minlength=len(self.firings))
         self.positive += components[values > 0].bincount(minlength=len(self.firings))
-        self.squares.index_add_(0, components, values.double().square())
         return Fired(places, components, importance, values)
 
     def _count_tokens(self, fired: Fired, counted: Tensor, seen: Seen) -> None:
@@ -199,10 +205,21 @@ class CallTally:
         importances = importances.masked_fill(around == NO_TOKEN, 0)
         return Places(**found.tensors() | {"tokens": around, "importances": importances.half()})
 
+    def add(self, other: Self) -> None:
+        """Add what another has added up from other batches."""
+        self.positions += other.positions
+        for name in COUNTS:
+            getattr(self, name).add_(getattr(other, name))
+        self.sums.join(other.sums)
+        self.places = self.places.joined(other.places).strongest(self.options.places)
+        for side, counts in self.tokens.items():
+            counts.add(other.tokens[side])
+
     def result(self) -> CallHarvest:
         """What was found."""
-        rms = (self.squares / self.firings).sqrt().float()
-        mean = (self.importance / max(self.positions, 1)).float()
+        importance, squares = self.sums.total()
+        rms = (squares / self.firings).sqrt().float()
+        mean = (importance / max(self.positions, 1)).float()
         return CallHarvest(
             self.positions,
             self.firings,
@@ -217,27 +234,29 @@ class CallTally:
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it, to be kept in a file."""
-        sums = ("firings", "positive", "importance", "squares", "histogram")
-        found = {name: getattr(self, name) for name in sums} | {"positions": torch.tensor(self.positions)}
-        found |= {f"places/{name}": tensor for name, tensor in self.places.tensors().items()}
-        for side, counts in self.tokens.items():
-            found |= {f"{side}/{name}": tensor for name, tensor in counts.tensors().items()}
+        found = {name: getattr(self, name) for name in COUNTS} | {"positions": torch.tensor(self.positions)}
+        parts: dict[str, Places | TreeSum | TokenCounts] = {"sums": self.sums, "places": self.places, **self.tokens}
+        for prefix, part in parts.items():
+            found |= {f"{prefix}/{name}": tensor for name, tensor in part.tensors().items()}
         return found
 
     @classmethod
     def of(cls, tensors: Tensors, options: HarvestOptions) -> Self:
-        """A tally that :meth:`tensors` gave, to go on with."""
+        """A tally that :meth:`tensors` gave, to go on with.
+
+        Raises:
+            ValueError: for tensors that none can have given.
+        """
         count = len(tensors["firings"])
         tally = cls(count, options, text=any(name.startswith("on/") for name in tensors))
-        for name in ("firings", "positive", "importance", "squares", "histogram"):
+        tally.sums.add(0, torch.zeros(2, count, dtype=torch.double))  # for its width
+        check_like(tally.tensors(), tensors)
+        check_lengths(*(tensors[name] for name in COUNTS))
+        for name in COUNTS:
             setattr(tally, name, tensors[name])
         tally.positions = int(tensors["positions"])
+        tally.sums = TreeSum.of(within("sums", tensors))
         tally.places = Places.of(within("places", tensors))
+        check_below(tally.places.components, count)
         tally.tokens = {side: TokenCounts.of(count, within(side, tensors)) for side in tally.tokens}
         return tally
-
-
-def within(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
-    """Tensors whose names begin with a prefix and a slash, without it."""
-    begun = f"{prefix}/"
-    return {name.removeprefix(begun): tensor for name, tensor in tensors.items() if name.startswith(begun)}

@@ -64,7 +64,8 @@ def cluster(
 
     A group is important where any member is. The description names, on every unit, the groups that are important, and
     pays for their ranks: see :func:`spd_lightning.functional.description.description_length`. Memory grows with the
-    firings, never with pairs of components.
+    firings. Up to 8192 components there is a table of all pairs besides, of 256 MiB at most; beyond, nothing grows with
+    pairs.
 
     Args:
         firings: which components are important when.

@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from spd_lightning.analysis.kept import check_below, check_lengths, check_like
+
 GOLDEN, CYCLE = 2654435769, 1 << 32
 """Multiples of the first, modulo the second, are spread evenly; so are those of every run of whole numbers."""
 
@@ -63,7 +65,8 @@ class Firings:
 class FiringSample:
     """Gathers firings while data goes by, on a bounded number of units.
 
-    Units are taken by a rule of their number alone. When there are too many, about half of them are let go.
+    Units are taken by a rule of their number alone. When there are too many, about half of them are let go. So which
+    are kept in the end does not depend on who has looked at what.
 
     Args:
         counts: ``C`` per site.
@@ -72,26 +75,39 @@ class FiringSample:
 
     def __init__(self, counts: Mapping[str, int], most: int) -> None:
         self.counts, self.most = dict(counts), most
-        self._seen, self._below = 0, CYCLE
+        self._below = CYCLE
         self._kept = torch.empty(0, dtype=torch.long)
         self._parts: list[tuple[Tensor, Tensor]] = []
 
-    def update(self, fires: Mapping[str, Tensor], counted: Tensor) -> None:
+    def update(self, fires: Mapping[str, Tensor], counted: Tensor, number: int) -> None:
         """Take some of the next units.
 
         Args:
             fires: whether components are important, boolean ``[units, C]`` per site.
             counted: which units count at all, boolean ``[units]``.
+            number: of the first unit, in the data.
         """
-        numbers = self._seen + torch.arange(len(counted))
-        self._seen += len(counted)
+        numbers = number + torch.arange(len(counted))
         taken = (counted & (_scrambled(numbers) < self._below)).nonzero()[:, 0]
         first = 0
         for site, count in self.counts.items():
             places, components = fires[site][taken].nonzero(as_tuple=True)
             self._parts.append(((components + first).int(), (places + len(self._kept)).int()))
             first += count
-        self._kept = torch.cat([self._kept, numbers[taken]])
+        self._keep(numbers[taken])
+
+    def add(self, other: Self) -> None:
+        """Take what another has gathered from later data."""
+        below = min(self._below, other._below)
+        for sample in (self, other):
+            while sample._below > below:
+                sample._thin()
+        components, units = other._joined()
+        self._parts.append((components, units + len(self._kept)))
+        self._keep(other._kept)
+
+    def _keep(self, numbers: Tensor) -> None:
+        self._kept = torch.cat([self._kept, numbers])
         while len(self._kept) > self.most:
             self._thin()
 
@@ -119,16 +135,26 @@ class FiringSample:
     def tensors(self) -> dict[str, Tensor]:
         """All of it, to be kept in a file."""
         found = self.firings()
-        rule = torch.tensor([self._seen, self._below, self.most])
+        rule = torch.tensor([self._below, self.most])
         return {"components": found.components, "units": found.units, "kept": self._kept, "rule": rule}
 
     @classmethod
     def of(cls, counts: Mapping[str, int], tensors: Mapping[str, Tensor]) -> Self:
-        """A sample that :meth:`tensors` gave, to go on with."""
-        seen, below, most = tensors["rule"].tolist()
+        """A sample that :meth:`tensors` gave, to go on with.
+
+        Raises:
+            ValueError: for tensors that none can have given.
+        """
+        below, most = tensors["rule"].tolist()
         sample = cls(counts, most)
-        sample._seen, sample._below, sample._kept = seen, below, tensors["kept"]
-        sample._parts = [(tensors["components"], tensors["units"])]
+        check_like(sample.tensors(), tensors)
+        components, units, kept = tensors["components"], tensors["units"], tensors["kept"]
+        check_lengths(components, units)
+        check_below(components, sum(counts.values()))
+        check_below(units, len(kept))
+        if not 0 < below <= CYCLE or below & (below - 1) or len(kept) > most:
+            raise ValueError("no sample")
+        sample._below, sample._kept, sample._parts = below, kept, [(components, units)]
         return sample
 
 

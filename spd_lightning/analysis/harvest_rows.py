@@ -6,7 +6,7 @@ from typing import Any
 from spd_lightning.analysis.cofiring import Partner, partners
 from spd_lightning.analysis.end_rows import EndRows
 from spd_lightning.analysis.firings import Firings
-from spd_lightning.analysis.harvest import Harvest
+from spd_lightning.analysis.harvest_tally import Harvest
 from spd_lightning.analysis.places import NO_TOKEN, Places
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 from spd_lightning.model.wrapping import site_of
@@ -67,13 +67,13 @@ def _partner(other: Partner, firings: Firings) -> dict[str, Any]:
 def _place(places: Places, index: int, decode: Decode | None) -> dict[str, Any]:
     found = {name: int(getattr(places, f"{name}s")[index]) for name in ("example", "document", "position")}
     strength = {"inner": _short(places.inner[index]), "importance": _short(places.importance[index])}
-    tokens = places.tokens[index].tolist()
+    tokens, importances = places.tokens[index].tolist(), places.importances[index].tolist()
     if not tokens:
         return found | strength
     there = [at for at, token in enumerate(tokens) if token != NO_TOKEN]
     shown: dict[str, Any] = {
         "tokens": [tokens[at] for at in there],
-        "importances": [_short(places.importances[index, at]) for at in there],
+        "importances": [_short(importances[at]) for at in there],
         "at": there.index(len(tokens) // 2),
     }
     if decode is not None:

@@ -8,6 +8,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from spd_lightning.analysis.kept import check_lengths
 from spd_lightning.analysis.token_statistics import ranks
 
 NO_TOKEN = -1
@@ -50,7 +51,12 @@ class Places:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Places that :meth:`tensors` gave."""
+        """Places that :meth:`tensors` gave.
+
+        Raises:
+            ValueError: if they are of different numbers of places.
+        """
+        check_lengths(*tensors.values())
         return cls(**{field.name: tensors[field.name] for field in fields(cls)})
 
     def tensors(self) -> dict[str, Tensor]:

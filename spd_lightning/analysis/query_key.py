@@ -13,6 +13,9 @@ from spd_lightning.errors import UsageError, check_fraction, check_list, check_w
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.model import ComponentModel
 
+MOST = 1 << 27
+"""Numbers in a table of all pairs of one layer's components at all offsets: 1 GiB, twice."""
+
 
 @dataclass(frozen=True)
 class QueryKey:
@@ -127,6 +130,11 @@ class _Sums:
     def __init__(self, layer: AttentionLayer, model: ComponentModel, offsets: Sequence[int]) -> None:
         self.layer, self.offsets = layer, offsets
         counts = [model.components[site].n_components for site in (layer.query, layer.key)]
+        if len(offsets) * counts[0] * counts[1] > MOST:
+            raise UsageError(
+                f"query_key: {counts[0]} by {counts[1]} components of {layer.name!r} at {len(offsets)} offsets are "
+                f"more than {MOST} numbers; give fewer offsets, or leave the layer out"
+            )
         self.products, self.squares = (torch.zeros(len(offsets), *counts, dtype=torch.double) for _ in range(2))
         self.pairs = torch.zeros(len(offsets), dtype=torch.long)
         self.signed = [torch.zeros(count, dtype=torch.double) for count in counts]
@@ -179,7 +187,8 @@ def query_key(
         One for each layer, on the CPU in double precision. Where no pair of positions has an offset, NaN.
 
     Raises:
-        UsageError: for a value outside its range, data without batches, or a layer that cannot be read.
+        UsageError: for a value outside its range, data without batches, or a layer that cannot be read or has too many
+            pairs of components.
     """
     check_fraction("query_key: threshold", threshold)
     check_list("query_key: offsets", offsets)

@@ -8,6 +8,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from spd_lightning.analysis.kept import check_below, check_lengths
+
 SHIFT = 1 << 32
 """Tokens are numbered below this; a pair is one number."""
 
@@ -96,11 +98,19 @@ class TokenCounts:
 
     @classmethod
     def of(cls, n_components: int, tensors: Mapping[str, Tensor]) -> Self:
-        """Counts that :meth:`tensors` gave, to go on with."""
+        """Counts that :meth:`tensors` gave, to go on with.
+
+        Raises:
+            ValueError: for tensors that none can have given.
+        """
         counts = cls(n_components)
-        counts._pairs = tensors["pairs"], tensors["together"]
-        counts._tokens = tensors["tokens"], tensors["often"]
-        counts.positions = int(tensors["often"].sum())
+        pairs, together, tokens, often = (tensors[name] for name in ("pairs", "together", "tokens", "often"))
+        check_lengths(pairs, together)
+        check_lengths(tokens, often)
+        check_below(pairs // SHIFT, n_components)
+        if not torch.isin(pairs % SHIFT, tokens).all():
+            raise ValueError("a component on a token that was nowhere")
+        counts._pairs, counts._tokens, counts.positions = (pairs, together), (tokens, often), int(often.sum())
         return counts
 
     def reading(self) -> TokenReading:

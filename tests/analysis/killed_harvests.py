@@ -1,9 +1,10 @@
 """Kills harvests of a run directory at many moments.
 
-``python -m tests.analysis.killed_harvests RUN_DIR FOLDER [MOMENT ...]``. Every harvest is forked from this process,
-which has imported everything, and kills itself at one moment. It is then gone on with, and what it leaves is compared
-with a harvest that was left alone; the last one is killed at all moments, one after the other. Prints a JSON object:
-by moment, how the processes ended, and which files differ.
+``python -m tests.analysis.killed_harvests RUN_DIR FOLDER PROCESSES [MOMENT ...]``. Every harvest is forked from this
+process, which has imported everything, and kills itself at one moment. It is then gone on with, and what it leaves is
+compared with a harvest of one process that was left alone; the last one is killed at all moments, one after the other.
+Of several processes, started as ``torchrun`` does, the later ones come first, since the first waits for them. Prints a
+JSON object: by moment, how the processes ended, and which files differ.
 """
 
 import json
@@ -19,7 +20,7 @@ import torch
 
 from spd_lightning.analysis import harvest_files
 from spd_lightning.analysis.__main__ import main
-from spd_lightning.analysis.harvest import Tally
+from spd_lightning.analysis.harvest_tally import Tally
 from spd_lightning.runs.reopened import reopened
 
 FILES = ("harvest.jsonl", "harvest.safetensors")
@@ -31,11 +32,11 @@ def die(*_: Any) -> None:
 
 
 def in_batch(number: int) -> None:
-    """Die when a batch is half added."""
+    """Die when a batch of the share is half added."""
     sample = Tally._sample
 
     def dying(tally: Tally, *given: Any) -> None:
-        if tally.batches == number:
+        if tally.batches - tally.share.first == number:
             die()
         sample(tally, *given)
 
@@ -84,7 +85,7 @@ def around_the_end(after: bool) -> None:
 
 MOMENTS: dict[str, Callable[[], None]] = {
     "first batch": lambda: in_batch(0),
-    "third batch": lambda: in_batch(2),
+    "second batch": lambda: in_batch(1),
     "half of the first part": lambda: in_saving(1),
     "half of the second part": lambda: in_saving(2),
     "rows": in_rows,
@@ -93,10 +94,11 @@ MOMENTS: dict[str, Callable[[], None]] = {
 }
 
 
-def harvested(run: Path, prepare: Callable[[], None] = lambda: None) -> int:
-    """Harvest in a process of its own; its exit code."""
+def harvested(run: Path, rank: int = 0, processes: int = 1, prepare: Callable[[], None] = lambda: None) -> int:
+    """Harvest in a process of its own, which may be one of several; its exit code."""
     child = os.fork()
     if child == 0:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
         prepare()
         harvest_files.INTERVAL_S = 0.0  # saved after every batch
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
@@ -105,11 +107,13 @@ def harvested(run: Path, prepare: Callable[[], None] = lambda: None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def tried(run: Path, folder: Path, *kills: Callable[[], None]) -> dict[str, Any]:
-    """Kill one harvest after the other, let the last one finish."""
+def tried(run: Path, folder: Path, processes: int = 1, *kills: Callable[[], None]) -> dict[str, Any]:
+    """Kill every process of a harvest again and again, let it finish at last."""
     shutil.copytree(run, folder)
-    codes = [harvested(folder, kill) for kill in kills]
-    codes.append(harvested(folder))
+    codes = []
+    for rank in reversed(range(processes)):
+        codes += [harvested(folder, rank, processes, kill) for kill in kills]
+        codes.append(harvested(folder, rank, processes))
     contents = {name: (folder / "analysis" / name).read_bytes() for name in FILES}
     left = [path.name for path in (folder / "analysis").iterdir() if not path.name.startswith(".")]
     return {"codes": codes, "contents": contents, "left": sorted(left)}
@@ -117,12 +121,12 @@ def tried(run: Path, folder: Path, *kills: Callable[[], None]) -> dict[str, Any]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run, folder, *moments = sys.argv[1:]
-    run, folder = Path(run), Path(folder)
+    run, folder, processes, *moments = sys.argv[1:]
+    run, folder, processes = Path(run), Path(folder), int(processes)
     reopened(run)  # imports what its target and its data need
     whole = tried(run, folder / "whole")
-    found = {name: tried(run, folder / name, MOMENTS[name]) for name in moments}
-    found["one after the other"] = tried(run, folder / "all", *MOMENTS.values())
+    found = {name: tried(run, folder / name, processes, MOMENTS[name]) for name in moments}
+    found["one after the other"] = tried(run, folder / "all", processes, *MOMENTS.values())
     for name, one in found.items():
         contents = one.pop("contents")
         one["differing"] = [name for name in FILES if contents[name] != whole["contents"][name]]

@@ -1,6 +1,7 @@
 """Components that are found again, and those that are not."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ def test_the_mean_is_that_of_the_largest_cosines_of_matrices():
             assert found.best[first, second].item() == pytest.approx(cosines.amax(1).mean().item(), abs=1e-5)
     pairs = [found.best[i, j].item() for i in range(3) for j in range(3) if i != j]
     assert found.mean == pytest.approx(sum(pairs) / 6)
+
+
+def test_few_cosines_at_once_give_the_same(monkeypatch):
+    models = [_model(seed) for seed in range(2)]
+    alive = [_all_of(model) for model in models]
+    whole = agreement(models, alive)["linear2"]
+    monkeypatch.setattr(sys.modules["spd_lightning.analysis.agreement"], "BLOCK", 20)
+    torch.testing.assert_close(agreement(models, alive)["linear2"].best, whole.best)
 
 
 def test_independent_starts_agree_as_chance_has_it():

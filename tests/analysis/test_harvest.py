@@ -6,8 +6,9 @@ import torch
 from spd_lightning import UsageError
 from spd_lightning.analysis import harvest
 from spd_lightning.analysis.firings import FiringSample
-from spd_lightning.analysis.harvest import Tally, options
+from spd_lightning.analysis.harvest import options
 from spd_lightning.analysis.harvest_rows import rows
+from spd_lightning.analysis.harvest_tally import Tally
 from spd_lightning.model.wrapping import site_of
 from tests.analysis.test_firings import table_of
 from tests.model.attributed import toy
@@ -224,7 +225,7 @@ def test_a_sample_stays_small_and_is_spread_over_the_data():
     sample = FiringSample({"a": 2}, most=100)
     for first in range(0, 5000, 50):
         odd = torch.arange(first, first + 50) % 2 == 1
-        sample.update({"a": torch.stack([odd, ~odd], 1)}, torch.ones(50, dtype=torch.bool))
+        sample.update({"a": torch.stack([odd, ~odd], 1)}, torch.ones(50, dtype=torch.bool), first)
     found, kept = sample.firings(), sample.tensors()["kept"]
     assert 50 <= found.n_units == len(kept) <= 100
     assert torch.equal(table_of(found), torch.stack([kept % 2 == 1, kept % 2 == 0], 1))

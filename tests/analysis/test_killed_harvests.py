@@ -12,11 +12,17 @@ import pytest
 from spd_lightning.analysis.__main__ import main
 from tests.analysis.killed_harvests import MOMENTS
 
+IN_SHARES = ["second batch", "half of the first part", "before the end"]
 
-@pytest.mark.parametrize(("name", "moments"), [("toy_run", list(MOMENTS)), ("language_run", ["rows"])])
-def test_one_that_is_killed_and_gone_on_with_leaves_the_same_bytes(name, moments, request, tmp_path):
-    run = request.getfixturevalue(name)
-    command = [sys.executable, "-m", "tests.analysis.killed_harvests", str(run), str(tmp_path / "tries"), *moments]
+
+@pytest.mark.parametrize(
+    ("name", "processes", "moments"),
+    [("toy_run", 1, list(MOMENTS)), ("language_run", 1, ["rows"]), ("toy_run", 2, IN_SHARES)],
+)
+def test_one_that_is_killed_and_gone_on_with_leaves_the_same_bytes(name, processes, moments, request, tmp_path):
+    run = str(request.getfixturevalue(name))
+    command = [sys.executable, "-m", "tests.analysis.killed_harvests"]
+    command += [run, str(tmp_path / "tries"), str(processes), *moments]
     given = {"SPD_LIGHTNING_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     root = Path(__file__).parents[2]
     done = subprocess.run(command, env=os.environ | given, cwd=root, capture_output=True, text=True, check=False)
@@ -24,11 +30,11 @@ def test_one_that_is_killed_and_gone_on_with_leaves_the_same_bytes(name, moments
     found = json.loads(done.stdout)
     assert list(found) == [*moments, "one after the other"]
     for moment, one in found.items():
-        assert one["codes"][0] == -signal.SIGKILL, moment
+        assert -signal.SIGKILL in one["codes"], moment
         assert one["codes"][-1] == 0, (moment, done.stderr)
         assert one["differing"] == [], moment
         assert one["left"] == ["harvest.jsonl", "harvest.safetensors"], moment
-    assert found["one after the other"]["codes"][:-1].count(-signal.SIGKILL) >= 5
+    assert found["one after the other"]["codes"].count(-signal.SIGKILL) >= 5
 
 
 def test_rows_that_are_not_of_a_harvest_are_left_alone(toy_run, capsys):
@@ -39,14 +45,3 @@ def test_rows_that_are_not_of_a_harvest_are_left_alone(toy_run, capsys):
     assert stopped.value.code == 2
     assert "exists, and nothing is overwritten" in capsys.readouterr().err
     assert (toy_run / "analysis/harvest.jsonl").read_text() == "mine\n"
-
-
-def test_several_processes_are_refused(toy_run, capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit) as stopped:
-        main(["harvest", str(toy_run)])
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: harvest runs in one process, got WORLD_SIZE='2'; start it without torchrun\n"
-    )
-    assert not (toy_run / "analysis").exists()

@@ -1,6 +1,7 @@
 """Pairs of query and key components, against products written out and against scores of networks without them."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -225,6 +226,16 @@ def test_an_offset_that_no_example_has_is_nan():
     assert found.pairs.tolist() == [4, 0]
     assert found.mean[:, 1].isnan().all()
     assert not found.mean[:, 0].isnan().any()
+
+
+def test_too_many_pairs_are_refused(monkeypatch):
+    model, (tokens, _) = known_induction(), sequences(4)
+    layers = attention_layers(model)[:1]
+    counts = [model.components[site].n_components for site in (layers[0].query, layers[0].key)]
+    monkeypatch.setattr(sys.modules["spd_lightning.analysis.query_key"], "MOST", 3 * counts[0] * counts[1])
+    assert query_key(model, layers, [tokens], offsets=range(3))
+    with pytest.raises(UsageError, match=f"{counts[0]} by {counts[1]} components of 'layers.0' at 4 offsets are more"):
+        query_key(model, layers, [tokens], offsets=range(4))
 
 
 def test_what_is_not_served_is_refused():

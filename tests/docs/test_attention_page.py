@@ -1,4 +1,4 @@
-"""The page about attention circuits: its example runs on a small decomposition of the same form."""
+"""The page about attention circuits: its examples run on small decompositions of the same form."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from spd_lightning import DecomposedModel
+from spd_lightning.analysis import attribution_graph, save_graph
+from spd_lightning.analysis.attribution import examples_of
 from spd_lightning.targets import AttentionOnly
+from tests.networks.models import decomposed, randomised
+from tests.networks.zoo import example
 
 PAGE = (Path(__file__).parents[2] / "docs/attention-circuits.md").read_text()
 
@@ -31,12 +35,33 @@ def _written_names():
     return target
 
 
+def _run(words):
+    """The one example that uses something."""
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if words in block)
+    exec(compile(block, "docs/attention-circuits.md", "exec"), {})
+
+
+def test_the_example_adds_up_what_acts_between_sites(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    batch = next(examples_of([example("token transformer")]))
+    graph = attribution_graph(randomised(decomposed("token transformer")), batch, threshold=0.3)
+    save_graph(graph, "runs/induction/version_0/analysis/graphs/data")
+    expected = {}
+    for edge in range(graph.n_edges):
+        ends = graph.places[graph.place[graph.source[edge]]], graph.places[graph.place[graph.target[edge]]]
+        expected[ends] = expected.get(ends, 0) + graph.absolute[edge].item()
+
+    _run("read_graph")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{a} -> {b}: {sum_:.0f}" for (a, b), sum_ in sorted(expected.items(), key=lambda one: -one[1])]
+    assert len(lines) > 5
+
+
 def test_the_example_says_what_heads_add(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     DecomposedModel(_written_names(), {"layers.*.q": 2}).save_pretrained(Path("runs/names/version_0"))
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-    exec(compile(block, "docs/attention-circuits.md", "exec"), {})
+    _run("head_logits")
 
     said = [re.findall(r"[+-]?\d\.\d+", line) for line in capsys.readouterr().out.splitlines()]
     (lowered_once, lowered_again, without_lowering), (once, again, without_raising) = (map(float, one) for one in said)

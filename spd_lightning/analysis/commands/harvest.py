@@ -2,20 +2,28 @@
 
 import argparse
 import sys
-from dataclasses import replace
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spd_lightning.analysis.commands.shared import add_loading, aligned, check_one_process, on_device
+from spd_lightning.analysis.call_tally import HarvestOptions
+from spd_lightning.analysis.commands.data_pass import DataPass, Place, place
+from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device
+from spd_lightning.analysis.commands.workers import Moved, in_processes
 from spd_lightning.analysis.end_rows import EndRows
 from spd_lightning.analysis.ends import ends
-from spd_lightning.analysis.harvest import PLACES, REACH, TOKENS, UNITS, Harvest, Tally, harvest, options
+from spd_lightning.analysis.harvest import PLACES, REACH, TOKENS, UNITS, decomposed, options
 from spd_lightning.analysis.harvest_files import HarvestFiles
+from spd_lightning.analysis.harvest_tally import Harvest, Tally
 from spd_lightning.artefact import load_model
+from spd_lightning.errors import UsageError
 from spd_lightning.files.progress import progress
 from spd_lightning.functional import ALIVE_THRESHOLD
-from spd_lightning.model import DecomposedModel
-from spd_lightning.runs.reopened import Reopened, reopened
+from spd_lightning.runs.reopened import reopened
+
+PATIENCE_S = 0.5
+"""Seconds between two looks at what other processes have kept."""
 
 
 def add_to(commands: Any) -> None:
@@ -28,49 +36,64 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--reach", type=int, default=REACH, help="tokens kept on either side of them (%(default)s)")
     parser.add_argument("--units", type=int, default=UNITS, help="positions kept for clustering at most (%(default)s)")
     parser.add_argument("--tokens", default=TOKENS, help="entry of the batches that holds tokens (%(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share the data (%(default)s)")
     add_loading(parser, "where the network runs")
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> None:
     """Harvest, or go on where it was stopped, and say what was found."""
-    check_one_process("harvest")
+    here = place(given.processes)
     chosen = options(given.threshold, given.places, given.reach, given.units, given.tokens, given.batches)
-    model = load_model(given.folder, given.import_classes)
-    files = HarvestFiles(given.folder)
-    begun = files.begun(model, chosen)
-    if begun is not None and files.is_done:
-        files.clear()
-        said = f"{files.done} is finished already; nothing was done"
-    else:
-        begun = _harvested(given, model, files, begun)
+    model = decomposed(load_model(given.folder, given.import_classes))
+    files = HarvestFiles(given.folder, here.count)
+    tally = files.finished(model, chosen)
+    said = f"{files.done} is finished already; nothing was done"
+    if tally is None:
+        found = reopened(given.folder, given.import_classes, model)
+        tally = _harvested(DataPass(found, files, chosen, given.device), here, given)
         said = f"written to {files.done} and {files.rows.name}"
-    sys.stdout.write("\n".join([*table(begun.result()), said]) + "\n")
+    if tally is not None and not here.index:
+        files.clear()
+        sys.stdout.write("\n".join([*table(tally.result()), said]) + "\n")
 
 
-def _harvested(given: argparse.Namespace, model: Any, files: HarvestFiles, begun: Tally | None) -> Tally:
-    found = reopened(given.folder, given.import_classes, model)
-    batches = replace(found.batches, limit=None)  # the run's own limit keeps its test short
-    boundary = getattr(found.tokenizer, "boundary", None)
-    chosen = options(given.threshold, given.places, given.reach, given.units, given.tokens, given.batches)
-    tally = Tally(model, chosen, boundary) if begun is None else begun
-    total = min(filter(None, (batches.count(), chosen.batches)), default=None)
-    with progress("harvest", total=total) as bar:
-        bar.update(tally.batches)
-
-        def after(tally: Tally) -> None:
-            files.save(tally)
-            bar.update()
-
-        harvest(found.model, on_device(found.model, batches, given.device), tally=tally, after=after)
-    files.finish(tally, getattr(found.tokenizer, "decode", None), _ends(found, tally, given.device))
+def _harvested(data: DataPass, here: Place, given: argparse.Namespace) -> Tally | None:
+    """The whole harvest, written by the first process; ``None`` for the others."""
+    with progress("harvest", total=data.steps(here)) as bar:
+        if here.starts:
+            own, others = partial(data.gather, here.index), partial(_gather, given, data.chosen)
+            in_processes("harvest", own, others, here.count, bar.update)
+        else:
+            tally = data.gather(here.index, bar.update)
+    if here.index:
+        return None
+    if here.count > 1:
+        tally = _joined(data)
+    assert tally is not None  # one process alone always looks at all of it
+    data.files.finish(tally, getattr(data.found.tokenizer, "decode", None), _ends(data, tally))
     return tally
 
 
-def _ends(found: Reopened, tally: Tally, device: str) -> EndRows:
-    first = next(iter(on_device(found.model, found.batches, device)))
-    assert isinstance(found.model, DecomposedModel)  # nothing else has been harvested
-    return EndRows(found.model, ends(found.model, first), tally.result().firings, found.tokenizer)
+def _joined(data: DataPass) -> Tally:
+    """What all processes have added up; waits for those that ``torchrun`` has started."""
+    while (tally := data.joined()) is None:
+        if data.files.is_done:
+            raise UsageError(f"harvest: another command has finished {str(data.files.done)!r} meanwhile")
+        time.sleep(PATIENCE_S)
+    return tally
+
+
+def _gather(given: argparse.Namespace, chosen: HarvestOptions, index: int, moved: Moved) -> None:
+    """What the processes do that are started for their share."""
+    found = reopened(given.folder, given.import_classes)
+    DataPass(found, HarvestFiles(given.folder, given.processes), chosen, given.device).gather(index, moved)
+
+
+def _ends(data: DataPass, tally: Tally) -> EndRows:
+    model = decomposed(data.found.model)
+    first = next(iter(on_device(model, data.batches, data.device)))
+    return EndRows(model, ends(model, first), tally.result().firings, data.found.tokenizer)
 
 
 def table(found: Harvest) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any
 from spd_lightning.analysis.chat import KEY_VARIABLE, ChatServer
 from spd_lightning.analysis.chat_labels import ChatJudge, ChatLabeller
 from spd_lightning.analysis.commands.shared import add_loading
-from spd_lightning.analysis.harvest import Harvest
 from spd_lightning.analysis.harvest_files import read_harvest
+from spd_lightning.analysis.harvest_tally import Harvest
 from spd_lightning.analysis.intruders import CHANCE, Judge, Score, TokenJudge, score, trials
 from spd_lightning.analysis.labelling import Labeller, Row, StatisticsLabeller, repeated
 from spd_lightning.artefact import load_model

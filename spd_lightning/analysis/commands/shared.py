@@ -1,7 +1,6 @@
 """What several subcommands need: data on a device, tables of text, pictures in files."""
 
 import argparse
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ def add_loading(parser: argparse.ArgumentParser, device: str | None = None) -> N
     parser.add_argument(
         "--import_classes", action="store_true", help="import modules that the run names: only if you trust it"
     )
-
-
-def check_one_process(command: str) -> None:
-    """Refuse to be one of several processes, which would write the same files.
-
-    Raises:
-        UsageError: under ``torchrun`` with more than one process.
-    """
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count != "1":
-        raise UsageError(f"{command} runs in one process, got WORLD_SIZE={count!r}; start it without torchrun")
 
 
 def on_device(model: ComponentModel, batches: Iterable[Any], device: str) -> Iterable[Any]:
