@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 
@@ -203,5 +202,7 @@ def write_torch(content: Any, path: Path) -> None:
     Raises:
         WriteError: as :func:`written_whole`.
     """
+    import torch  # not above: TensorBoard's process reads run directories without it
+
     with written_whole(path) as aside, aside.open("wb") as file:  # given a name, torch would hide why writing failed
         torch.save(content, file)

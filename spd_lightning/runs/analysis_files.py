@@ -97,12 +97,22 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                rows.append(json.loads(line))
-                if not _is_row(rows[-1]):
-                    raise ValueError("another shape")
+                rows.append(row_of(line))
     except (OSError, ValueError, RecursionError):
-        raise UsageError(f"{str(path)!r} is damaged (line {len(rows) or 1}); move it away and harvest anew") from None
+        raise UsageError(f"{str(path)!r} is damaged (line {len(rows) + 1}); move it away and harvest anew") from None
     return rows
+
+
+def row_of(line: str | bytes) -> dict[str, Any]:
+    """One line of a harvest's rows, checked.
+
+    Raises:
+        ValueError: if it is no such row.
+    """
+    row = json.loads(line)
+    if not _is_row(row):
+        raise ValueError("another shape")
+    return dict(row)
 
 
 def _is_row(row: Any) -> bool:

@@ -1,0 +1,84 @@
+/* Heat map: how important each component is, for each probe or position. */
+
+import { ask } from "./api.js";
+import { legend } from "./charts.js";
+import { h, note, put, select } from "./dom.js";
+import { count, shortNames, visible } from "./format.js";
+import { heatCanvas } from "./heat_canvas.js";
+import { steps } from "./overview.js";
+import { go, state } from "./state.js";
+
+const TOGETHER = 4;
+const ALL = "*";
+
+export function showHeatMap(parent, run) {
+  const filters = h("div", { class: "filters" });
+  const place = h("div", { class: "maps" });
+  put(parent, filters, place);
+  let [round, drawn, asked] = [0, [], ""];
+
+  function empty() {
+    for (const one of drawn) one.stop();
+    drawn = [];
+    put(place);
+  }
+
+  async function update() {
+    const now = JSON.stringify([state().step, state().map]);
+    if (now === asked) return;
+    asked = now;
+    const mine = (round += 1);
+    try {
+      const summary = await ask("run", { run: run.id });
+      const saved = summary.validations.importances;
+      if (mine === round) await fill(summary, saved, mine);
+    } catch (problem) {
+      if (mine !== round) return;
+      empty();
+      put(place, note(problem));
+    }
+  }
+
+  async function fill(summary, saved, mine) {
+    put(filters, steps(saved, state().step));
+    const found = await ask("heatmaps", { run: run.id, step: state().step });
+    if (mine !== round) return;
+    const calls = found.calls.map((one) => one.call);
+    const names = shortNames(calls);
+    const whole = calls.length > 1 && calls.length <= TOGETHER;
+    const chosen = calls.includes(state().map) ? state().map : whole ? ALL : calls[0];
+    const options = [...(whole ? [[ALL, "all sites"]] : []), ...calls.map((call) => [call, names.get(call)])];
+    const rows = found.rows === "positions" ? "positions of one example" : "probes";
+    put(
+      filters,
+      select("site", options, chosen, (value) => go({ map: value === options[0][0] ? "" : value })),
+      steps(saved, state().step),
+      h("span", { class: "quiet" }, `${rows} by components; step ${count(found.step)}`),
+      h("span", { class: "gap" }),
+      h("span", { class: "quiet" }, "importance"),
+      legend(),
+    );
+    empty();
+    const shown = chosen === ALL ? calls : [chosen].filter(Boolean);
+    if (!shown.length) put(place, note({ error: "There are no heat maps in the file.", kind: "missing" }));
+    await Promise.all(shown.map((call) => one(call, mine)));
+  }
+
+  async function one(call, mine) {
+    const stage = h("div", { class: "stage" });
+    place.append(stage);
+    try {
+      const map = await ask("heatmap", { run: run.id, call, step: state().step });
+      if (mine !== round) return;
+      const [rows, columns] = map.arrays.values.shape;
+      const cut = rows < map.n_rows || columns < map.count ? `, ${count(rows)} × ${count(columns)} of ${count(map.n_rows)} × ${count(map.count)}` : "";
+      const open = (component) => go({ view: "component", call, component });
+      drawn.push(heatCanvas(stage, map, { title: `${visible(call)}${cut}`, open }));
+    } catch (problem) {
+      if (mine === round) put(stage, note(problem));
+    }
+  }
+
+  update();
+  return { update, stop: () => ((round += 1), empty()) };
+}

@@ -1,0 +1,55 @@
+/* The keyboard. */
+
+import { h } from "./dom.js";
+import { go, state } from "./state.js";
+
+const SAID = [
+  ["/", "search components"],
+  ["1 … 6", "the views"],
+  ["↑ ↓ Page Home End", "go through a list"],
+  ["Enter", "open what is selected"],
+  ["← →", "the neighbouring component, mechanism or step"],
+  ["+ − 0", "zoom a picture in, out, and back"],
+  ["Esc", "leave the search; back to the overview"],
+  ["?", "this list"],
+];
+
+function isTyping(target) {
+  return target instanceof HTMLInputElement || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement;
+}
+
+/** Listen. Arrows go to the element with `data-arrows`, as events `left`, `right`, `up` and `down`; zooming likewise. */
+export function startKeys(views) {
+  const rows = SAID.map(([key, what]) => h("tr", {}, h("td", {}, key.split(" ").map((one) => [h("kbd", {}, one), " "])), h("td", {}, what)));
+  const dialog = h("dialog", { id: "keys", onclick: () => dialog.close() }, h("h3", {}, "Keyboard"), h("table", {}, rows));
+  document.body.append(dialog);
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
+    if (isTyping(event.target)) typed(event);
+    else pressed(event, views, dialog);
+  });
+}
+
+function typed(event) {
+  if (event.target.id !== "search") return;
+  if (event.key === "Escape") event.target.blur();
+  else if (event.key === "Enter" || event.key === "ArrowDown") document.querySelector(".rows")?.focus();
+}
+
+const ARROWS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down", "+": "nearer", "=": "nearer", "-": "farther", 0: "whole" };
+
+function pressed(event, views, dialog) {
+  const view = views.find(({ key }) => key === event.key);
+  if (event.key === "/") document.querySelector("#search").focus();
+  else if (event.key === "?") dialog.showModal();
+  else if (event.key === "Escape" && (state().view ?? "overview") !== "overview") go({ view: "overview" });
+  else if (view) go({ view: view.name });
+  else if (event.key in ARROWS) {
+    const taken = !document.querySelector("[data-arrows]")?.dispatchEvent(new CustomEvent(ARROWS[event.key], { cancelable: true }));
+    if (!taken) {
+      if (event.key === "ArrowDown" && !event.target.closest(".rows")) document.querySelector(".rows")?.focus();
+      return;
+    }
+  } else return;
+  event.preventDefault();
+}
