@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from spd_lightning import DecomposedModel, KeywordCall, LanguageModel, StochasticDecomposition
+from spd_lightning import KeywordCall, LanguageModel, StochasticDecomposition
 from spd_lightning.analysis.__main__ import main as analyse
 from spd_lightning.callbacks import (
     AblationCheck,
@@ -134,7 +134,9 @@ def _hostile(run: Path, into: Path) -> None:
 def _evil(value):
     """Plain data with hostile texts in place of tokens."""
     if isinstance(value, dict):
-        return {name: _evil_texts(inner) if name in ("texts", "tokens") else _evil(inner) for name, inner in value.items()}
+        return {
+            name: _evil_texts(inner) if name in ("texts", "tokens") else _evil(inner) for name, inner in value.items()
+        }
     if isinstance(value, list):
         return [_evil(inner) for inner in value]
     return value
