@@ -38,6 +38,7 @@ MAY_IMPORT = {
     },
     "runs": {"methods", "artefact", "data", "model", "functional", "files", "errors"},
     "report": {"runs", "files", "errors"},
+    "tensorboard_plugin": {"runs", "report", "files", "errors"},
     "analysis": {"runs", "artefact", "losses", "model", "figures", "functional", "targets", "files", "errors"},
     "callbacks": {
         "analysis",

@@ -180,7 +180,7 @@ def _places(header: Mapping[str, Any], start: int, size: int) -> Iterator[tuple[
         if name == "__metadata__":
             continue
         shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-        if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        if not all(_is_size(number) for number in (*shape, begin, end)):
             raise ValueError("sizes are whole numbers")
         if entry["dtype"] not in _TYPES:
             continue  # as a name that is not there: nothing of ours has such numbers
@@ -188,3 +188,7 @@ def _places(header: Mapping[str, Any], start: int, size: int) -> Iterator[tuple[
         if end - begin != math.prod(shape) * dtype.itemsize or start + end > size or max(shape, default=0) > size:
             raise ValueError("more is declared than is there")
         yield name, _Place(dtype, shape, start + begin, entry["dtype"] == _BFLOAT16)
+
+
+def _is_size(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 0

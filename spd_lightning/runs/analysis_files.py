@@ -97,7 +97,8 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                rows.append(row_of(line))
+                row = row_of(line)
+                rows.append(row)
     except (OSError, ValueError, RecursionError):
         raise UsageError(f"{str(path)!r} is damaged (line {len(rows) + 1}); move it away and harvest anew") from None
     return rows

@@ -19,15 +19,15 @@ MAX_NUMBERS = 4_000_000
 """Numbers of an array that are sent."""
 
 
-class Gone(UsageError):
+class GoneError(UsageError):
     """What is asked for is not there, or not there any more."""
 
 
-class Missing(UsageError):
+class MissingError(UsageError):
     """A file that an analysis would have made is not there; the message says what makes it."""
 
 
-class Wrong(UsageError):
+class WrongParameterError(UsageError):
     """A parameter that no link of the tab's holds."""
 
 
@@ -45,7 +45,7 @@ class Parameters:
         """A text of at most 500 characters."""
         value = self._given.get(name, default)
         if len(value) > MAX_TEXT or "\0" in value:
-            raise Wrong(f"{name} is longer than {MAX_TEXT} characters, or holds a zero byte")
+            raise WrongParameterError(f"{name} is longer than {MAX_TEXT} characters, or holds a zero byte")
         return value
 
     def whole(self, name: str, default: int | None = None, most: int = 2**31 - 1) -> int | None:
@@ -54,7 +54,7 @@ class Parameters:
         if not value:
             return default
         if not (value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= most):
-            raise Wrong(f"{name} must be a whole number from 0 to {most}")
+            raise WrongParameterError(f"{name} must be a whole number from 0 to {most}")
         return int(value)
 
     def number(self, name: str, default: int = 0, most: int = 2**31 - 1) -> int:
@@ -66,15 +66,15 @@ class Parameters:
         """One of some texts; the first where it is left out."""
         value = self.text(name) or choices[0]
         if value not in choices:
-            raise Wrong(f"{name} must be one of {', '.join(choices)}")
+            raise WrongParameterError(f"{name} must be one of {', '.join(choices)}")
         return value
 
 
 class Arrays:
     """Arrays and what is said of them: JSON, then the numbers one after another.
 
-    On the wire: the length of the JSON in four bytes, the JSON, filled with blanks to a multiple of four, whose entry
-    ``arrays`` lists name, type and shape, and the arrays, each filled to a multiple of four bytes; all of it little-endian.
+    On the wire, all of it little-endian: the length of the JSON in four bytes; the JSON, filled with blanks to a
+    multiple of four, whose entry ``arrays`` lists name, type and shape; the arrays, each filled likewise.
 
     Args:
         about: plain data.
@@ -128,30 +128,27 @@ def answering(serve: Callable[[Parameters], Any]) -> Any:
     @wrappers.Request.application
     def app(request: wrappers.Request) -> wrappers.Response:
         code, content = _answer(serve, Parameters(request.args))
-        if isinstance(content, Arrays):
-            return _respond(request, content.content, "application/octet-stream", code)
-        return _respond(request, written(content), "application/json", code)
+        kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
+        found: wrappers.Response = http_util.Respond(request, content, kind, code=code)
+        return found
 
     return app
 
 
-def _answer(serve: Callable[[Parameters], Any], parameters: Parameters) -> tuple[int, Any]:
+def _answer(serve: Callable[[Parameters], Any], parameters: Parameters) -> tuple[int, str | bytes]:
     try:
-        return 200, serve(parameters)
-    except Wrong as error:
-        return 400, {"error": _line(error), "kind": "wrong"}
+        with np.errstate(all="ignore"):  # files may hold any numbers; those that are none become null
+            content = serve(parameters)
+        return 200, content.content if isinstance(content, Arrays) else written(content)
+    except WrongParameterError as error:
+        return 400, _told(error, "wrong")
     except UsageError as error:
-        kind = "gone" if isinstance(error, Gone) else "missing" if isinstance(error, Missing) else "damaged"
-        return 200, {"error": _line(error), "kind": kind}
+        kind = "gone" if isinstance(error, GoneError) else "missing" if isinstance(error, MissingError) else "damaged"
+        return 200, _told(error, kind)
     except Exception:
         tb_logging.get_logger().exception("the Components tab could not answer")
-        return 200, {"error": "a file of this run holds what this version cannot show", "kind": "damaged"}
+        return 200, _told("a file of this run holds what this version cannot show", "damaged")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:2000]
-
-
-def _respond(request: wrappers.Request, content: str | bytes, kind: str, code: int) -> wrappers.Response:
-    found: wrappers.Response = http_util.Respond(request, content, kind, code=code)
-    return found
+def _told(error: Exception | str, kind: str) -> str:
+    return written({"error": " ".join(str(error).split())[:2000], "kind": kind})

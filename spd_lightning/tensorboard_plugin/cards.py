@@ -6,7 +6,8 @@ import numpy as np
 
 from spd_lightning.errors import UsageError
 from spd_lightning.runs.analysis_files import FOLDER
-from spd_lightning.tensorboard_plugin.answers import Gone, Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters
+from spd_lightning.tensorboard_plugin.heatmaps import most_important
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import ABLATIONS, RunFiles
 from spd_lightning.tensorboard_plugin.table import Table, site_of, table_of
@@ -21,15 +22,16 @@ def component_card(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
 
     Returns:
         The entries of its list row, its neighbours in the site, its row of the harvest (``row``, with ``windows``),
-        ``ablation`` and ``intruder``; in the place of a part that cannot be had, ``{"error": line, "kind": ...}``.
+        ``ablation``, ``intruder`` and ``probes``; in the place of a part that cannot be had, ``{"error": line, "kind":
+        ...}``.
     """
     call, component = parameters.text("call"), parameters.number("component")
     table = table_of(run)
     number = number_of(table, call, component)
     if number is None:
-        raise Gone(f"{run.id!r} has no component {component} of {call!r}")
+        raise GoneError(f"{run.id!r} has no component {component} of {call!r}")
     listed = row_of(table, number, None)
-    parts = {"row": _harvested, "ablation": _ablation, "intruder": _intruder}
+    parts = {"row": _harvested, "ablation": _ablation, "intruder": _intruder, "probes": most_important}
     return {
         **listed,
         "label": listed["label"][:LONGEST],
@@ -54,13 +56,16 @@ def or_error(part: Any, *arguments: Any) -> Any:
     try:
         return part(*arguments)
     except UsageError as error:
-        return {"error": " ".join(str(error).split()), "kind": "missing" if isinstance(error, Missing) else "damaged"}
+        return {
+            "error": " ".join(str(error).split()),
+            "kind": "missing" if isinstance(error, MissingError) else "damaged",
+        }
 
 
 def _harvested(run: RunFiles, call: str, component: int) -> dict[str, Any]:
     rows = run.rows()
     if (call, component) not in rows:
-        raise Missing("important nowhere in the harvest")
+        raise MissingError("important nowhere in the harvest")
     row = rows.row(call, component)
     windows = [window(place) for place in row["places"][:SHOWN_WINDOWS]]
     kept = ("firings", "positive", "rms_inner", "histogram", "on", "before", "together", "reads", "writes")
@@ -93,7 +98,7 @@ def _ablation(run: RunFiles, call: str, component: int) -> dict[str, Any]:
     found = run.arrays("single ablations", "fit and test write them for targets with probes", FOLDER, ABLATIONS)
     change, distance = f"change/{call}", f"distance/{call}"
     if change not in found and distance not in found:
-        raise Missing(f"no single ablations of {call}")
+        raise MissingError(f"no single ablations of {call}")
     told: dict[str, Any] = {}
     if distance in found:
         distances = found.read(distance).astype(np.float64).reshape(-1)
@@ -110,7 +115,7 @@ def _ablation(run: RunFiles, call: str, component: int) -> dict[str, Any]:
 
 def _check_there(component: int, count: int) -> None:
     if component >= count:
-        raise Missing("no single ablation of this component")
+        raise MissingError("no single ablation of this component")
 
 
 def _intruder(run: RunFiles, call: str, component: int) -> dict[str, Any]:
@@ -118,5 +123,9 @@ def _intruder(run: RunFiles, call: str, component: int) -> dict[str, Any]:
     test = run.intruders()
     for answer in test.get("answers", []):
         if (answer.get("call"), answer.get("component")) == (call, component):
-            return {"judge": test["judge"], "chance": test["chance"], "right": answer.get("odd") == answer.get("answer")}
-    raise Missing("not among the components of an intruder test")
+            return {
+                "judge": test["judge"],
+                "chance": test["chance"],
+                "right": answer.get("odd") == answer.get("answer"),
+            }
+    raise MissingError("not among the components of an intruder test")

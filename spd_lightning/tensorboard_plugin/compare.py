@@ -7,7 +7,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array
 from spd_lightning.runs.analysis_files import FOLDER, LABELS
-from spd_lightning.tensorboard_plugin.answers import Gone, Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import ARTEFACT, ARTEFACT_CONFIG, DENSITY, RunFiles
 from spd_lightning.tensorboard_plugin.table import Table, site_of, table_of
@@ -22,7 +22,7 @@ def compared_runs(a: RunFiles, b: RunFiles, _: Parameters) -> dict[str, Any]:
     """Sites of both runs, whether they can be matched, and scores of both."""
     shapes = [run.sites() for run in (a, b)]
     if not all(shapes):
-        raise Missing("both runs need config.json and components.safetensors, which fit writes when it ends")
+        raise MissingError("both runs need config.json and components.safetensors, which fit writes when it ends")
     sites = [
         {
             "site": site,
@@ -50,7 +50,10 @@ def compared_pairs(a: RunFiles, b: RunFiles, parameters: Parameters) -> dict[str
     site = parameters.text("site")
     names = (ARTEFACT, ARTEFACT_CONFIG, f"{FOLDER}/{DENSITY}", f"{FOLDER}/{LABELS}")
     paths = [run.folder / name for run in (a, b) for name in names]
-    return a.cache.of(("pairs", site), paths, lambda: _pairs(a, b, site), lambda found: 2000 * len(found["pairs"]))
+    found: dict[str, Any] = a.cache.of(
+        ("pairs", site), paths, lambda: _pairs(a, b, site), lambda found: 2000 * len(found["pairs"])
+    )
+    return found
 
 
 def _pairs(a: RunFiles, b: RunFiles, site: str) -> dict[str, Any]:
@@ -99,11 +102,11 @@ def _alive(table: Table, site: str) -> Array:
     """Numbers of the site's live components, of at most a thousand those that are important most often."""
     kept = np.flatnonzero(table.alive & _of_site(table, site))
     if not len(kept):
-        raise Gone(f"no component of {site!r} is alive")
+        raise GoneError(f"no component of {site!r} is alive")
     often = np.nan_to_num(table.density[kept], nan=0.0)
     strongest = kept[np.argsort(-often, kind="stable")]
     numbers = np.unique(table.component[strongest], return_index=True)
-    return np.sort(numbers[0][np.argsort(numbers[1])][:MOST_MATCHED])
+    return np.asarray(np.sort(numbers[0][np.argsort(numbers[1])][:MOST_MATCHED]))
 
 
 def _within(numbers: Array, rows: Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
 from spd_lightning.runs.analysis_files import fits
-from spd_lightning.tensorboard_plugin.answers import Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import RunFiles
 
 KINDS = ("input", "component", "rest", "bias", "output")
@@ -28,7 +28,7 @@ def graphs(run: RunFiles) -> dict[str, Any]:
     """Names of the run's graphs, with the text, example or data that each is of."""
     names = run.listed("graphs")
     if not names:
-        raise Missing("no graphs here; python -m spd_lightning.analysis graph makes them")
+        raise MissingError("no graphs here; python -m spd_lightning.analysis graph makes them")
     return {"graphs": [{"name": name, "title": _title(run, name)} for name in names]}
 
 
@@ -39,7 +39,7 @@ def _title(run: RunFiles, name: str) -> str:
         return name
     notes = notes if isinstance(notes, dict) else {}
     if isinstance(notes.get("text"), str):
-        return notes["text"][:300]
+        return str(notes["text"])[:300]
     return f"example {notes['example']}" if isinstance(notes.get("example"), int) else name
 
 
@@ -107,8 +107,7 @@ def _columns(arrays: ArrayFile, n_places: int) -> dict[str, Array]:
     found = {name: arrays.read(name) for name in (*NODES, *EDGES)}
     n_nodes = len(found["kind"])
     for name, most in (("kind", len(KINDS)), ("place", n_places), ("source", n_nodes), ("target", n_nodes)):
-        column = found[name]
-        if column.dtype.kind not in "iu" or bool(((column < 0) | (column >= most)).any()):
+        if not _numbers(found[name], most):
             raise damaged
     if bool((found["place"][found["source"]] >= found["place"][found["target"]]).any()):
         raise damaged
@@ -116,7 +115,7 @@ def _columns(arrays: ArrayFile, n_places: int) -> dict[str, Array]:
 
 
 def _through(columns: Mapping[str, Array]) -> Array:
-    """The share of what reaches the outputs that passes through every node, ``[n]``, from the last place to the first."""
+    """The share of what reaches the outputs that passes through every node, ``[n]``; from the last place on."""
     total, source, target = columns["total"], columns["source"], columns["target"]
     passes = np.where((columns["kind"] == OUTPUT) & (total > 0), columns["importance"], 0.0)
     passes = np.nan_to_num(passes / max(passes.sum(), _TINY))
@@ -138,24 +137,26 @@ def _strongest(columns: Mapping[str, Array], through: Array, strength: Array) ->
 
 
 def _labels(run: RunFiles, places: list[str], columns: Mapping[str, Array], nodes: Array) -> dict[str, str]:
+    """Labels of the nodes that are components."""
+    own = nodes[columns["kind"][nodes] == KINDS.index("component")]
+    return _named(run, places, columns["place"][own], columns["index"][own])
+
+
+def _named(run: RunFiles, calls: list[str], places: Array, components: Array) -> dict[str, str]:
+    """Labels by ``call:component``, of those that have one."""
     try:
         labels = run.labels()
     except UsageError:
         return {}
-    component = KINDS.index("component")
-    keys = {
-        (places[place], int(index))
-        for kind, place, index in zip(*(columns[name][nodes].tolist() for name in ("kind", "place", "index")), strict=True)
-        if kind == component
-    }
-    return {f"{call}:{index}": labels[call, index][:200] for call, index in keys if (call, index) in labels}
+    keys = {(calls[place], component) for place, component in zip(places.tolist(), components.tolist(), strict=True)}
+    return {f"{call}:{component}": labels[call, component][:200] for call, component in keys & labels.keys()}
 
 
 def circuits(run: RunFiles) -> dict[str, Any]:
     """Names of the run's circuits, with what each was asked for."""
     names = run.listed("circuits")
     if not names:
-        raise Missing("no circuits here; python -m spd_lightning.analysis circuit searches for them")
+        raise MissingError("no circuits here; python -m spd_lightning.analysis circuit searches for them")
     listed = []
     for name in names:
         about = or_nothing(run, name)
@@ -194,7 +195,14 @@ def circuit(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
         "calls": calls,
         "outcomes": _outcomes(notes["outcomes"]),
         "circuits": found,
-        "labels": _circuit_labels(run, calls, found),
+        "labels": _named(
+            run,
+            calls,
+            *(
+                np.concatenate([[], *(one["nodes"][name] for one in found)]).astype(int)
+                for name in ("calls", "components")
+            ),
+        ),
     }
 
 
@@ -203,10 +211,15 @@ def _nodes(arrays: ArrayFile, number: int, n_calls: int) -> dict[str, Array]:
     if any(name not in arrays or len(arrays.shape(name)) != 1 for name in names.values()):
         raise UsageError("the circuits' arrays are damaged")
     columns = {column: arrays.read(name) for column, name in names.items()}
-    if len({len(column) for column in columns.values()}) != 1 or bool((columns["calls"] >= n_calls).any()):
+    if len({len(column) for column in columns.values()}) != 1 or not _numbers(columns["calls"], n_calls):
         raise UsageError("the circuits' arrays are damaged")
     strongest = np.argsort(-columns["importances"], kind="stable")[:SENT_NODES]
     return {name: column[strongest] for name, column in columns.items()}
+
+
+def _numbers(column: Array, most: int) -> bool:
+    """Whether a column holds numbers of things of which there are so many."""
+    return column.dtype.kind in "iu" and not bool(((column < 0) | (column >= most)).any())
 
 
 def _outcomes(given: Any) -> dict[str, dict[str, float | None]]:
@@ -221,13 +234,3 @@ def _dicts(given: Any) -> list[tuple[str, dict[str, Any]]]:
 def _mean(values: Any) -> float | None:
     numbers = [value for value in values if isinstance(value, int | float)] if isinstance(values, list) else []
     return float(np.mean(numbers)) if numbers else None
-
-
-def _circuit_labels(run: RunFiles, calls: list[str], found: list[dict[str, Any]]) -> dict[str, str]:
-    try:
-        labels = run.labels()
-    except UsageError:
-        return {}
-    columns = [one["nodes"] for one in found]
-    keys = {(calls[c], int(k)) for one in columns for c, k in zip(one["calls"], one["components"], strict=True) if c >= 0}
-    return {f"{call}:{component}": labels[call, component][:200] for call, component in keys if (call, component) in labels}

@@ -8,7 +8,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
 from spd_lightning.runs.analysis_files import FOLDER, fits
-from spd_lightning.tensorboard_plugin.answers import MAX_NUMBERS, Arrays, Gone, Parameters
+from spd_lightning.tensorboard_plugin.answers import MAX_NUMBERS, Arrays, GoneError, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import IMPORTANCES, RunFiles
 
 NOTE = "importances"
@@ -16,6 +16,7 @@ NOTE_SHAPE = {"format": int, "step": int, "rows": str, "row_labels": [str]}
 VALUES, ORDER = "values/", "order/"
 MAX_ROWS = 4096
 """Rows that are sent."""
+SHOWN = 8
 MAKER = "a validation or test with ImportanceHeatmaps writes them"
 
 
@@ -26,7 +27,9 @@ def heat_maps(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     sizes = {call: found.shape(VALUES + call) for call in calls}
     order = {call: place for place, call in enumerate(run.sites())}
     calls.sort(key=lambda call: (order.get(call.rpartition("@")[0] or call, len(order)), call))
-    listed = [{"call": call, "rows": sizes[call][0], "count": sizes[call][1]} for call in calls if len(sizes[call]) == 2]
+    listed = [
+        {"call": call, "rows": sizes[call][0], "count": sizes[call][1]} for call in calls if len(sizes[call]) == 2
+    ]
     return {"calls": listed, **_notes(found)}
 
 
@@ -39,7 +42,7 @@ def heat_map(run: RunFiles, parameters: Parameters) -> Arrays:
     call = parameters.text("call")
     found = _file(run, parameters.whole("step"))
     if VALUES + call not in found or len(found.shape(VALUES + call)) != 2:
-        raise Gone(f"{run.id!r} has no heat map of {call!r}")
+        raise GoneError(f"{run.id!r} has no heat map of {call!r}")
     rows, count = found.shape(VALUES + call)
     if rows * count > 16 * MAX_NUMBERS:
         raise UsageError(f"a heat map of {rows} by {count} is more than the tab reads")
@@ -50,6 +53,21 @@ def heat_map(run: RunFiles, parameters: Parameters) -> Arrays:
     labels = notes.pop("row_labels")[: len(values)]
     about = {"call": call, "count": count, "n_rows": rows, "row_labels": labels, **notes}
     return Arrays(about, {"values": shown, "order": order.astype(np.int32)})
+
+
+def most_important(run: RunFiles, call: str, component: int) -> dict[str, Any]:
+    """The probes or positions on which a component is most important, with their labels."""
+    found = _file(run, None)
+    name = VALUES + call
+    if name not in found or len(found.shape(name)) != 2 or component >= found.shape(name)[1]:
+        raise MissingError(f"no importances of {call}")
+    column = np.nan_to_num(found.column(name, component).astype(np.float64))
+    best = np.argsort(-column, kind="stable")[:SHOWN]
+    best, notes = best[column[best] > 0], _notes(found)
+    labels = notes["row_labels"]
+    shown = [{"row": row, "label": labels[row] if row < len(labels) else None} for row in best.tolist()]
+    values = [{**one, "importance": value} for one, value in zip(shown, column[best].tolist(), strict=True)]
+    return {"rows": notes["rows"], "of": len(column), "places": values}
 
 
 def _file(run: RunFiles, step: int | None) -> ArrayFile:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from spd_lightning.errors import UsageError
-from spd_lightning.tensorboard_plugin.answers import Gone, Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.cards import LONGEST, or_error, window
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import RunFiles
-from spd_lightning.tensorboard_plugin.table import PAGE, Table, table_of
+from spd_lightning.tensorboard_plugin.table import LARGEST_PAGE, PAGE, Table, table_of
 
 MOST_MEMBERS = 2000
 """Members that are listed."""
@@ -32,13 +32,17 @@ def mechanisms(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     listed = [_listed(number, group, labels) for number, group in groups.items()]
     listed.sort(key=lambda one: -one[sort])
     first = parameters.number("first")
-    return {"total": len(listed), "first": first, "rows": listed[first : first + parameters.number("count", PAGE, 1000)]}
+    return {
+        "total": len(listed),
+        "first": first,
+        "rows": listed[first : first + parameters.number("count", PAGE, LARGEST_PAGE)],
+    }
 
 
 def _several(run: RunFiles) -> dict[int, dict[str, Any]]:
     groups = run.mechanisms()
     if not groups:
-        raise Missing("no mechanisms here; python -m spd_lightning.analysis cluster makes them from a harvest")
+        raise MissingError("no mechanisms here; python -m spd_lightning.analysis cluster makes them from a harvest")
     return {n: group for n, group in enumerate(groups) if sum(map(len, group["components"].values())) > 1}
 
 
@@ -63,7 +67,7 @@ def mechanism(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     """One group, ``number``: its members, those that fire most first, where it acts, and what it does together."""
     number, groups = parameters.number("number"), _several(run)
     if number not in groups:
-        raise Gone(f"{run.id!r} has no mechanism {number} of several components")
+        raise GoneError(f"{run.id!r} has no mechanism {number} of several components")
     group, table = groups[number], table_of(run)
     places = [place for member in _members(group) if (place := number_of(table, *member)) is not None]
     strength = np.nan_to_num(np.where(np.isnan(table.firings), table.density, table.firings)[places], nan=-1.0)

@@ -10,7 +10,7 @@ from spd_lightning.report.reading import run_name
 from spd_lightning.report.rows import ABLATIONS as REGIMES
 from spd_lightning.runs.analysis_files import FOLDER, HARVEST, LABELS, MECHANISMS, ROWS
 from spd_lightning.runs.findings import ladder, relative
-from spd_lightning.tensorboard_plugin.answers import Arrays, Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import Arrays, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import ABLATIONS, DENSITY, IMPORTANCES, RunFiles
 from spd_lightning.tensorboard_plugin.steps import steps_of
 from spd_lightning.tensorboard_plugin.table import LABEL_LENGTH, LARGEST_PAGE, PAGE, Table, chosen, site_of, table_of
@@ -46,7 +46,7 @@ def run_summary(run: RunFiles) -> dict[str, Any]:
 def _tried(read: Any, problems: list[str]) -> Any:
     try:
         return read()
-    except Missing:
+    except MissingError:
         return None
     except UsageError as error:
         problems.append(str(error))

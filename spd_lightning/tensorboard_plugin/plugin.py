@@ -19,8 +19,9 @@ It never runs a model. Below ``/data/plugin/spd_components`` are
 ==============  ==============================================================================================
 
 All but the first and the last take ``run``, as ``runs`` names it. Answers are JSON, or typed arrays
-(:class:`~spd_lightning.tensorboard_plugin.answers.Arrays`); what cannot be shown is ``{"error": line, "kind": kind}``, where
-kind is ``missing`` (an analysis was not made), ``gone`` (no such thing, or not any more), ``damaged`` or ``wrong``.
+(:class:`~spd_lightning.tensorboard_plugin.answers.Arrays`); what cannot be shown is ``{"error": line, "kind": kind}``,
+where kind is ``missing`` (an analysis was not made), ``gone`` (no such thing, or not any more), ``damaged`` or
+``wrong``.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ from spd_lightning.files.arrays import signature
 from spd_lightning.report.reading import run_name
 from spd_lightning.runs.analysis_files import FOLDER
 from spd_lightning.runs.record import CONFIG_NAME, METRICS_NAME
-from spd_lightning.tensorboard_plugin.answers import Gone, Parameters, answering
+from spd_lightning.tensorboard_plugin.answers import GoneError, Parameters, answering
 from spd_lightning.tensorboard_plugin.cache import Cache
 from spd_lightning.tensorboard_plugin.cards import component_card
 from spd_lightning.tensorboard_plugin.compare import compared_pairs, compared_runs
@@ -50,7 +51,7 @@ from spd_lightning.tensorboard_plugin.vectors import vectors
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _WATCHED = (CONFIG_NAME, METRICS_NAME, ARTEFACT, FOLDER, f"{FOLDER}/steps", f"{FOLDER}/graphs", f"{FOLDER}/circuits")
-"""Files and folders whose times tell that a run went on; every analysis is renamed into place, which a folder's shows."""
+"""Files and folders whose times tell that a run went on: analyses are renamed into place, which the folder's shows."""
 _OF_A_RUN: Mapping[str, Callable[[RunFiles, Parameters], Any]] = {
     "run": lambda run, _: run_summary(run),
     "components": components_page,
@@ -86,7 +87,8 @@ class ComponentsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         of_a_run = {f"/{name}": answering(self._with_run(serve)) for name, serve in _OF_A_RUN.items()}
         pairs = {"/compare": compared_runs, "/pairs": compared_pairs}
         of_two = {path: answering(self._with_two(serve)) for path, serve in pairs.items()}
-        return {"/index.js": self._page, "/static/*": self._page, "/runs": answering(self._runs), **of_a_run, **of_two}
+        page = wrappers.Request.application(self._page)
+        return {"/index.js": page, "/static/*": page, "/runs": answering(self._runs), **of_a_run, **of_two}
 
     def is_active(self) -> bool:
         """Whether there is a run directory."""
@@ -105,7 +107,7 @@ class ComponentsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         run = parameters.text(name)
         folder = self._discovery().runs.get(run)
         if folder is None or not folder.is_dir():
-            raise Gone(f"there is no run {run!r} below the log directory (any more)")
+            raise GoneError(f"there is no run {run!r} below the log directory (any more)")
         return RunFiles(run, folder, self._cache)
 
     def _with_run(self, serve: Callable[[RunFiles, Parameters], Any]) -> Callable[[Parameters], Any]:
@@ -114,7 +116,6 @@ class ComponentsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def _with_two(self, serve: Callable[[RunFiles, RunFiles, Parameters], Any]) -> Callable[[Parameters], Any]:
         return lambda parameters: serve(self._run(parameters, "a"), self._run(parameters, "b"), parameters)
 
-    @wrappers.Request.application
     def _page(self, request: wrappers.Request) -> wrappers.Response:
         """A file of the page; none but those that were there at the start have an address."""
         path = self._pages.get(request.path.rpartition("/")[2])

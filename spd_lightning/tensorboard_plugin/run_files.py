@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import ArrayFile
@@ -24,10 +25,11 @@ from spd_lightning.runs.analysis_files import (
     read_json,
 )
 from spd_lightning.runs.record import CONFIG_NAME, METRICS_NAME, RunRecord
-from spd_lightning.tensorboard_plugin.answers import Gone, Missing
+from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError
 from spd_lightning.tensorboard_plugin.cache import Cache
 from spd_lightning.tensorboard_plugin.row_index import RowIndex
 
+T = TypeVar("T")
 MAX_JSON = 64 * 2**20
 """Bytes of a JSON file that are read."""
 MAX_CONFIG = 2**20
@@ -38,7 +40,7 @@ JSON_TAKES = 6
 """Times the size of a file that its content takes in memory, about."""
 ARTEFACT, ARTEFACT_CONFIG = "components.safetensors", "config.json"
 DENSITY, IMPORTANCES, ABLATIONS = "density.safetensors", "importances.safetensors", "ablations.safetensors"
-SITES_SHAPE: Mapping[str, Any] = {"sites": {}}
+SITES_SHAPE: Mapping[str, Any] = {"sites": {}, "ties": {}}
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,12 @@ class RunFiles:
             names: the path inside the run.
 
         Raises:
-            Missing: if there is none.
+            MissingError: if there is none.
             UsageError: if it is damaged or leads out.
         """
         path = self.path(*names)
         if not is_file(path):
-            raise Missing(f"no {what} here; {maker}")
+            raise MissingError(f"no {what} here; {maker}")
         return self.cache.of(
             "arrays", [path], lambda: ArrayFile(path, what), lambda found: 600 * (1 + len(found.names))
         )
@@ -112,18 +114,27 @@ class RunFiles:
 
     def sites(self) -> dict[str, tuple[int, int, int]]:
         """``C``, ``d_in`` and ``d_out`` by site, as ``config.json`` declares them; empty without one."""
+        sites = self._declared().get("sites", {})
+        shape = dict.fromkeys(("C", "d_in", "d_out"), int)
+        if not all(fits(one, shape) and one.keys() >= shape.keys() for one in sites.values()):
+            raise UsageError(f"{ARTEFACT_CONFIG} names its sites wrongly")
+        return {site: (one["C"], one["d_in"], one["d_out"]) for site, one in sites.items()}
+
+    def ties(self) -> dict[str, str]:
+        """Sites whose components are another's, and that other."""
+        ties = self._declared().get("ties", {})
+        return {site: source for site, source in ties.items() if isinstance(source, str)}
+
+    def _declared(self) -> dict[str, Any]:
         path = self.path(ARTEFACT_CONFIG)
         if not is_file(path):
             return {}
-        found = self.cache.of("sites", [path], lambda: self._json(path, MAX_CONFIG), lambda _: JSON_TAKES * _size(path))
-        names = ("C", "d_in", "d_out")
+        found = self.cache.of(
+            "config", [path], lambda: self._json(path, MAX_CONFIG), lambda _: JSON_TAKES * _size(path)
+        )
         if not fits(found, SITES_SHAPE):
             raise UsageError(f"{ARTEFACT_CONFIG} names its sites wrongly")
-        sites = found.get("sites", {})
-        shape = dict.fromkeys(names, int)
-        if not all(fits(one, shape) and isinstance(one, dict) and one.keys() >= set(names) for one in sites.values()):
-            raise UsageError(f"{ARTEFACT_CONFIG} names its sites wrongly")
-        return {site: (one["C"], one["d_in"], one["d_out"]) for site, one in sites.items()}
+        return found
 
     def harvest(self) -> tuple[ArrayFile, dict[str, Any]]:
         """Counts of the harvest, and what it notes: ``calls`` in the order of its numbers.
@@ -148,7 +159,7 @@ class RunFiles:
         """Where the row of each component begins in the harvest's rows."""
         path = self.path(FOLDER, ROWS)
         if not is_file(path):
-            raise Missing("no harvest here; python -m spd_lightning.analysis harvest makes one")
+            raise MissingError("no harvest here; python -m spd_lightning.analysis harvest makes one")
         return self.cache.of("rows", [path], lambda: RowIndex(path), lambda found: 200 * len(found))
 
     def labels(self) -> dict[tuple[str, int], str]:
@@ -169,13 +180,13 @@ class RunFiles:
         return self._analysis(INTRUDERS, INTRUDERS_SHAPE, "label --intruder", dict, {})
 
     def _analysis(
-        self, name: str, shape: Mapping[str, Any], maker: str, form: Callable[[dict[str, Any]], Any], without: Any
-    ) -> Any:
+        self, name: str, shape: Mapping[str, Any], maker: str, form: Callable[[dict[str, Any]], T], without: T
+    ) -> T:
         path = self.path(FOLDER, name)
         if not is_file(path):
             return without
 
-        def read() -> Any:
+        def read() -> T:
             _check_size(path, MAX_JSON)
             return form(read_json(path, shape, maker))
 
@@ -195,14 +206,14 @@ class RunFiles:
         """Notes and arrays of a graph or of circuits.
 
         Raises:
-            Gone: if none of that name is there.
+            GoneError: if none of that name is there.
         """
         if name not in self.listed(kind):
-            raise Gone(f"{self.id!r} has no {name!r} among its {kind}")
+            raise GoneError(f"{self.id!r} has no {name!r} among its {kind}")
         arrays = self.arrays(kind, "", FOLDER, kind, f"{name}.safetensors")
         path = self.path(FOLDER, kind, f"{name}.json")
-        notes = self.cache.of("json", [path], lambda: self._json(path, MAX_JSON), lambda _: JSON_TAKES * _size(path))
-        return notes, arrays
+        read, weight = partial(self._json, path, MAX_JSON), JSON_TAKES * _size(path)
+        return self.cache.of("json", [path], read, lambda _: weight), arrays
 
     def _json(self, path: Path, most: int) -> dict[str, Any]:
         _check_size(path, most)
@@ -219,7 +230,8 @@ def _groups(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     units = max(content["settings"].get("n_units", 1), 1)
     groups = []
     for group in content["groups"]:
-        if not group.keys() >= {"firings", "coherence", "components"} or not all(fits(numbers, [int]) for numbers in group["components"].values()):
+        whole = group.keys() >= {"firings", "coherence", "components"}
+        if not whole or not all(fits(numbers, [int]) for numbers in group["components"].values()):
             raise UsageError(f"{MECHANISMS} is damaged; move it away and cluster anew")
         groups.append({**group, "share": group["firings"] / units})
     return groups

@@ -27,5 +27,3 @@ def steps_of(run: RunFiles, name: str) -> list[int]:
     found = (_NAME.fullmatch(one) for one in names)
     steps = sorted(int(one[1]) for one in found if one and one[0] == f"step={int(one[1])}")
     return [step for step in steps[-MAX_STEPS:] if run.has(FOLDER, "steps", f"step={step}", name)]
-
-

@@ -10,7 +10,7 @@ import numpy as np
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
 from spd_lightning.runs.analysis_files import FOLDER, HARVEST, LABELS, MECHANISMS
-from spd_lightning.tensorboard_plugin.answers import Missing, Parameters
+from spd_lightning.tensorboard_plugin.answers import MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import ARTEFACT, ARTEFACT_CONFIG, DENSITY, RunFiles
 from spd_lightning.tensorboard_plugin.steps import step_folder
 
@@ -72,7 +72,7 @@ def table_of(run: RunFiles, step: int | None = None) -> Table:
         step: take densities of the validation at this step; ``None`` for those of the test.
 
     Raises:
-        Missing: if nothing says how many components there are.
+        MissingError: if nothing says how many components there are.
     """
     return run.cache.of(("table", step), _paths(run, step), lambda: _Making(run, step).table(), _takes)
 
@@ -96,10 +96,13 @@ class _Making:
         harvest = self._tried(self._harvest, {})
         counts = {call: len(column) for call, (column, _, _) in harvest.items()}
         counts |= {call: len(column) for call, column in density.items()}
+        for call in [call for call, columns in harvest.items() if len(columns[0]) != counts[call]]:
+            del harvest[call]
+            self._problems.append(f"density and harvest have other numbers of components of {call}")
         calls = self._in_order(counts)
         if not calls:
             told = f": {self._problems[0]}" if self._problems else ""
-            raise Missing(f"nothing here says which components there are; a test at the end of fit does{told}")
+            raise MissingError(f"nothing here says which components there are; a test at the end of fit does{told}")
         if sum(counts[call] for call in calls) > MAX_COMPONENTS:
             raise UsageError(f"more than {MAX_COMPONENTS} components")
         unknown = {call: np.full(counts[call], np.nan) for call in calls}
@@ -126,7 +129,7 @@ class _Making:
     def _tried(self, read: Any, without: Any) -> Any:
         try:
             return read()
-        except Missing:
+        except MissingError:
             return without
         except UsageError as error:
             self._problems.append(str(error))
@@ -139,7 +142,7 @@ class _Making:
         else:
             found = self._run.arrays("density", maker, FOLDER, "steps", f"step={self._step}", DENSITY)
         flat = [name for name in found.names if len(found.shape(name)) == 1]
-        return {name: found.read(name).astype(np.float64) for name in flat}
+        return {name: np.clip(found.read(name).astype(np.float64), 0, 1) for name in flat}
 
     def _harvest(self) -> dict[str, tuple[Array, Array, Array]]:
         """Density, mean importance and firings by site call."""
@@ -152,7 +155,7 @@ class _Making:
             if firings.ndim != 1 or importance.shape != firings.shape or positions.size != 1:
                 raise UsageError("the harvest is damaged: its counts are of different lengths")
             every = max(float(positions.reshape(())), 1.0)
-            columns[call] = (firings / every, importance / every, firings)
+            columns[call] = (np.clip(firings / every, 0, 1), np.clip(importance / every, 0, 1), firings)
         return columns
 
     def _in_order(self, counts: dict[str, int]) -> list[str]:
@@ -161,7 +164,7 @@ class _Making:
         artefact: ArrayFile | None = self._tried(self._run.artefact, None)
         called = {site_of(call) for call in counts}
         for site in sites:
-            name = vector_name(site, "U")
+            name = vector_name(self._run.ties().get(site, site), "U")
             if site not in called and artefact is not None and name in artefact and artefact.nbytes(name):
                 counts[site] = artefact.shape(name)[0]
         places = {site: place for place, site in enumerate(sites)}

@@ -1,7 +1,7 @@
 /* Small charts of a card. */
 
 import { fittedCanvas, h, s } from "./dom.js";
-import { number, percent, visible } from "./format.js";
+import { count, number, percent, visible } from "./format.js";
 import { color, ramp } from "./theme.js";
 
 const W = 320;
@@ -56,7 +56,7 @@ export function histogram(counts) {
   const most = Math.max(...heights, 1);
   const width = W / counts.length;
   const total = counts.reduce((sum, one) => sum + one, 0);
-  const readout = h("p", { class: "readout" }, `${number(total)} positions, counts on a logarithmic scale`);
+  const readout = h("p", { class: "readout" }, `${count(total)} positions, on a logarithmic scale`);
   const rects = counts.map((one, at) => {
     const height = (heights[at] / most) * (H - 6);
     return s("rect", { class: "positive", x: at * width + 1, y: H - height, width: width - 2, height });
@@ -66,7 +66,7 @@ export function histogram(counts) {
     const box = chart.getBoundingClientRect();
     const at = Math.min(counts.length - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * counts.length)));
     const [from, to] = [at / counts.length, (at + 1) / counts.length];
-    readout.textContent = `${from.toFixed(2)} to ${to.toFixed(2)}: ${number(counts[at])} positions`;
+    readout.textContent = `${from.toFixed(2)} to ${to.toFixed(2)}: ${count(counts[at])} positions`;
   });
   return h("div", {}, chart, h("p", { class: "scale" }, h("span", {}, "0"), h("span", {}, "importance"), h("span", {}, "1")), readout);
 }
@@ -95,7 +95,7 @@ export function weights(entries, { name = (one) => visible(one.name), value = (o
         "tr",
         {},
         h("td", { class: "name" }, h("span", { class: "foreign" }, link ? link(one) : name(one))),
-        h("td", { class: "meter" }, h("span", { class: value(one) < 0 ? "bar negative" : "bar", style: { width: `${(100 * Math.abs(value(one))) / most}%` } })),
+        h("td", { class: "gauge" }, h("span", { class: value(one) < 0 ? "bar negative" : "bar", style: { width: `${(100 * Math.abs(value(one))) / most}%` } })),
         h("td", { class: "number" }, format(value(one))),
       ),
     ),

@@ -2,7 +2,7 @@
 
 import { componentLink } from "./component.js";
 import { card, h, note } from "./dom.js";
-import { number, percent, visible } from "./format.js";
+import { number, percent, token, visible } from "./format.js";
 import { go, state } from "./state.js";
 
 const REGIMES = {
@@ -28,7 +28,7 @@ export function circuitKeys(search, name) {
 }
 
 /** The card beside a graph. `graph` names its positions. */
-export function circuitCard(search, choice, graph) {
+export function circuitCard(search, choice, graph, names) {
   if (search.error) return card("Circuit", "", choice, note(search));
   const circuit = chosen(search, state().found);
   const title = typeof search.about.title === "string" ? search.about.title : search.name;
@@ -38,7 +38,7 @@ export function circuitCard(search, choice, graph) {
     choice || h("p", { class: "foreign" }, visible(title)),
     verdict(search, circuit),
     h("p", { class: "quiet" }, Object.entries(OTHERS).map(([key, words]) => search.outcomes[key] && `${words} ${said(search.outcomes[key])}`).filter(Boolean).join("; ")),
-    circuit && nodes(search, circuit, graph),
+    circuit && nodes(search, circuit, graph, names),
   );
 }
 
@@ -64,17 +64,17 @@ function cell({ distance, right }) {
   return [number(distance), right !== null && h("span", { class: right > 0.5 ? "right" : "wrong", title: `${percent(right)} right` }, right > 0.5 ? " ✓" : " ✗")];
 }
 
-function nodes(search, circuit, graph) {
+function nodes(search, circuit, graph, names) {
   const { calls, components, positions, importances } = circuit.nodes;
-  const where = (position) => (graph?.tokens[position] === undefined ? `@ ${position}` : `@ ${position} ${visible(graph.tokens[position])}`);
+  const where = (position) => (graph?.tokens[position] === undefined ? `@ ${position}` : `@ ${position} ${token(graph.tokens[position])}`);
   return h(
     "div",
     { class: "scroll" },
     h(
       "table",
-      { class: "plain" },
+      { class: "plain tight" },
       calls.map((call, at) =>
-        h("tr", {}, h("td", {}, componentLink(search.calls[call], components[at])), h("td", { class: "foreign quiet" }, where(positions[at])), h("td", { class: "number" }, importances[at].toFixed(2))),
+        h("tr", {}, h("td", {}, componentLink(search.calls[call], components[at], names)), h("td", { class: "foreign quiet" }, where(positions[at])), h("td", { class: "number" }, importances[at].toFixed(2))),
       ),
     ),
   );

@@ -3,19 +3,20 @@
 import { ask } from "./api.js";
 import { bars, histogram, image, scatter, weights } from "./charts.js";
 import { card, h, note, put } from "./dom.js";
-import { count, number, percent, token, visible } from "./format.js";
+import { count, number, percent, shortNames, token, visible } from "./format.js";
 import { go, href, state } from "./state.js";
 import { windows } from "./windows.js";
 
-/** A link to a component's card. */
-export function componentLink(call, component, text) {
+/** A link to a component's card; `names` are short names of site calls. */
+export function componentLink(call, component, names) {
   const changes = { view: "component", call, component };
   const follow = (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
     go(changes);
   };
-  return h("a", { href: href(changes), onclick: follow, class: "foreign" }, text ?? visible(`${call}:${component}`));
+  const name = visible(`${call}:${component}`);
+  return h("a", { href: href(changes), onclick: follow, class: "foreign", title: name }, names?.has(call) ? `${names.get(call)}:${component}` : name);
 }
 
 export function showComponent(parent, run) {
@@ -38,11 +39,22 @@ export function showComponent(parent, run) {
     }
     if (mine !== round) return;
     const vectors = ask("vectors", { run: run.id, call: found.call, component: found.component }).catch((problem) => problem);
-    draw(parent, found, await vectors, mine, () => mine === round);
+    const names = callNames(run);
+    const [gotten, known] = await Promise.all([vectors, names]);
+    if (mine === round) draw(parent, found, gotten, known);
   }
 
   update();
   return { update, stop: () => (round += 1) };
+}
+
+/** Short names of a run's site calls. */
+export async function callNames(run) {
+  try {
+    return shortNames((await ask("run", { run: run.id })).sites.map((site) => site.call));
+  } catch {
+    return new Map();
+  }
 }
 
 /** The component that is important most often, where none is chosen. */
@@ -51,10 +63,9 @@ async function first(run) {
   return rows[0];
 }
 
-function draw(parent, one, vectors, _, isPresent) {
-  if (!isPresent()) return;
+function draw(parent, one, vectors, names) {
   const row = one.row.error ? null : one.row;
-  put(parent, title(one), h("div", { class: "grid" }, vectorCards(vectors, one), inside(one, row), said(one, row), examples(one, row)));
+  put(parent, title(one), h("div", { class: "grid" }, vectorCards(vectors), inside(one, row), said(one, row, names), examples(row)));
   parent.scrollTop = 0;
 }
 
@@ -85,7 +96,7 @@ function mechanism(numbered) {
   return h("a", { class: "chip", href: href(changes), onclick: (event) => (event.preventDefault(), go(changes)) }, `mechanism ${numbered}`);
 }
 
-function vectorCards(found, one) {
+function vectorCards(found) {
   if (found.error) return h("section", { class: "card two" }, h("h3", {}, "Read and write vector"), note(found));
   const { read, write } = found.arrays;
   const leading = found.rank > 1 ? `leading of ${found.rank}; ` : "";
@@ -93,17 +104,15 @@ function vectorCards(found, one) {
   return [
     card("Reads", `${leading}${read.length} inputs, length 1`, shown),
     card("Writes", `${write.length} outputs, length ${number(found.strength)}`, bars(write, { label: "write vector", name: (at) => `output ${at}` })),
-  ].map((element) => mark(element, one));
+  ];
 }
-
-const mark = (element) => element;
 
 function inside(one, row) {
   if (!row) return wide("two", card("Importance", "", note(one.row)));
   const points = row.windows.filter((place) => place.inner !== undefined && place.importance !== undefined);
   return [
     card("Importance", "over all positions", row.histogram?.length ? histogram(row.histogram) : note({ error: "not counted", kind: "missing" })),
-    card("Inner activation", "against importance, at the places below", points.length ? scatter(points.map((place) => [place.inner, place.importance]), { x: "inner activation", y: "importance" }) : note({ error: "no places", kind: "missing" })),
+    card("Inner activation", "against importance", points.length ? scatter(points.map((place) => [place.inner, place.importance]), { x: "inner activation", y: "importance" }) : note({ error: "no places", kind: "missing" })),
   ];
 }
 
@@ -112,13 +121,14 @@ function wide(span, element) {
   return element;
 }
 
-function said(one, row) {
+function said(one, row, names) {
   return [
     row?.on?.length && wide("third", card("Fires on", "share of firings", tokens(row.on))),
     row?.before?.length && wide("third", card("Fires before", "share of firings", tokens(row.before))),
-    row?.together?.length && wide("third", card("Fires together with", "share of joint positions", partners(one, row.together))),
+    row?.together?.length && wide("third", card("Fires together with", "share of joint positions", partners(one, row.together, names))),
     row?.reads?.length && wide("third", card("Strongest inputs", "cosine", weights(row.reads))),
     row?.writes?.length && wide("third", card("Direct effect on outputs", "per unit read", weights(row.writes))),
+    !one.probes.error && wide("third", card("Important on", `${one.probes.rows === "positions" ? "positions" : "probes"}, of ${count(one.probes.of)}`, probes(one.probes))),
     wide("third", card("Ablated alone", "on the probes", ablation(one.ablation))),
   ];
 }
@@ -131,13 +141,13 @@ function tokens(entries) {
   });
 }
 
-function partners(one, together) {
+function partners(one, together, names) {
   return weights(
     together.filter((other) => other.site !== undefined && other.component !== undefined),
     {
       link: (other) => {
         const label = one.partners[`${other.site}:${other.component}`];
-        return [componentLink(other.site, other.component), label && h("span", { class: "about foreign" }, visible(label))];
+        return [componentLink(other.site, other.component, names), label && h("span", { class: "about foreign" }, visible(label))];
       },
       value: (other) => other.jaccard ?? other.share ?? 0,
       format: percent,
@@ -153,12 +163,18 @@ function ablation(found) {
   return [rank, bars(found.changes, { label: `mean change of each output${more}`, name: (at) => `output ${found.outputs[at]}`, height: 80 })];
 }
 
+function probes({ places }) {
+  if (!places.length) return note({ error: "on none of them", kind: "missing" });
+  const name = ({ row, label }) => (label === null ? `${row}` : token(label));
+  return weights(places, { name, value: (place) => place.importance });
+}
+
 function ordinal(place) {
   const ending = place % 100 > 10 && place % 100 < 14 ? "th" : (["th", "st", "nd", "rd"][place % 10] ?? "th");
   return `${place}${ending}`;
 }
 
-function examples(_, row) {
+function examples(row) {
   if (!row?.windows.length) return null;
   return wide("four", card("Where it is important", "tokens shaded by importance", windows(row.windows)));
 }

@@ -51,13 +51,14 @@ export function token(text) {
   return visible(text).replace(/^ +| +$/g, (blanks) => "␣".repeat(blanks.length)) || "∅";
 }
 
-/** Names without the dotted parts that all of them begin with. */
+/** Names without the dotted parts that all of those with dots begin with. */
 export function shortNames(names) {
-  const parts = names.map((name) => name.split("."));
+  const parts = names.filter((name) => name.includes(".")).map((name) => name.split("."));
   let shared = 0;
   while (parts.length > 1 && parts.every((one) => one.length > shared + 1 && one[shared] === parts[0][shared])) shared += 1;
   if (shared && parts.some((one) => /^\d/.test(one[shared]))) shared -= 1; // layers keep the word before their number
-  return new Map(names.map((name, at) => [name, visible(parts[at].slice(shared).join("."))]));
+  const dropped = (name) => (name.includes(".") ? name.split(".").slice(shared).join(".") : name);
+  return new Map(names.map((name) => [name, visible(dropped(name))]));
 }
 
 /** The path before a site's last part, and that part. */

@@ -1,7 +1,7 @@
 /* An attribution graph on a canvas: layers from left to right, drag and zoom, what is pointed at comes forward. */
 
 import { fittedCanvas, h } from "./dom.js";
-import { fitted, number, percent, shortNames, token, visible } from "./format.js";
+import { fitted, number, percent, shortNames, split, token, visible } from "./format.js";
 import { layout, nodeKey, nodeLabel, strongEdges } from "./graph_layout.js";
 import { color, onTheme } from "./theme.js";
 
@@ -12,10 +12,12 @@ const SIDE = 78;
 export function graphCanvas(parent, graph, { open }) {
   const tip = h("div", { class: "tip", hidden: true });
   const names = shortNames(graph.places);
+  const strongest = Math.max(1e-12, Math.abs(graph.edges.strength[0] ?? 0));
   let [edges, plan, marked, pointed] = [0, null, new Set(), null];
   let view = { x: 0, y: 0, zoom: 1 };
   let size = { width: 1, height: 1 };
   let isPlaced = false;
+  let column = 150;
   const { canvas, redraw, stop } = fittedCanvas(parent, draw);
   parent.append(tip, h("span", { class: "hint" }, "wheel zooms, drag moves, double click shows all"));
   parent.setAttribute("data-arrows", "graph");
@@ -32,16 +34,16 @@ export function graphCanvas(parent, graph, { open }) {
   }
 
   function fit() {
-    const across = (size.width - SIDE - 60) / Math.max(1, plan.width + 40);
-    const down = (size.height - HEAD - 30) / Math.max(1, plan.height);
-    const zoom = Math.min(1.4, Math.max(0.05, Math.min(across, down)));
-    view = { zoom, x: SIDE + 30, y: HEAD + Math.max(8, (size.height - HEAD - plan.height * zoom) / 2) };
+    const zoom = Math.min(1.25, Math.max(0.3, (size.height - HEAD - 40) / Math.max(1, plan.height)));
+    const between = (size.width - SIDE - 110) / Math.max(1, plan.columns.length - 1);
+    column = Math.min(200, Math.max(36, between)) / zoom;
+    view = { zoom, x: SIDE + 30, y: HEAD + Math.max(16, (size.height - HEAD - plan.height * zoom) / 2) };
     isPlaced = size.width > 50;
   }
 
   const placed = (node) => {
     const { x, y } = plan.at.get(node);
-    return { x: x * view.zoom + view.x, y: y * view.zoom + view.y };
+    return { x: x * column * view.zoom + view.x, y: y * view.zoom + view.y };
   };
 
   function draw(context, width, height) {
@@ -69,12 +71,16 @@ export function graphCanvas(parent, graph, { open }) {
     context.fillRect(0, 0, SIDE, height);
     context.textBaseline = "middle";
     context.textAlign = "center";
-    const room = Math.max(30, 150 * view.zoom - 6);
-    plan.columns.forEach(({ name, x }, at) => {
-      const text = fitted(context, visible(names.get(name)), room);
+    const room = Math.max(30, column * view.zoom - 6);
+    for (const { name, x: at } of plan.columns) {
+      const x = at * column * view.zoom + view.x;
+      if (x < SIDE - 10) continue;
+      const [path, last] = split(names.get(name));
       context.fillStyle = color("quiet");
-      if (x * view.zoom + view.x > SIDE - 10) context.fillText(text, x * view.zoom + view.x, at % 2 && room < 70 ? 25 : 11);
-    });
+      context.fillText(fitted(context, path, room), x, 10);
+      context.fillStyle = color("text");
+      context.fillText(fitted(context, last, room), x, 24);
+    }
     context.textAlign = "right";
     plan.bands.forEach(({ position, top, height: tall }) => {
       const y = (top + tall / 2) * view.zoom + view.y;
@@ -96,8 +102,9 @@ export function graphCanvas(parent, graph, { open }) {
     const touched = touches(edge);
     const bend = (to.x - from.x) * 0.45;
     context.strokeStyle = color(strength < 0 ? "negative" : "positive");
-    context.globalAlpha = touched === null ? 0.16 + 0.6 * Math.sqrt(Math.abs(strength)) : touched ? 0.95 : 0.05;
-    context.lineWidth = 0.6 + 9 * Math.abs(strength) ** 0.6 * Math.max(0.5, Math.min(1.2, view.zoom));
+    const share = Math.abs(strength) / strongest;
+    context.globalAlpha = touched === null ? 0.15 + 0.65 * Math.sqrt(share) : touched ? 0.95 : 0.06;
+    context.lineWidth = 0.7 + 6 * share ** 0.7 * Math.max(0.6, Math.min(1.5, view.zoom));
     context.setLineDash(strength < 0 ? [5, 3] : []);
     context.beginPath();
     context.moveTo(from.x, from.y);
@@ -120,7 +127,7 @@ export function graphCanvas(parent, graph, { open }) {
     else context.rect(x - radius + 0.5, y - radius + 0.5, 2 * radius - 1, 2 * radius - 1);
     context.fill();
     context.stroke();
-    if (marked.has(nodeKey(graph, node))) ring(context, x, y, radius + 3, "shade");
+    if (marked.has(nodeKey(graph, node))) ring(context, x, y, radius + 2.2, "shade");
     if (isPointed) ring(context, x, y, radius + 2, "text");
     if (view.zoom < 0.55 && !isPointed) return;
     context.fillStyle = color(isPointed ? "text" : "quiet");
@@ -131,7 +138,7 @@ export function graphCanvas(parent, graph, { open }) {
 
   function ring(context, x, y, radius, name) {
     context.strokeStyle = color(name);
-    context.lineWidth = 2;
+    context.lineWidth = 1.5;
     context.beginPath();
     context.arc(x, y, radius, 0, 7);
     context.stroke();

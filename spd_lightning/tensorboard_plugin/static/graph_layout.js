@@ -1,6 +1,5 @@
 /* Where the nodes of a graph stand: columns are places, bands are positions, and nodes of one cell are stacked. */
 
-const COLUMN = 150;
 const STEP = 22;
 const GAP = 26;
 const NONE = -1;
@@ -13,7 +12,7 @@ export function strongEdges(graph, threshold) {
   return last;
 }
 
-/** Nodes with their places in the plane, for the first `edges` edges. */
+/** Nodes with their places for the first `edges` edges: `x` counts columns, `y` is in pixels. */
 export function layout(graph, edges) {
   const { nodes } = graph;
   const seen = new Set();
@@ -41,14 +40,13 @@ export function layout(graph, edges) {
     bands.forEach((band, row) => {
       const stack = cells.get(`${place} ${band}`) ?? [];
       const from = tops[row] + (heights[row] - stack.length * STEP) / 2;
-      stack.forEach((node, number) => at.set(node, { x: column * COLUMN, y: from + (number + 0.5) * STEP }));
+      stack.forEach((node, number) => at.set(node, { x: column, y: from + (number + 0.5) * STEP }));
     });
   });
   return {
     at,
-    columns: columns.map((place, column) => ({ name: graph.places[place], x: column * COLUMN })),
+    columns: columns.map((place, column) => ({ name: graph.places[place], x: column })),
     bands: bands.map((position, row) => ({ position, top: tops[row], height: heights[row] })),
-    width: (columns.length - 1) * COLUMN,
     height: tops.at(-1) + heights.at(-1),
   };
 }

@@ -8,9 +8,8 @@ const TOP = 38;
 const LEFT = 92;
 const MOST = 60;
 
-/** `map` is an answer of `heatmap`; `open(component)` is what a click does; `title` stands above the picture. */
-export function heatCanvas(parent, map, { title, open }) {
-  const { values, order } = map.arrays;
+/** Draws what `inUse` gives; `open(component)` is what a click does; `title` stands above the picture. */
+export function heatCanvas(parent, { values, order, rows: said, row_labels: labels }, { title, open }) {
   const [rows, columns] = values.shape;
   const view = { x: 0, y: 0, zoom: 1 };
   const tip = h("div", { class: "tip", hidden: true });
@@ -60,7 +59,7 @@ export function heatCanvas(parent, map, { title, open }) {
     for (let row = Math.max(0, Math.ceil(view.y / t / everyRow) * everyRow); row < rows; row += everyRow) {
       const y = TOP - view.y + (row + 0.5) * t;
       if (y > height - 10) break;
-      if (y > TOP) context.fillText(fitted(context, token(map.row_labels[row] ?? String(row)), LEFT - 12), LEFT - 6, y);
+      if (y > TOP) context.fillText(fitted(context, token(labels[row] ?? String(row)), LEFT - 12), LEFT - 6, y);
     }
     context.textAlign = "center";
     const everyColumn = Math.max(1, Math.ceil(26 / w));
@@ -134,8 +133,8 @@ export function heatCanvas(parent, map, { title, open }) {
     const found = under(event);
     tip.hidden = !found || Boolean(held?.moved);
     if (tip.hidden) return;
-    const label = map.row_labels[found.row];
-    tip.textContent = `component ${order[found.column]} · ${map.rows === "positions" ? "position" : "probe"} ${found.row}${label === undefined ? "" : ` ${token(label)}`}\nimportance ${number(values[found.row * columns + found.column])}`;
+    const label = labels[found.row];
+    tip.textContent = `component ${order[found.column]} · ${said === "positions" ? "position" : "probe"} ${found.row}${label === undefined ? "" : ` ${token(label)}`}\nimportance ${number(values[found.row * columns + found.column])}`;
     tip.style.left = `${Math.min(event.offsetX + 14, size.width - 200)}px`;
     tip.style.top = `${Math.min(event.offsetY + 14, size.height - 44)}px`;
   }

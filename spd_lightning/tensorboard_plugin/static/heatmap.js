@@ -8,6 +8,7 @@ import { heatCanvas } from "./heat_canvas.js";
 import { steps } from "./overview.js";
 import { go, state } from "./state.js";
 
+const IN_USE = 0.1;
 const TOGETHER = 4;
 const ALL = "*";
 
@@ -24,7 +25,7 @@ export function showHeatMap(parent, run) {
   }
 
   async function update() {
-    const now = JSON.stringify([state().step, state().map]);
+    const now = JSON.stringify([state().step, state().map, state().columns]);
     if (now === asked) return;
     asked = now;
     const mine = (round += 1);
@@ -48,12 +49,13 @@ export function showHeatMap(parent, run) {
     const whole = calls.length > 1 && calls.length <= TOGETHER;
     const chosen = calls.includes(state().map) ? state().map : whole ? ALL : calls[0];
     const options = [...(whole ? [[ALL, "all sites"]] : []), ...calls.map((call) => [call, names.get(call)])];
-    const rows = found.rows === "positions" ? "positions of one example" : "probes";
+    const rows = found.rows === "positions" ? "positions" : "probes";
     put(
       filters,
       select("site", options, chosen, (value) => go({ map: value === options[0][0] ? "" : value })),
       steps(saved, state().step),
-      h("span", { class: "quiet" }, `${rows} by components; step ${count(found.step)}`),
+      h("span", { class: "quiet" }, `${rows} × components, step ${count(found.step)}`),
+      h("label", {}, h("input", { type: "checkbox", checked: state().columns === "all", onchange: (event) => go({ columns: event.target.checked ? "all" : "" }) }), "unused components too"),
       h("span", { class: "gap" }),
       h("span", { class: "quiet" }, "importance"),
       legend(),
@@ -68,12 +70,13 @@ export function showHeatMap(parent, run) {
     const stage = h("div", { class: "stage" });
     place.append(stage);
     try {
-      const map = await ask("heatmap", { run: run.id, call, step: state().step });
+      const answer = await ask("heatmap", { run: run.id, call, step: state().step });
       if (mine !== round) return;
-      const [rows, columns] = map.arrays.values.shape;
-      const cut = rows < map.n_rows || columns < map.count ? `, ${count(rows)} × ${count(columns)} of ${count(map.n_rows)} × ${count(map.count)}` : "";
+      const map = inUse(answer, state().columns === "all");
+      const [rows, columns] = map.values.shape;
+      const cut = `${count(rows)} × ${count(columns)}${rows < answer.n_rows || columns < answer.count ? ` of ${count(answer.n_rows)} × ${count(answer.count)}` : ""}`;
       const open = (component) => go({ view: "component", call, component });
-      drawn.push(heatCanvas(stage, map, { title: `${visible(call)}${cut}`, open }));
+      drawn.push(heatCanvas(stage, map, { title: `${visible(call)}   ${cut}`, open }));
     } catch (problem) {
       if (mine === round) put(stage, note(problem));
     }
@@ -81,4 +84,19 @@ export function showHeatMap(parent, run) {
 
   update();
   return { update, stop: () => ((round += 1), empty()) };
+}
+
+/** The columns of components whose importance exceeds 0.1 somewhere, or all. */
+function inUse({ arrays: { values, order }, rows, row_labels }, all) {
+  const [height, width] = values.shape;
+  const kept = [];
+  for (let column = 0; column < width; column += 1) {
+    let row = 0;
+    while (!all && row < height && values[row * width + column] <= IN_USE) row += 1;
+    if (row < height) kept.push(column);
+  }
+  const shown = new Float32Array(height * kept.length);
+  for (let row = 0; row < height; row += 1) kept.forEach((column, at) => (shown[row * kept.length + at] = values[row * width + column]));
+  shown.shape = [height, kept.length];
+  return { values: shown, order: kept.map((column) => order[column]), rows, row_labels };
 }

@@ -79,7 +79,7 @@ export function showMechanism(parent, run) {
       told: "members",
       onComponent: (call, component) => go({ view: "component", call, component }),
     });
-    put(detail, title(found), drawn.element, h("div", { class: "grid" }, cards(found)));
+    put(detail, title(found), drawn.element, h("div", { class: "grid" }, cards(found, shortNames(map.calls))));
     detail.scrollTop = 0;
   }
 
@@ -107,29 +107,29 @@ function title(found) {
   );
 }
 
-function cards(found) {
+function cards(found, names) {
   const { together, members } = found;
   const spans = (span, element) => (element.classList.add(span), element);
-  const list = spans("third", card("Members", members.length > SHOWN_MEMBERS ? `the ${SHOWN_MEMBERS} that fire most` : "those that fire most first", membersTable(members)));
+  const list = spans("two", card("Members", members.length > SHOWN_MEMBERS ? `the ${SHOWN_MEMBERS} that fire most` : "those that fire most first", membersTable(members, names)));
   if (together.error) return [list, h("section", { class: "card two" }, h("h3", {}, "Together"), note(together))];
-  const of = `of the ${together.read} that fire most`;
+  const of = `${together.read} that fire most`;
   const tokens = (entries) =>
     weights(entries, {
       name: (one) => token(one.text),
       value: (one) => one.members,
-      format: (members) => `${members} of ${together.read}`,
+      format: (some) => `${some} / ${together.read}`,
     });
   return [
     list,
-    together.on.length > 0 && spans("third", card("Members fire on", of, tokens(together.on))),
-    together.before.length > 0 && spans("third", card("Members fire before", of, tokens(together.before))),
+    together.on.length > 0 && card("Members fire on", of, tokens(together.on)),
+    together.before.length > 0 && card("Members fire before", of, tokens(together.before)),
     together.reads.length > 0 && spans("third", card("Strongest inputs", "cosines, added up", weights(together.reads))),
     together.writes.length > 0 && spans("third", card("Direct effect on outputs", "weights, added up", weights(together.writes))),
     together.windows.length > 0 && spans("four", card("Where most members are important", "tokens shaded by the largest importance", windows(together.windows))),
   ];
 }
 
-function membersTable(members) {
+function membersTable(members, names) {
   return h(
     "div",
     { class: "scroll" },
@@ -140,7 +140,7 @@ function membersTable(members) {
         h(
           "tr",
           {},
-          h("td", {}, componentLink(row.call, row.component)),
+          h("td", {}, componentLink(row.call, row.component, names)),
           h("td", { class: "number" }, percent(row.density)),
           h("td", { class: "foreign" }, visible(row.label)),
         ),
