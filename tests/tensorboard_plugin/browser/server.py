@@ -1,4 +1,4 @@
-"""TensorBoard with the Components tab: ``python -m tests.tensorboard_plugin.browser.server LOGDIR`` says where it is."""
+"""TensorBoard with the Components tab; ``python -m tests.tensorboard_plugin.browser.server LOGDIR`` says where."""
 
 import sys
 import time

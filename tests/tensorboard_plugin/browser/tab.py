@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 PREFIX = "p.spd_components."
 MOST_MS = 30_000
+MINUS = "\N{MINUS SIGN}"
 ROW = 28
 """Pixels of a row of a list."""
 POINTED = """([across, down]) => {
@@ -120,7 +121,7 @@ def texts_of(rows) -> list[list[str]]:
 
 def numeric(text: str) -> float:
     """The number that a text begins with, as the tab writes numbers; a share for per cent."""
-    plain = text.replace("−", "-").replace("\u2009", "").strip()
+    plain = text.replace(MINUS, "-").replace("\u2009", "").strip()
     found = re.match(r"-?[\d.]+(e-?\d+)?", plain)
     assert found, text
     return float(found[0]) / (100 if plain[found.end() :].lstrip().startswith("%") else 1)

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.tensorboard_plugin.browser.kept import Kept, best_cosines
 from tests.tensorboard_plugin.browser.runs import EVIL
-from tests.tensorboard_plugin.browser.tab import Tab, numeric, texts_of
+from tests.tensorboard_plugin.browser.tab import MINUS, Tab, numeric, texts_of
 
 pytestmark = pytest.mark.slow
 VIEWS = ("overview", "component", "mechanism", "graph", "heatmap", "compare")
@@ -128,7 +128,7 @@ def test_what_was_not_ablated_is_not_made_up(tab, logdir):
     tab.open(OTHER, "component", call="linear1", component=2)
     tab.component("linear1:2")
 
-    assert not re.search(r"moves the output|NaN|–;", tab.card("Ablated alone").inner_text())
+    assert not re.search("moves the output|NaN|\N{EN DASH};", tab.card("Ablated alone").inner_text())
 
 
 def test_arrows_go_to_the_neighbours_and_escape_goes_back(tab, toy):
@@ -359,7 +359,7 @@ def test_two_seeds_are_compared(tab, logdir):
     tab.open(TOY, "compare", other=OTHER, site="linear1")
 
     told = tab.see("mean cosine", ".pairs").inner_text()
-    assert numeric(re.search(r"mean cosine ([−\d.]+)", told)[1]) == pytest.approx(np.mean(expected), rel=1e-2)
+    assert numeric(re.search(rf"mean cosine ([{MINUS}\d.]+)", told)[1]) == pytest.approx(np.mean(expected), rel=1e-2)
     shown = [numeric(row[1]) for row in tab.rows() if re.search(r"\d", row[1])]
     assert shown == pytest.approx(expected, rel=1e-2, abs=1e-3)
     tab.find(".pairs .row").first.click()
