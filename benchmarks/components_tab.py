@@ -1,0 +1,196 @@
+"""How fast the Components tab is on a large run, beside TensorBoard's own scalars.
+
+    python -m benchmarks.components_tab [--folder FOLDER]
+
+Makes a run of 10 000 components, harvested on 1 million positions, serves it with TensorBoard, opens the tab in
+Chromium, and asks every route several times. Prints the tables of docs/components-tab.md. Needs the extra dev, and
+Chromium.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from playwright.sync_api import sync_playwright
+from torch.utils.tensorboard import SummaryWriter
+
+from benchmarks.large_run import make_large_run
+from benchmarks.options import ROOT
+
+RUN, TAGS, STEPS, TIMES = "large/version_0", 20, 1000, 15
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+READY_S = 120
+SERVE = """
+import sys, time
+from tensorboard import default, program
+from spd_lightning.tensorboard_plugin import ComponentsPlugin
+plugins = default.get_plugins()
+board = program.TensorBoard(plugins=[*plugins, *([] if ComponentsPlugin in plugins else [ComponentsPlugin])])
+board.configure(argv=["", "--logdir", sys.argv[1], "--port", "0", "--load_fast", "false"])
+print(board.launch(), flush=True)
+time.sleep(36000)
+"""
+"""TensorBoard, with the tab also where the package is installed without its entry point."""
+
+
+def main() -> None:
+    """Make, serve, ask, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="keep the run below this folder, or take it from there")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as aside:
+        folder = (given.folder or Path(aside)).resolve()
+        if not (folder / RUN / "metrics.json").exists():
+            make_large_run(folder / RUN)
+            _write_scalars(folder / RUN)
+        for line in _measured(folder):
+            print(line, flush=True)
+
+
+def _write_scalars(run: Path) -> None:
+    """Curves as a long training leaves them."""
+    with SummaryWriter(str(run)) as writer:  # type: ignore[no-untyped-call]
+        for tag in range(TAGS):
+            for step in range(STEPS):
+                writer.add_scalar(f"train/loss_{tag}", 1 / (step + 1 + tag), step)  # type: ignore[no-untyped-call]
+
+
+def _measured(folder: Path) -> Iterator[str]:
+    size = sum(path.stat().st_size for path in (folder / RUN).rglob("*") if path.is_file())
+    yield f"The run holds {size / 1e6:.0f} MB."
+    with _served(folder) as (server, address):
+        _wait_for_scalars(address)
+        before = _resident(server)
+        scalars = [_row(address, name, path) for name, path in _scalar_routes()]
+        after_scalars = _resident(server)
+        yield from ("", "| in Chromium | seconds |", "|---|---|")
+        for what, seconds in _in_browser(address):
+            yield f"| {what} | {seconds:.2f} |"
+        rows = [_row(address, name, path) for name, path in _routes(address)]
+        yield from ("", "| route | answer, kB | first, ms | median, ms | longest, ms |", "|---|---|---|---|---|")
+        yield from scalars
+        yield from rows
+        yield from ("", "| memory of the server | MB |", "|---|---|")
+        yield f"| before any question | {before:.0f} |"
+        yield f"| after those of scalars | {after_scalars:.0f} |"
+        yield f"| after all views of the tab | {_resident(server):.0f} |"
+        yield f"| largest | {_resident(server, 'VmHWM'):.0f} |"
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[int, str]]:
+    """TensorBoard in a process of its own: its number and address."""
+    command = [sys.executable, "-c", SERVE, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.pid, server.stdout.readline().strip()
+        finally:
+            server.kill()
+
+
+def _resident(server: int, which: str = "VmRSS") -> float:
+    """Resident memory of a process, in MB."""
+    found = re.search(rf"{which}:\s+(\d+) kB", Path(f"/proc/{server}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1e3
+
+
+def _wait_for_scalars(address: str) -> None:
+    end = time.monotonic() + READY_S
+    while not json.loads(_asked(f"{address}data/plugin/scalars/tags")[0]):
+        if time.monotonic() > end:
+            raise TimeoutError("TensorBoard read no scalars")
+        time.sleep(1)
+
+
+def _asked(link: str) -> tuple[bytes, float]:
+    began = time.perf_counter()
+    with urlopen(link) as answer:
+        content = answer.read()
+    return content, 1e3 * (time.perf_counter() - began)
+
+
+def _row(address: str, name: str, path: str) -> str:
+    """One route, asked several times: a line of the table."""
+    answers = [_asked(f"{address}data/plugin/{path}") for _ in range(TIMES)]
+    times = [spent for _, spent in answers]
+    size = len(answers[0][0]) / 1e3
+    median, longest = statistics.median(times[1:]), max(times[1:])
+    return f"| {name} | {size:.0f} | {times[0]:.0f} | {median:.1f} | {longest:.1f} |"
+
+
+def _scalar_routes() -> Iterator[tuple[str, str]]:
+    tag = {"run": RUN, "tag": "train/loss_0"}
+    yield "TensorBoard's scalars: tags", "scalars/tags"
+    yield f"TensorBoard's scalars: a curve of {STEPS}", f"scalars/scalars?{urlencode(tag)}"
+
+
+def _routes(address: str) -> Iterator[tuple[str, str]]:
+    """Questions that clicks ask, with their names."""
+
+    def path(route: str, **parameters: Any) -> str:
+        return f"spd_components/{route}?{urlencode({'run': RUN, **parameters})}"
+
+    def first(route: str, **parameters: Any) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(_asked(f"{address}data/plugin/{path(route, **parameters)}")[0])
+        return found
+
+    row = first("components", sort="firings", count=1)["rows"][0]
+    one = {"call": row["call"], "component": row["component"]}
+    yield "`runs`", path("runs")
+    yield "`run`", path("run")
+    yield "`map`", path("map")
+    yield "`components`, a page", path("components", first=5000, count=100)
+    yield "`components`, sorted by label", path("components", sort="label", count=100)
+    yield "`components`, a search", path("components", search="ab", count=100)
+    yield "`component`", path("component", **one)
+    yield "`vectors`", path("vectors", **one)
+    yield "`mechanisms`", path("mechanisms", count=100)
+    yield "`mechanism`", path("mechanism", number=1)
+    yield "`heatmap`", path("heatmap", call=row["call"])
+    yield "`graph`", path("graph", name=first("graphs")["graphs"][0]["name"])
+
+
+def _in_browser(address: str) -> Iterator[tuple[str, float]]:
+    """From a click on the tab to a list of components that can be used; then clicks through the views."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as driver:
+        page = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
+        page.set_default_timeout(1e3 * READY_S)
+        page.goto(address)
+        tab = page.get_by_text("Components", exact=True).first
+        tab.wait_for()
+        frame = page.frame_locator("iframe")
+        for what in ("the tab, from the click to its list", "the same once more, in a fresh page"):
+            began = time.perf_counter()
+            tab.click()
+            frame.locator(".row:not(.waiting)").first.wait_for()
+            yield what, time.perf_counter() - began
+            page.goto("about:blank")
+            page.goto(address)
+            tab.wait_for()
+        tab.click()
+        frame.locator(".row:not(.waiting)").first.wait_for()
+        views = [("Component", ".windows .token"), ("Mechanism", ".detail h2"), ("Graph", ".stage canvas")]
+        for view, sign in [*views, ("Heat map", ".stage canvas")]:
+            began = time.perf_counter()
+            frame.locator("header nav a", has_text=view).first.click()
+            frame.locator(f"main[data-view] {sign}").first.wait_for()
+            yield f"a click on {view}", time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
