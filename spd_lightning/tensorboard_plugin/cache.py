@@ -33,7 +33,7 @@ class Cache:
     def __init__(self, budget: int = BUDGET) -> None:
         self._budget, self._weight = budget, 0
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), dict[Hashable, threading.Lock]()
 
     def of(
         self, kind: Hashable, paths: Sequence[Path], make: Callable[[], T], weight: Callable[[T], int] = lambda _: LEAST
@@ -52,6 +52,21 @@ class Cache:
             if entry is not None and entry.signatures == now:
                 self._entries.move_to_end(key)
                 return cast(T, entry.value)
+            making = self._making.setdefault(key, threading.Lock())
+        try:
+            with making:  # whoever asks meanwhile waits, and makes nothing
+                return self._made(key, now, make, weight)
+        finally:
+            with self._lock:
+                self._making.pop(key, None)
+
+    def _made(
+        self, key: Hashable, now: tuple[Signature | None, ...], make: Callable[[], T], weight: Callable[[T], int]
+    ) -> T:
+        with self._lock:
+            entry = self._entries.get(key)
+        if entry is not None and entry.signatures == now:
+            return cast(T, entry.value)
         value = make()
         self._keep(key, _Entry(now, value, max(weight(value), LEAST)))
         return value

@@ -103,8 +103,10 @@ def _ablation(run: RunFiles, call: str, component: int) -> dict[str, Any]:
     if distance in found:
         distances = found.read(distance).astype(np.float64).reshape(-1)
         _check_there(component, len(distances))
+        if np.isnan(distances[component]):
+            raise MissingError("not ablated alone: it is not alive on the probes, or one of too many that are")
         rank = int((distances > distances[component]).sum()) + 1
-        told |= {"distance": distances[component], "rank": rank, "of": len(distances)}
+        told |= {"distance": distances[component], "rank": rank, "of": int((~np.isnan(distances)).sum())}
     if change in found:
         _check_there(component, found.shape(change)[0] if found.shape(change) else 0)
         changes = found.read(change, component, 1).astype(np.float64).reshape(-1)

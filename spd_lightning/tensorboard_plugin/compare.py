@@ -106,7 +106,7 @@ def _alive(table: Table, site: str) -> Array:
     often = np.nan_to_num(table.density[kept], nan=0.0)
     strongest = kept[np.argsort(-often, kind="stable")]
     numbers = np.unique(table.component[strongest], return_index=True)
-    return np.asarray(np.sort(numbers[0][np.argsort(numbers[1])][:MOST_MATCHED]))
+    return np.sort(numbers[0][np.argsort(numbers[1])][:MOST_MATCHED])
 
 
 def _within(numbers: Array, rows: Array) -> Array:
@@ -117,11 +117,16 @@ def _within(numbers: Array, rows: Array) -> Array:
 
 def _unit(rows: Array) -> Array:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.nan_to_num(rows / np.maximum(lengths, np.finfo(np.float32).tiny))
+    return np.asarray(np.nan_to_num(rows / np.maximum(lengths, np.finfo(np.float32).tiny)))
+
+
+def prepare() -> None:
+    """Import what matching needs: it takes about a second, and can be done while somebody looks at other views."""
+    import scipy.optimize  # noqa: F401
 
 
 def _matched(cosines: Array) -> tuple[Array, Array]:
-    from scipy.optimize import linear_sum_assignment  # takes a while, and only this view needs it
+    from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(-cosines)
     return np.asarray(rows), np.asarray(columns)

@@ -17,7 +17,7 @@ VALUES, ORDER = "values/", "order/"
 MAX_ROWS = 4096
 """Rows that are sent."""
 SHOWN = 8
-MAKER = "a validation or test with ImportanceHeatmaps writes them"
+MAKER = "fit and test write them (callback ImportanceTables)"
 
 
 def heat_maps(run: RunFiles, parameters: Parameters) -> dict[str, Any]:

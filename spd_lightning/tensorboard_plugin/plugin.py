@@ -24,7 +24,9 @@ where kind is ``missing`` (an analysis was not made), ``gone`` (no such thing, o
 ``wrong``.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from tensorboard.backend import http_util
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
+from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import signature
 from spd_lightning.report.reading import run_name
 from spd_lightning.runs.analysis_files import FOLDER
@@ -39,7 +42,7 @@ from spd_lightning.runs.record import CONFIG_NAME, METRICS_NAME
 from spd_lightning.tensorboard_plugin.answers import GoneError, Parameters, answering
 from spd_lightning.tensorboard_plugin.cache import Cache
 from spd_lightning.tensorboard_plugin.cards import component_card
-from spd_lightning.tensorboard_plugin.compare import compared_pairs, compared_runs
+from spd_lightning.tensorboard_plugin.compare import compared_pairs, compared_runs, prepare
 from spd_lightning.tensorboard_plugin.discovery import Discovery
 from spd_lightning.tensorboard_plugin.graphs import circuit, circuits, graph, graphs
 from spd_lightning.tensorboard_plugin.heatmaps import heat_map, heat_maps
@@ -53,7 +56,7 @@ _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _WATCHED = (CONFIG_NAME, METRICS_NAME, ARTEFACT, FOLDER, f"{FOLDER}/steps", f"{FOLDER}/graphs", f"{FOLDER}/circuits")
 """Files and folders whose times tell that a run went on: analyses are renamed into place, which the folder's shows."""
 _OF_A_RUN: Mapping[str, Callable[[RunFiles, Parameters], Any]] = {
-    "run": lambda run, _: run_summary(run),
+    "run": lambda run, _: _looked_at(run),
     "components": components_page,
     "map": component_map,
     "component": component_card,
@@ -124,6 +127,19 @@ class ComponentsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             return missing
         found: wrappers.Response = http_util.Respond(request, path.read_bytes(), _TYPES[path.suffix])
         return found
+
+
+def _looked_at(run: RunFiles) -> dict[str, Any]:
+    """A run's summary; what cards and comparisons will need is read meanwhile."""
+    found = run_summary(run)
+    threading.Thread(target=_prepare, args=[run], daemon=True).start()
+    return found
+
+
+def _prepare(run: RunFiles) -> None:
+    with suppress(UsageError):  # who asks for a card is told
+        run.rows()
+    prepare()
 
 
 def _roots(context: base_plugin.TBContext) -> dict[str, Path]:

@@ -69,7 +69,7 @@ def table_of(run: RunFiles, step: int | None = None) -> Table:
 
     Args:
         run: the run.
-        step: take densities of the validation at this step; ``None`` for those of the test.
+        step: take densities of the validation at this step, beside which no harvest stands; ``None`` for the test's.
 
     Raises:
         MissingError: if nothing says how many components there are.
@@ -93,7 +93,7 @@ class _Making:
 
     def table(self) -> Table:
         density = self._tried(self._density, {})
-        harvest = self._tried(self._harvest, {})
+        harvest = self._tried(self._harvest, {}) if self._step is None else {}  # a harvest is of the end of training
         counts = {call: len(column) for call, (column, _, _) in harvest.items()}
         counts |= {call: len(column) for call, column in density.items()}
         for call in [call for call, columns in harvest.items() if len(columns[0]) != counts[call]]:

@@ -117,7 +117,7 @@ def write_pictures(run):
     tensors = {f"values/{CALLS[0]}": values, f"order/{CALLS[0]}": np.array([5, 0, 1, 2, 3, 4], np.int32)}
     save_file(tensors, folder / "importances.safetensors", note)
     change = np.arange(COUNT * 5, dtype=np.float32).reshape(COUNT, 5)
-    distance = np.array([0.5, 0.25, 1.0, 0.0, 0.0, 0.0], np.float32)
+    distance = np.array([0.5, np.nan, 1.0, 0.0, np.nan, 0.0], np.float32)
     ablations = {f"change/{CALLS[0]}": change, f"distance/{CALLS[0]}": distance}
     save_file(ablations, folder / "ablations.safetensors", {"ablations": "{}"})
     for step in (10, 20):

@@ -115,7 +115,8 @@ def test_densities_of_a_validation_take_the_place_of_the_test_s(tab):
     row = tab.ask("components", run=RUN, step=20, count=1)["rows"][0]
 
     np.testing.assert_allclose(found["density"], np.concatenate(list(DENSITY.values())) / 20)
-    assert row["density"] == pytest.approx(0.9 / 20)
+    assert (row["density"], row["firings"], row["mean"]) == (pytest.approx(0.9 / 20), None, None)
+    assert tab.ask("components", run=RUN, step=20)["total"] == 8
 
 
 def test_a_card(tab):
@@ -128,7 +129,7 @@ def test_a_card(tab):
     window = found["row"]["windows"][0]
     assert (window["texts"], window["importances"], window["at"]) == (["a", " b", "\n"], [0.0, 0.75, 0.125], 1)
     assert found["partners"] == {f"{CALLS[1]}:3": "on x3"}
-    assert (found["ablation"]["distance"], found["ablation"]["rank"], found["ablation"]["of"]) == (1.0, 1, 6)
+    assert (found["ablation"]["distance"], found["ablation"]["rank"], found["ablation"]["of"]) == (1.0, 1, 4)
     assert found["ablation"]["changes"] == [10, 11, 12, 13, 14]
     assert found["intruder"] == {"judge": "nobody", "chance": 0.2, "right": True}
     assert found["probes"]["places"] == [
@@ -141,6 +142,8 @@ def test_a_card_says_what_is_not_there(tab):
     dead = tab.ask("component", run=RUN, call=CALLS[1], component=5)
 
     assert not dead["alive"]
+    unused = tab.ask("component", run=RUN, call=CALLS[0], component=1)["ablation"]
+    assert (unused["kind"], unused["error"].startswith("not ablated alone")) == ("missing", True)
     assert dead["row"] == {"error": "important nowhere in the harvest", "kind": "missing"}
     assert dead["ablation"]["kind"] == dead["intruder"]["kind"] == dead["probes"]["kind"] == "missing"
     for call, component in ((CALLS[0], COUNT), ("h.7", 0)):

@@ -121,5 +121,6 @@ export async function render() {
     draw();
   });
   await look();
+  window.focus(); // so that keys work at once
   setInterval(() => document.hidden || look(), EVERY_MS);
 }

@@ -33,10 +33,18 @@ export function startKeys(views) {
 function typed(event) {
   if (event.target.id !== "search") return;
   if (event.key === "Escape") event.target.blur();
-  else if (event.key === "Enter" || event.key === "ArrowDown") document.querySelector(".rows")?.focus();
+  else if (event.key === "Enter" || event.key === "ArrowDown") intoList();
 }
 
 const ARROWS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down", "+": "nearer", "=": "nearer", "-": "farther", 0: "whole" };
+
+/** Go on in the list of the view, if it has one. */
+function intoList() {
+  const rows = document.querySelector(".rows");
+  rows?.focus();
+  rows?.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown" }));
+  return rows;
+}
 
 function pressed(event, views, dialog) {
   const view = views.find(({ key }) => key === event.key);
@@ -45,10 +53,10 @@ function pressed(event, views, dialog) {
   else if (event.key === "Escape" && (state().view ?? "overview") !== "overview") go({ view: "overview" });
   else if (view) go({ view: view.name });
   else if (event.key in ARROWS) {
-    const taken = !document.querySelector("[data-arrows]")?.dispatchEvent(new CustomEvent(ARROWS[event.key], { cancelable: true }));
-    if (!taken) {
-      if (event.key === "ArrowDown" && !event.target.closest(".rows")) document.querySelector(".rows")?.focus();
-      return;
+    const taker = document.querySelector("[data-arrows]");
+    const isTaken = taker && !taker.dispatchEvent(new CustomEvent(ARROWS[event.key], { cancelable: true }));
+    if (!isTaken) {
+      if (event.key !== "ArrowDown" || !intoList()) return;
     }
   } else return;
   event.preventDefault();

@@ -77,9 +77,13 @@ export function onChange(listener) {
 /** Begin with what the address says, and follow it. */
 export function start() {
   present = read().found;
+  let wasMine = read().mine;
   const follow = () => {
     const { mine, found } = read();
+    const isBack = mine && !wasMine;
+    wasMine = mine;
     if (!mine) return; // another tab of TensorBoard's
+    if (isBack) window.focus(); // keys are meant for this page again
     if (!Object.keys(found).length && Object.keys(present).length) {
       host().history.replaceState(host().history.state, "", address()); // back from another tab
     } else if (JSON.stringify(found) !== JSON.stringify(present)) {
