@@ -33,6 +33,21 @@ def language(logdir):
     return Kept(logdir / "language")
 
 
+def test_the_tab_is_opened_by_a_click_and_listens_to_keys_at_once(chromium, address):
+    page = chromium.new_context(viewport={"width": 1280, "height": 720}).new_page()
+    page.goto(address)
+    page.get_by_text("Components", exact=True).first.click()
+    other = Tab(page)
+    other.rows()
+
+    other.press("5")
+    other.shows("heatmap")
+    other.press("1", "/")
+    page.keyboard.type("nothing is called so")
+    other.see("No component is like that.")
+    page.context.close()
+
+
 def test_the_overview_says_what_the_run_found(tab, toy):
     tab.open(TOY)
     scores = toy.json("metrics.json")["scores"]
@@ -206,7 +221,7 @@ def test_components_that_fire_together_are_links(tab, language):
     other = "{site}:{component}".format(**row["together"][0])
 
     link = tab.card("Fires together with").locator("a").first
-    assert link.inner_text() == other
+    assert link.get_attribute("title") == other
     link.click()
 
     tab.component(other)
@@ -237,9 +252,9 @@ def test_a_mechanism_and_its_members(tab, language):
     assert numeric(share.removeprefix("at ")) == about(group["firings"] / content["settings"]["n_units"])
     assert numeric(coherence.removeprefix("coherence ")) == pytest.approx(group["coherence"], rel=0.02)
     links = tab.card("Members").locator("a")
-    assert set(links.all_inner_texts()) == members
+    assert set(links.evaluate_all("links => links.map(link => link.title)")) == members
     assert tab.card("Where most members are important").locator(".token").count() > 0
-    name = links.first.inner_text()
+    name = links.first.get_attribute("title")
     links.first.click()
     tab.component(name)
     tab.find("a.chip", "mechanism 0").click()
@@ -304,7 +319,7 @@ def test_a_circuit_without_a_graph(tab, logdir):
     tab.see("python -m spd_lightning.analysis graph", ".stage")
     links = tab.card("Circuit").locator("a")
     assert links.count() == sum(next(iter(content["circuits"].values()))["nodes"])
-    name = links.first.inner_text()
+    name = links.first.get_attribute("title")
     links.first.click()
     tab.component(name)
 
@@ -320,14 +335,22 @@ def _cells(tab):
 
 def test_the_heat_map_of_a_toy_shows_every_importance_in_the_order_that_matches(tab, toy):
     kept = toy.arrays("importances")
+    values, order = kept["values/linear1"], kept["order/linear1"].tolist()
     tab.open(TOY, "heatmap", map="linear1")
+    tab.see("probes \N{MULTIPLICATION SIGN} components")
 
-    said = _cells(tab)
-    assert set(said) == {(row, component) for row in range(5) for component in range(6)}
+    in_use = np.flatnonzero(values.max(0) > 0.1).tolist()
+    _check_cells(_cells(tab), values, [component for component in order if component in in_use])
+    tab.find("label", "unused components too").click()
+    tab.eventually("() => document.querySelectorAll('.stage canvas').length === 1")
+    _check_cells(_cells(tab), values, order)
+
+
+def _check_cells(said, values, order):
+    assert set(said) == {(row, component) for row in range(len(values)) for component in order}
     for place, (value, _) in said.items():
-        assert value == pytest.approx(max(0, kept["values/linear1"][place]), rel=1e-2, abs=2e-2)
-    left_to_right = sorted(range(6), key=lambda component: said[0, component][1][0])
-    assert left_to_right == kept["order/linear1"].tolist()
+        assert value == pytest.approx(max(0, values[place]), rel=1e-2, abs=1e-6)
+    assert sorted(order, key=lambda component: said[0, component][1][0]) == order
 
 
 def test_the_heat_map_is_zoomed_and_opens_a_component(tab):
@@ -348,7 +371,7 @@ def test_rows_of_a_language_model_s_heat_map_are_its_tokens(tab, language):
     tokens = language.row_labels()
     tab.open("language", "heatmap", map="transformer.h.0.mlp.c_fc")
 
-    tab.see("positions of one example")
+    tab.see("positions \N{MULTIPLICATION SIGN} components")
     pairs = (re.match(r"component \d+ · position (\d+) (.*)\n", text).groups() for text, _ in tab.pointed(60, 12))
     said = {int(row): token.replace("␣", " ") for row, token in pairs}
     assert [said[row] for row in range(len(tokens))] == tokens
