@@ -25,6 +25,7 @@ ROOMS = {
     "cli": ("one command line", 0),
     "notebook": ("one call", -1),
     "callbacks": ("one question, one file", 0),
+    "tensorboard_plugin": ("the tab Components", 1),
     "report": ("a page per run", 0),
     "runs": ("what runs leave on disk", 0),
     "methods": ("LightningModules", 0),
@@ -44,7 +45,7 @@ ROOMS = {
 """What is written into a box, and how far right of the middle it stands."""
 RAISED = ("data", "figures", "metrics")
 """Rooms that are drawn just below who uses them."""
-WIDTH, HEIGHT, COLUMN, ROW = 2.9, 0.7, 3.5, 1.35
+WIDTH, HEIGHT, COLUMN, ROW = 3.15, 0.7, 3.5, 1.35
 
 
 def imports() -> dict[str, set[str]]:

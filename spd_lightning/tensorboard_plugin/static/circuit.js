@@ -9,7 +9,7 @@ const REGIMES = {
   alone: ["alone", "the nodes at 1, everything else at 0"],
   stochastic: ["random masks", "between each node's importance and 1, drawn"],
   attacked: ["fresh adversary", "the worst that it passes, over the nodes that could take part"],
-  attacked_everywhere: ["… on everything", "the same, with dead components and the unexplained part in its hands"],
+  attacked_everywhere: ["on everything", "the same, with dead components and the unexplained part in its hands"],
   ablated: ["taken away", "the target's own weights without the nodes"],
   random: ["as many drawn", "as many nodes, drawn from those that could take part, alone"],
 };
@@ -34,7 +34,7 @@ export function circuitCard(search, choice, graph, names) {
   const title = typeof search.about.title === "string" ? search.about.title : search.name;
   return card(
     "Circuit",
-    "ringed in the graph",
+    graph && "ringed in the graph",
     choice || h("p", { class: "foreign" }, visible(title)),
     verdict(search, circuit),
     h("p", { class: "quiet" }, Object.entries(OTHERS).map(([key, words]) => search.outcomes[key] && `${words} ${said(search.outcomes[key])}`).filter(Boolean).join("; ")),

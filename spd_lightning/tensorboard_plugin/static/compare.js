@@ -96,12 +96,12 @@ function siteCard(found, site, run, other) {
     const open = h("button", { "aria-pressed": one.site === site, disabled: !one.matched, onclick: () => go({ site: one.site }) }, names.get(one.site));
     return h("tr", {}, h("td", {}, open), h("td", { class: "number" }, one.counts.map(count).join(" / ")), cell);
   });
-  const only = found.only.map((sites, at) => sites.length > 0 && h("p", { class: "quiet" }, `only in ${visible([run.id, other.id][at])}: ${sites.map(visible).join(", ")}`));
-  return card("Sites", "mean cosine of matched components", h("table", { class: "plain" }, h("tr", {}, ["site", "components", "cosine"].map((text, at) => h("th", { class: at ? "number" : "" }, text))), means), only);
+  const only = found.only.map((sites, at) => sites.length > 0 && h("p", { class: "quiet" }, `only in ${visible([run.id, other.id][at])}: ${sites.slice(0, 6).map(visible).join(", ")}${sites.length > 6 ? ` and ${sites.length - 6} more` : ""}`));
+  return card("Sites", "mean cosine of matched components", means.length > 0 && h("table", { class: "plain tight" }, h("tr", {}, ["site", "components", "cosine"].map((text, at) => h("th", { class: at ? "number" : "" }, text))), means), only);
 }
 
 function scores(entries) {
   if (!entries.length) return null;
   const row = ({ name, a, b }) => h("tr", {}, h("td", { class: "foreign" }, visible(name)), h("td", { class: "number" }, number(a)), h("td", { class: "number" }, number(b)));
-  return card("Scores", "this run, the other", h("div", { class: "scroll" }, h("table", { class: "plain" }, entries.map(row))));
+  return card("Scores", "this run, the other", h("div", { class: "scroll" }, h("table", { class: "plain tight" }, entries.map(row))));
 }

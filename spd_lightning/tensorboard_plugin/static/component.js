@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { bars, histogram, image, scatter, weights } from "./charts.js";
 import { card, h, note, put } from "./dom.js";
-import { count, number, percent, shortNames, token, visible } from "./format.js";
+import { count, number, percent, shortNames, token, unit, visible } from "./format.js";
 import { go, href, state } from "./state.js";
 import { windows } from "./windows.js";
 
@@ -166,7 +166,7 @@ function ablation(found) {
 function probes({ places }) {
   if (!places.length) return note({ error: "on none of them", kind: "missing" });
   const name = ({ row, label }) => (label === null ? `${row}` : token(label));
-  return weights(places, { name, value: (place) => place.importance });
+  return weights(places, { name, value: (place) => place.importance, format: unit });
 }
 
 function ordinal(place) {

@@ -19,6 +19,11 @@ function exponent(size, digits) {
   return `${mantissa}e${power.replace("+", "").replace("-", MINUS)}`;
 }
 
+/** An importance, or another number from 0 to 1, with as many digits every time. */
+export function unit(value) {
+  return value === null || value === undefined ? "–" : value > 0 && value < 0.001 ? number(value, 2) : value.toFixed(3);
+}
+
 /** A whole number with thin spaces between thousands. */
 export function count(value) {
   if (value === null || value === undefined) return "–";

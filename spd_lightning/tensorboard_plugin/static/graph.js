@@ -74,7 +74,7 @@ export function showGraph(parent, run) {
     const choice = options.length > 1 && select("circuit", options, circuit?.name, (name) => go({ circuit: name, found: "" }), { style: { maxWidth: "100%" } });
     put(
       beside,
-      !circuit ? card("Circuit", "", note(circuits.problem ?? { error: "There are no circuits.", kind: "missing" })) : circuitCard(search, choice, graph, shortNames(search.calls ?? [])),
+      !circuit ? card("Circuit", "", note(circuits.problem ?? { error: "There are no circuits.", kind: "missing" })) : circuitCard(search, choice, graph, shortNames(search?.calls ?? [])),
       graph?.said.length > 0 && card("In words", "", h("ol", { class: "said" }, graph.said.map((line) => h("li", { class: "foreign" }, visible(line))))),
     );
   }

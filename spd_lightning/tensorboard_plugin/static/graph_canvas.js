@@ -16,7 +16,7 @@ export function graphCanvas(parent, graph, { open }) {
   let [edges, plan, marked, pointed] = [0, null, new Set(), null];
   let view = { x: 0, y: 0, zoom: 1 };
   let size = { width: 1, height: 1 };
-  let isPlaced = false;
+  let isMoved = false;
   let column = 150;
   const { canvas, redraw, stop } = fittedCanvas(parent, draw);
   parent.append(tip, h("span", { class: "hint" }, "wheel zooms, drag moves, double click shows all"));
@@ -28,7 +28,7 @@ export function graphCanvas(parent, graph, { open }) {
     plan = layout(graph, edges);
     pointed = null;
     tip.hidden = true;
-    if (!isPlaced) fit();
+    if (!isMoved) fit();
     redraw();
     return { edges, nodes: plan.at.size };
   }
@@ -38,7 +38,6 @@ export function graphCanvas(parent, graph, { open }) {
     const between = (size.width - SIDE - 110) / Math.max(1, plan.columns.length - 1);
     column = Math.min(200, Math.max(36, between)) / zoom;
     view = { zoom, x: SIDE + 30, y: HEAD + Math.max(16, (size.height - HEAD - plan.height * zoom) / 2) };
-    isPlaced = size.width > 50;
   }
 
   const placed = (node) => {
@@ -47,9 +46,10 @@ export function graphCanvas(parent, graph, { open }) {
   };
 
   function draw(context, width, height) {
+    const isOther = size.width !== width || size.height !== height;
     size = { width, height };
     if (!plan) return;
-    if (!isPlaced) fit();
+    if (isOther && !isMoved) fit();
     context.font = "11px system-ui, sans-serif";
     bands(context, width);
     for (let edge = edges - 1; edge >= 0; edge -= 1) line(context, edge);
@@ -190,16 +190,24 @@ export function graphCanvas(parent, graph, { open }) {
   }
 
   const off = [onTheme(redraw)];
-  const moves = { view: () => view, zoom, fit: () => ((isPlaced = false), redraw()), move };
+  const moves = { view: () => view, zoom, fit: whole, move };
+
+  function whole() {
+    isMoved = false;
+    fit();
+    redraw();
+  }
 
   function zoom(factor, x = size.width / 2, y = size.height / 2) {
     const after = Math.min(6, Math.max(0.05, view.zoom * factor));
     const ratio = after / view.zoom;
+    isMoved = true;
     view = { zoom: after, x: x - (x - view.x) * ratio, y: y - (y - view.y) * ratio };
     redraw();
   }
 
   function move(x, y) {
+    isMoved = true;
     view = { ...view, x, y };
     redraw();
   }

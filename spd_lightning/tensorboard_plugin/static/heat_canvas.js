@@ -1,7 +1,7 @@
 /* A table of importances as a picture that can be zoomed and dragged. */
 
 import { fittedCanvas, h } from "./dom.js";
-import { fitted, number, token } from "./format.js";
+import { fitted, token, unit } from "./format.js";
 import { color, onTheme, ramp } from "./theme.js";
 
 const TOP = 38;
@@ -134,7 +134,7 @@ export function heatCanvas(parent, { values, order, rows: said, row_labels: labe
     tip.hidden = !found || Boolean(held?.moved);
     if (tip.hidden) return;
     const label = labels[found.row];
-    tip.textContent = `component ${order[found.column]} · ${said === "positions" ? "position" : "probe"} ${found.row}${label === undefined ? "" : ` ${token(label)}`}\nimportance ${number(values[found.row * columns + found.column])}`;
+    tip.textContent = `component ${order[found.column]} · ${said === "positions" ? "position" : "probe"} ${found.row}${label === undefined ? "" : ` ${token(label)}`}\nimportance ${unit(values[found.row * columns + found.column])}`;
     tip.style.left = `${Math.min(event.offsetX + 14, size.width - 200)}px`;
     tip.style.top = `${Math.min(event.offsetY + 14, size.height - 44)}px`;
   }

@@ -26,7 +26,7 @@ function bar() {
   const options = runs.map((one) => [one.id, visible(one.id === "." ? one.name : one.id)]);
   if (!run) options.unshift([state().run ?? "", `${visible(state().run ?? "no runs")} (gone)`]);
   const search = h("input", {
-    type: "search", id: "search", placeholder: "Search labels, site:number   /", "aria-label": "search components", value: state().search ?? "", maxlength: 300,
+    type: "search", id: "search", placeholder: "Search labels or site:number  (/)", "aria-label": "search components", value: state().search ?? "", maxlength: 300,
     oninput: () => find(search.value),
   });
   const tabs = VIEWS.map(({ name, title, key }) =>

@@ -18,7 +18,7 @@ function isTyping(target) {
   return target instanceof HTMLInputElement || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement;
 }
 
-/** Listen. Arrows go to the element with `data-arrows`, as events `left`, `right`, `up` and `down`; zooming likewise. */
+/** Listen. Arrows go to the elements with `data-arrows`, as events `left`, `right`, `up` and `down`; zooming likewise; the first that prevents the default has taken the key. */
 export function startKeys(views) {
   const rows = SAID.map(([key, what]) => h("tr", {}, h("td", {}, key.split(" ").map((one) => [h("kbd", {}, one), " "])), h("td", {}, what)));
   const dialog = h("dialog", { id: "keys", onclick: () => dialog.close() }, h("h3", {}, "Keyboard"), h("table", {}, rows));
@@ -53,8 +53,8 @@ function pressed(event, views, dialog) {
   else if (event.key === "Escape" && (state().view ?? "overview") !== "overview") go({ view: "overview" });
   else if (view) go({ view: view.name });
   else if (event.key in ARROWS) {
-    const taker = document.querySelector("[data-arrows]");
-    const isTaken = taker && !taker.dispatchEvent(new CustomEvent(ARROWS[event.key], { cancelable: true }));
+    const takers = [...document.querySelectorAll("[data-arrows]")];
+    const isTaken = takers.some((one) => !one.dispatchEvent(new CustomEvent(ARROWS[event.key], { cancelable: true })));
     if (!isTaken) {
       if (event.key !== "ArrowDown" || !intoList()) return;
     }

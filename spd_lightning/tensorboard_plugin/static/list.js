@@ -85,7 +85,10 @@ export class LongList {
     const classes = `row${row ? "" : " waiting"}${number === this.selected ? " selected" : ""}`;
     const style = { top: `${number * ROW}px` };
     if (!row) return h("div", { class: classes, style, role: "option" });
-    const open = () => this.open(row, number);
+    const open = () => {
+      this.selected = number;
+      this.open(row, number);
+    };
     const cells = this.draw(row, number);
     return h("div", { class: classes, style, role: "option", "aria-selected": number === this.selected, onclick: open }, cells);
   }
@@ -108,6 +111,19 @@ export class LongList {
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Where one is, to come back to. */
+  left() {
+    return { top: this.element.scrollTop, selected: this.selected };
+  }
+
+  /** Be where one was. */
+  back(place) {
+    if (!place) return;
+    this.selected = place.selected;
+    this.element.scrollTop = place.top;
+    this.show(true);
   }
 
   stop() {

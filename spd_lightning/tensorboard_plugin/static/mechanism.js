@@ -41,10 +41,13 @@ export function showMechanism(parent, run) {
     rows.element.addEventListener("loaded", mark);
   }
 
-  /** The row of the group that is shown, where it is in sight. */
+  /** Select the row of the group that is shown, where it was loaded. */
   function mark() {
-    const shown = rows.pages.get(0)?.findIndex((row) => String(row.number) === String(state().mechanism ?? row.number));
-    if (rows.selected < 0 && shown >= 0) rows.select(shown);
+    const number = Number(state().mechanism ?? rows.row(0)?.number);
+    for (const [page, some] of rows.pages) {
+      const at = some?.findIndex((row) => row.number === number) ?? -1;
+      if (at >= 0 && rows.selected !== page * 100 + at) rows.select(page * 100 + at);
+    }
   }
 
   async function update() {
@@ -55,6 +58,7 @@ export function showMechanism(parent, run) {
       const first = await ask("mechanisms", { run: run.id, sort, first: 0, count: 100 });
       if (mine !== round) return;
       if (sort !== sorted) list((sorted = sort));
+      else mark();
       const chosen = state().mechanism ?? first.rows[0]?.number;
       if (chosen === undefined) {
         put(detail, note({ error: "There are no mechanisms of several components.", kind: "missing" }));
@@ -109,23 +113,26 @@ function title(found) {
 
 function cards(found, names) {
   const { together, members } = found;
-  const spans = (span, element) => (element.classList.add(span), element);
-  const list = spans("two", card("Members", members.length > SHOWN_MEMBERS ? `the ${SHOWN_MEMBERS} that fire most` : "those that fire most first", membersTable(members, names)));
-  if (together.error) return [list, h("section", { class: "card two" }, h("h3", {}, "Together"), note(together))];
-  const of = `${together.read} that fire most`;
+  const most = members.length > SHOWN_MEMBERS ? `the ${SHOWN_MEMBERS} that fire most` : "those that fire most first";
+  const list = card("Members", most, membersTable(members, names));
+  if (together.error) return h("div", { class: "four stack" }, list, card("Together", "", note(together)));
   const tokens = (entries) =>
     weights(entries, {
       name: (one) => token(one.text),
       value: (one) => one.members,
       format: (some) => `${some} / ${together.read}`,
     });
+  const ends = [
+    together.reads.length > 0 && card("Strongest inputs", "cosines, added up", weights(together.reads)),
+    together.writes.length > 0 && card("Direct effect on outputs", "weights, added up", weights(together.writes)),
+  ];
+  const examples = together.windows.length > 0 && card("Where most members are important", "tokens shaded by the largest importance", windows(together.windows));
+  examples && examples.classList.add("four");
   return [
-    list,
-    together.on.length > 0 && card("Members fire on", of, tokens(together.on)),
-    together.before.length > 0 && card("Members fire before", of, tokens(together.before)),
-    together.reads.length > 0 && spans("third", card("Strongest inputs", "cosines, added up", weights(together.reads))),
-    together.writes.length > 0 && spans("third", card("Direct effect on outputs", "weights, added up", weights(together.writes))),
-    together.windows.length > 0 && spans("four", card("Where most members are important", "tokens shaded by the largest importance", windows(together.windows))),
+    h("div", { class: "two stack" }, list, ends),
+    together.on.length > 0 && card("Fire on", `of ${together.read} members`, tokens(together.on)),
+    together.before.length > 0 && card("Fire before", `of ${together.read} members`, tokens(together.before)),
+    examples,
   ];
 }
 

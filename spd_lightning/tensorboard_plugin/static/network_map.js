@@ -72,7 +72,7 @@ export function networkMap({ map, sites, names, marked = null, told = "alive", c
     const { alive, count: all } = sites[at] ?? { alive: 0, count: 0 };
     const share = `${count(alive)} of ${count(all)}`;
     context.fillText(fitted(context, geometry.column > 96 ? `${share} ${told}` : share, geometry.column - 10), left + 6, geometry.height - 7);
-    const radius = map.counts[at] > 400 ? 1.6 : 2.4;
+    const radius = map.counts[at] > 400 ? 1.6 : map.counts[at] > 64 ? 2.4 : 4;
     for (let component = 0; component < map.counts[at]; component += 1) dot(context, at, component, radius);
   }
 

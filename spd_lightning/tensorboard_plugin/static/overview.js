@@ -9,15 +9,17 @@ import { networkMap } from "./network_map.js";
 import { go, state } from "./state.js";
 import { statistics } from "./statistics.js";
 
+/* What a column is sorted by, its title, its kind, its width, and the analysis that it needs. */
 const COLUMNS = [
-  ["place", "component", ""],
-  ["label", "label", ""],
-  ["", "", ""],
-  ["density", "density", "number"],
-  ["mean", "mean import.", "number"],
-  ["firings", "firings", "number"],
-  ["mechanism", "mechanism", "number"],
+  ["place", "component", "", "minmax(150px, 260px)"],
+  ["label", "label", "", "minmax(120px, 1fr)", "labels"],
+  ["", "log scale", "quiet", "minmax(76px, 220px)"],
+  ["density", "density", "number", "90px"],
+  ["mean", "mean import.", "number", "96px", "harvest"],
+  ["firings", "firings", "number", "84px", "harvest"],
+  ["mechanism", "mechanism", "number", "84px", "mechanisms"],
 ];
+const places = new Map();
 const CHOICES = ["call", "alive", "mechanism", "search", "sort", "order", "step"];
 
 /** What the list is asked for: the selection, with the order of the columns. */
@@ -25,10 +27,13 @@ export function choices() {
   return Object.fromEntries(CHOICES.map((name) => [name, state()[name]]));
 }
 
-/** The cells of a component in a list. */
-export function cells(row, names) {
+/** The columns that have something to say. */
+const columns = (has) => COLUMNS.filter(([, , , , needs]) => !needs || has[needs]);
+
+/** The cells of a component in the list. */
+function cells(row, names, shown) {
   const dead = row.alive ? "" : "dead";
-  return [
+  const all = [
     h("span", { class: `foreign ${dead}`, title: visible(`${row.call}:${row.component}`) }, `${names.get(row.call) ?? visible(row.call)}:${row.component}`),
     h("span", { class: "foreign", title: visible(row.label) }, visible(row.label)),
     meter(logarithmic(row.density)),
@@ -37,6 +42,7 @@ export function cells(row, names) {
     h("span", { class: "number" }, count(row.firings)),
     h("span", { class: "number" }, row.mechanism ?? "–"),
   ];
+  return all.filter((_, at) => shown.includes(COLUMNS[at]));
 }
 
 /** Densities span decades: from one in a hundred thousand to all. */
@@ -63,18 +69,24 @@ export function showOverview(parent, run) {
     }
     if (!alive) return;
     names = shortNames(summary.sites.map((site) => site.call));
+    const shown = columns(summary.has);
+    list.style.setProperty("--columns", shown.map(([, , , width]) => width).join(" "));
     put(stats, statistics(summary));
     rows = new LongList({
       load: (first, most) => ask("components", { run: run.id, ...choices(), first, count: most }),
-      draw: (row) => cells(row, names),
+      draw: (row) => cells(row, names, shown),
       open,
       label: "components",
       empty: "No component is like that.",
     });
     rows.element.addEventListener("loaded", told);
+    rows.element.addEventListener("loaded", () => rows.back(places.get(here())), { once: true });
     list.append(rows.element);
     update();
   }
+
+  /** What the list shows: coming back to it, one finds it where it was left. */
+  const here = () => JSON.stringify([run.id, choices()]);
 
   function told() {
     filters.querySelector(".total")?.replaceChildren(`${count(rows.total)} components`);
@@ -108,18 +120,18 @@ export function showOverview(parent, run) {
       filters,
       select("site", sites, call, (value) => go({ call: value })),
       select("alive or dead", kinds, which, (value) => go({ alive: value === "alive" ? "" : value })),
-      mechanism && h("button", { onclick: () => go({ mechanism: "" }), title: "all mechanisms" }, `mechanism ${mechanism}  ×`),
+      summary.has.mechanisms && mechanismBox(mechanism),
       state().search && h("button", { onclick: () => go({ search: "" }), title: "everything" }, `“${visible(state().search)}”  ×`),
       h("span", { class: "total quiet" }, rows ? `${count(rows.total)} components` : ""),
       steps(summary.validations.density, step),
       summary.problems.map((problem) => note({ error: problem, kind: "problem" })),
     );
     const { sort = "density", order } = state();
-    put(head, COLUMNS.map(([key, title, kind]) => heading(key, title, kind, sort, order)));
+    put(head, columns(summary.has).map(([key, title, kind]) => heading(key, title, kind, sort, order)));
   }
 
   function heading(key, title, kind, sort, order) {
-    if (!key) return h("span", {});
+    if (!key) return h("span", { class: kind }, title);
     const falls = sort === key && (order ?? (kind ? "down" : "up")) === "down";
     const next = sort === key ? (falls ? "up" : "down") : "";
     const sorted = sort === key ? (falls ? "descending" : "ascending") : undefined;
@@ -138,8 +150,24 @@ export function showOverview(parent, run) {
     map();
   }
 
+  function stop() {
+    alive = false;
+    if (asked) places.set(JSON.stringify([run.id, JSON.parse(asked)]), rows.left());
+    rows?.stop();
+    drawn?.stop();
+  }
+
   begin();
-  return { update, stop: () => ((alive = false), rows?.stop(), drawn?.stop()) };
+  return { update, stop };
+}
+
+/** A field for the number of a mechanism; empty for all. */
+function mechanismBox(mechanism) {
+  const box = h("input", {
+    type: "number", min: 0, value: mechanism ?? "", placeholder: "mechanism", "aria-label": "mechanism", style: { width: "104px" },
+    onchange: () => go({ mechanism: box.value }),
+  });
+  return box;
 }
 
 function members(map, mechanism) {
@@ -169,5 +197,9 @@ export function steps(saved, step) {
     oninput: () => (told.textContent = text(Number(slider.value))),
     onchange: () => go({ step: saved[Number(slider.value)] ?? "" }, { replace: true }),
   });
-  return h("label", {}, "saved validations", slider, told);
+  const move = (by) => (event) => {
+    event.preventDefault();
+    go({ step: saved[Math.min(saved.length, Math.max(0, at + by))] ?? "" }, { replace: true });
+  };
+  return h("label", { "data-arrows": "steps", onleft: move(-1), onright: move(1) }, "saved validations", slider, told);
 }
