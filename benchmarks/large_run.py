@@ -3,6 +3,7 @@
 import json
 import random
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from spd_lightning.functional import keyed_generator
 from spd_lightning.runs.analysis_files import FOLDER, MECHANISMS
 
 SITES, WIDTH, VOCABULARY, LENGTH = 8, 256, 20_000, 512
+GRAPH = "drawn"
 AT_ONCE, UNITS, MEMBERS, PAIRS, ROWS, GRAPH_NODES, GRAPH_EDGES = 40, 1 << 16, 5, 40, 128, 2_000, 20_000
 
 
@@ -48,7 +50,7 @@ def make_large_run(folder: Path, components: int = 10_000, positions: int = 1_00
     _write_scores(folder, calls)
     save_mechanisms(folder / FOLDER / MECHANISMS, _groups(tally), model, Settings(0.1, 1.0, 1, UNITS))
     analyse(["label", str(folder)])
-    save_graph(_graph(list(calls), components // SITES, generator), folder / FOLDER / "graphs" / "drawn")
+    save_graph(_graph(list(calls), components // SITES, generator), folder / FOLDER / "graphs" / GRAPH)
 
 
 def _densities(components: int, generator: Generator) -> Tensor:
@@ -135,7 +137,7 @@ def _firings(density: Tensor, generator: Generator) -> dict[str, Tensor]:
     }
 
 
-def _decode(tokens: list[int]) -> str:
+def _decode(tokens: Sequence[int]) -> str:
     return "".join(_WORDS[token] for token in tokens)
 
 
