@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,18 +12,20 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from spd_lightning.callbacks.evaluation import SEQUENCES, EvaluationCallback, has_probes, probes_of, tables_of
-from spd_lightning.callbacks.publishing import MOST_KEPT, keep_arrays, weights_of
+from spd_lightning.callbacks.publishing import MOST_KEPT, keep_arrays, run_folder, weights_of
 from spd_lightning.errors import check_text, check_whole
 from spd_lightning.functional import pattern_order
 from spd_lightning.losses import Step, check_positive
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import CausalImportance, ComponentModel
 from spd_lightning.model.call import class_numbers
+from spd_lightning.runs.analysis_files import FOLDER
 from spd_lightning.targets import KnownMechanisms, OwnProbes
 
 FORMAT = 1
 MOST_OF_STEP = 1 << 22
 """Bytes of one validation's importances that are kept."""
+MOST_STEPS, KEPT = 64, "importances.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class ImportanceTables(EvaluationCallback):
 
     ``analysis/importances.safetensors`` holds the last: ``values/CALL``, lower-leaky importances in half precision,
     ``[rows, C]``, and ``order/CALL``, the components as pictures order them: by the row that each matches best, one to
-    one. Those of validations while training are in ``analysis/steps/step=N/`` too, where they fit into 4 MB.
+    one. Those of validations while training are in ``analysis/steps/step=N/`` too, where they fit into 4 MB; of
+    more than 64 some are removed, so that the rest is spread over the run.
 
     Args:
         probe: magnitude of the one-hot probes.
@@ -82,6 +86,7 @@ class ImportanceTables(EvaluationCallback):
         keep_arrays(trainer, "importances", arrays, notes)
         if trainer.state.fn == "fit":
             keep_arrays(trainer, f"steps/step={trainer.global_step}/importances", arrays, notes, MOST_OF_STEP)
+            _thin(run_folder(trainer))
 
     def _of_probes(self, trainer: Trainer, module: Decomposition) -> _Rows:
         own = isinstance(module.target, OwnProbes)
@@ -116,6 +121,19 @@ class ImportanceTables(EvaluationCallback):
         batch = step.batch
         named = batch.get(self.tokens) if isinstance(batch, Mapping) else batch
         return _whole_numbers(named[0] if isinstance(named, list | tuple) and named else named, shape)
+
+
+def _thin(run: Path | None) -> None:
+    """Where there are too many validations, let go of the one that is missed least: its neighbours stand closest."""
+    kept = {} if run is None else {_step_of(path): path for path in (run / FOLDER / "steps").glob(f"*/{KEPT}")}
+    if len(kept) > MOST_STEPS:
+        steps = sorted(kept)
+        gaps = [after - before for before, after in zip(steps, steps[2:], strict=False)]
+        kept[steps[1 + gaps.index(min(gaps))]].unlink()
+
+
+def _step_of(path: Path) -> int:
+    return int(path.parent.name.removeprefix("step="))
 
 
 def _arrays(tables: Mapping[str, Tensor], module: Decomposition) -> dict[str, Tensor]:

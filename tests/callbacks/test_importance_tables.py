@@ -190,6 +190,17 @@ def test_steps_too_large_keep_densities_alone(tmp_path, monkeypatch):
     assert (tmp_path / "analysis/importances.safetensors").is_file()
 
 
+def test_many_validations_are_thinned_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr(importance_tables, "MOST_STEPS", 4)
+    often = {"val_check_interval": 1, "limit_val_batches": 1}
+
+    fit(toy(), features(), tmp_path, callbacks=[ImportanceTables(), ComponentActivity()], max_steps=10, **often)
+
+    kept = (path.parent.name for path in tmp_path.rglob("steps/*/importances.safetensors"))
+    assert sorted(kept, key=len) == ["step=1", "step=5", "step=8", "step=10"]
+    assert len(list(tmp_path.rglob("steps/*/density.safetensors"))) == 10
+
+
 def test_what_is_too_large_is_not_kept_at_all(perfect, examples, run, monkeypatch):
     monkeypatch.setattr(publishing.keep_arrays, "__defaults__", (None, 10))
 
