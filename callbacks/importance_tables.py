@@ -125,15 +125,13 @@ class ImportanceTables(EvaluationCallback):
 
 def _thin(run: Path | None) -> None:
     """Where there are too many validations, let go of the one that is missed least: its neighbours stand closest."""
-    kept = {} if run is None else {_step_of(path): path for path in (run / FOLDER / "steps").glob(f"*/{KEPT}")}
+    found = () if run is None else (run / FOLDER / "steps").glob(f"step=*/{KEPT}")
+    named = ((path.parent.name.removeprefix("step="), path) for path in found)
+    kept = {int(step): path for step, path in named if step.isdigit()}
     if len(kept) > MOST_STEPS:
         steps = sorted(kept)
         gaps = [after - before for before, after in zip(steps, steps[2:], strict=False)]
         kept[steps[1 + gaps.index(min(gaps))]].unlink()
-
-
-def _step_of(path: Path) -> int:
-    return int(path.parent.name.removeprefix("step="))
 
 
 def _arrays(tables: Mapping[str, Tensor], module: Decomposition) -> dict[str, Tensor]:
