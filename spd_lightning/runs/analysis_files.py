@@ -69,13 +69,22 @@ def fits(value: Any, shape: Any) -> bool:
         named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
         return named and all(fits(value[name], inner) for name, inner in shape.items() if name in value)
     if isinstance(shape, list):
-        return isinstance(value, list) and all(fits(entry, shape[0]) for entry in value)
+        return isinstance(value, list) and _all_fit(value, shape[0])
     return isinstance(value, shape) and not isinstance(value, bool) and not _is_endless(value)
+
+
+def _all_fit(values: list[Any], shape: Any) -> bool:
+    if isinstance(shape, Mapping | list):
+        return all(fits(value, shape) for value in values)
+    kinds = set(map(type, values))  # long lists hold few kinds
+    if any(issubclass(kind, bool) or not issubclass(kind, shape) for kind in kinds):
+        return False
+    return kinds <= {str} or not any(map(_is_endless, values))
 
 
 def _is_endless(value: Any) -> bool:
     """Whether a number is none that can be computed with: NaN, infinite, or whole and beyond what a float holds."""
-    return isinstance(value, int | float) and not -1e300 < value < 1e300
+    return isinstance(value, _NUMBER) and not -1e300 < value < 1e300
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:

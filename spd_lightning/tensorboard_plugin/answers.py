@@ -95,18 +95,26 @@ class Arrays:
 
 def written(content: Any) -> str:
     """Plain data as JSON that every browser reads: numbers that are none become ``null``."""
-    return json.dumps(_plain(content), allow_nan=False, separators=(",", ":"))
+    try:
+        return json.dumps(content, allow_nan=False, separators=(",", ":"), default=_listed)
+    except ValueError:
+        return json.dumps(_plain(content), allow_nan=False, separators=(",", ":"))
+
+
+def _listed(content: Any) -> Any:
+    """Arrays and their numbers as Python's own."""
+    if isinstance(content, np.ndarray | np.generic):
+        return content.tolist()
+    raise ValueError(f"{type(content).__name__} is no plain data")
 
 
 def _plain(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {str(name): _plain(value) for name, value in content.items()}
-    if isinstance(content, np.ndarray):
+    if isinstance(content, np.ndarray | np.generic):
         content = content.tolist()
     if isinstance(content, list | tuple):
         return [_plain(value) for value in content]
-    if isinstance(content, np.generic):
-        content = content.item()
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, int) and abs(content) > 2**53 and not isinstance(content, bool):

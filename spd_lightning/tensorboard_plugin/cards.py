@@ -10,7 +10,7 @@ from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Pa
 from spd_lightning.tensorboard_plugin.heatmaps import most_important
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import ABLATIONS, RunFiles
-from spd_lightning.tensorboard_plugin.table import Table, site_of, table_of
+from spd_lightning.tensorboard_plugin.table import LABEL_LENGTH, Table, site_of, table_of
 
 SHOWN_WINDOWS, SHOWN_OUTPUTS = 40, 256
 LONGEST = 10_000
@@ -32,14 +32,15 @@ def component_card(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
         raise GoneError(f"{run.id!r} has no component {component} of {call!r}")
     listed = row_of(table, number, None)
     parts = {"row": _harvested, "ablation": _ablation, "intruder": _intruder, "probes": most_important}
-    return {
+    card = {
         **listed,
         "label": listed["label"][:LONGEST],
         "site": site_of(call),
         "neighbours": _neighbours(table, number),
         **{name: or_error(part, run, call, component) for name, part in parts.items()},
-        "partners": _labels_of_partners(table, run, call, component),
     }
+    card["partners"] = _labels_of_partners(table, card["row"].get("together", []))
+    return card
 
 
 def _neighbours(table: Table, number: int) -> list[int | None]:
@@ -80,17 +81,10 @@ def window(place: dict[str, Any]) -> dict[str, Any]:
     return {**shown, "texts": [text[:LONGEST] for text in texts]}
 
 
-def _labels_of_partners(table: Table, run: RunFiles, call: str, component: int) -> dict[str, str]:
+def _labels_of_partners(table: Table, together: list[dict[str, Any]]) -> dict[str, str]:
     """Labels of the components that fire together with it, by ``site:component``."""
-    try:
-        together = run.rows().row(call, component).get("together", [])
-    except (UsageError, KeyError):
-        return {}
-    whole = [one for one in together if one.keys() >= {"site", "component"}]
-    return {
-        f"{one['site']}:{one['component']}": table.labels.get((one["site"], one["component"]), "")[:300]
-        for one in whole
-    }
+    keys = [(one["site"], one["component"]) for one in together if one.keys() >= {"site", "component"}]
+    return {f"{site}:{component}": table.labels.get((site, component), "")[:LABEL_LENGTH] for site, component in keys}
 
 
 def _ablation(run: RunFiles, call: str, component: int) -> dict[str, Any]:

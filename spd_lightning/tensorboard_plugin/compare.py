@@ -13,7 +13,7 @@ from spd_lightning.tensorboard_plugin.run_files import ARTEFACT, ARTEFACT_CONFIG
 from spd_lightning.tensorboard_plugin.table import Table, site_of, table_of
 from spd_lightning.tensorboard_plugin.vectors import whole
 
-MOST_MATCHED = 1000
+MOST_MATCHED = 500
 """Components of each run that are matched, those that are important most often: matching takes their number cubed."""
 SCORES = ("l0/", "alive/", "ablation/", "task/")
 
@@ -99,7 +99,7 @@ def _of_site(table: Table, site: str) -> Array:
 
 
 def _alive(table: Table, site: str) -> Array:
-    """Numbers of the site's live components, of at most a thousand those that are important most often."""
+    """Numbers of the site's live components, of at most 500 those that are important most often."""
     kept = np.flatnonzero(table.alive & _of_site(table, site))
     if not len(kept):
         raise GoneError(f"no component of {site!r} is alive")

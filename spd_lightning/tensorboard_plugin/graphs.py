@@ -7,7 +7,7 @@ import numpy as np
 
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import Array, ArrayFile
-from spd_lightning.runs.analysis_files import fits
+from spd_lightning.runs.analysis_files import FOLDER, LABELS, fits
 from spd_lightning.tensorboard_plugin.answers import MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import RunFiles
 
@@ -50,6 +50,19 @@ def graph(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     attribution; ``through`` of a node the share that passes through it (docs/graphs.md).
     """
     name = parameters.text("name")
+    run.check_listed("graphs", name)
+    folder = run.folder / FOLDER
+    paths = [folder / "graphs" / f"{name}.safetensors", folder / "graphs" / f"{name}.json", folder / LABELS]
+    return run.cache.of("graph", paths, lambda: _drawn(run, name), _takes)
+
+
+def _takes(drawn: Mapping[str, Any]) -> int:
+    return 8 * (len(NODES) * len(drawn["nodes"]["kind"]) + 4 * len(drawn["edges"]["source"])) + 200 * len(
+        drawn["labels"]
+    )
+
+
+def _drawn(run: RunFiles, name: str) -> dict[str, Any]:
     notes, arrays = run.pair("graphs", name)
     if not fits(notes, GRAPH_SHAPE) or not notes.keys() >= GRAPH_SHAPE.keys():
         raise UsageError(f"graph {name!r} is damaged, or none that this version reads")

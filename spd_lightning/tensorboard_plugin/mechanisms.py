@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from spd_lightning.errors import UsageError
+from spd_lightning.runs.analysis_files import FOLDER, ROWS
 from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.cards import LONGEST, or_error, window
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import RunFiles
-from spd_lightning.tensorboard_plugin.table import LARGEST_PAGE, PAGE, Table, table_of
+from spd_lightning.tensorboard_plugin.table import LARGEST_PAGE, PAGE, Table, table_of, table_paths
 
 MOST_MEMBERS = 2000
 """Members that are listed."""
@@ -27,16 +28,21 @@ def mechanisms(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     Each has its number, size, members by site call, share of positions, coherence, and the labels of those of its first
     members that have one.
     """
-    groups = _several(run)
-    labels, sort = run.labels(), parameters.choice("sort", SORTS)
-    listed = [_listed(number, group, labels) for number, group in groups.items()]
-    listed.sort(key=lambda one: -one[sort])
+    sort = parameters.choice("sort", SORTS)
+    listed = run.cache.of(
+        ("mechanisms", sort), table_paths(run), lambda: _sorted(run, sort), lambda all_: 900 * len(all_)
+    )
     first = parameters.number("first")
     return {
         "total": len(listed),
         "first": first,
         "rows": listed[first : first + parameters.number("count", PAGE, LARGEST_PAGE)],
     }
+
+
+def _sorted(run: RunFiles, sort: str) -> list[dict[str, Any]]:
+    labels = run.labels()
+    return sorted((_listed(*one, labels) for one in _several(run).items()), key=lambda one: -one[sort])
 
 
 def _several(run: RunFiles) -> dict[int, dict[str, Any]]:
@@ -65,7 +71,15 @@ def _listed(number: int, group: Mapping[str, Any], labels: Mapping[tuple[str, in
 
 def mechanism(run: RunFiles, parameters: Parameters) -> dict[str, Any]:
     """One group, ``number``: its members, those that fire most first, where it acts, and what it does together."""
-    number, groups = parameters.number("number"), _several(run)
+    number = parameters.number("number")
+    paths = [*table_paths(run), run.folder / FOLDER / ROWS]
+    return run.cache.of(
+        ("mechanism", number), paths, lambda: _one(run, number), lambda one: 500 * len(one["members"]) + 2**18
+    )
+
+
+def _one(run: RunFiles, number: int) -> dict[str, Any]:
+    groups = _several(run)
     if number not in groups:
         raise GoneError(f"{run.id!r} has no mechanism {number} of several components")
     group, table = groups[number], table_of(run)

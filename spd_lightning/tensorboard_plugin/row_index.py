@@ -12,6 +12,8 @@ from spd_lightning.runs.analysis_files import row_of
 MAX_LINE = 4 * 2**20
 """Bytes of a row."""
 MAX_ROWS = 2_000_000
+BUFFER = 2**20
+"""Bytes that are read at once: rows are long."""
 _HEAD = re.compile(rb'\{"call": ("(?:[^"\\]|\\.)*"), "component": (\d{1,9}), ')
 """How rows begin as they are written; others are read as a whole."""
 
@@ -31,7 +33,7 @@ class RowIndex:
         self._places: dict[str, dict[int, int]] = {}
         self._count = at = 0
         try:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=BUFFER) as file:
                 while line := file.readline(MAX_LINE + 1):
                     call, component = _head(line)
                     self._places.setdefault(call, {})[component] = at

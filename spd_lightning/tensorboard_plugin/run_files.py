@@ -202,14 +202,18 @@ class RunFiles:
         names = sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
         return [name for name in names if f"{name}.safetensors" in found][:MAX_LISTED]
 
+    def check_listed(self, kind: str, name: str) -> None:
+        """Raise a :class:`GoneError` if there is no graph, or no circuits, of that name."""
+        if name not in self.listed(kind):
+            raise GoneError(f"{self.id!r} has no {name!r} among its {kind}")
+
     def pair(self, kind: str, name: str) -> tuple[dict[str, Any], ArrayFile]:
         """Notes and arrays of a graph or of circuits.
 
         Raises:
             GoneError: if none of that name is there.
         """
-        if name not in self.listed(kind):
-            raise GoneError(f"{self.id!r} has no {name!r} among its {kind}")
+        self.check_listed(kind, name)
         arrays = self.arrays(kind, "", FOLDER, kind, f"{name}.safetensors")
         path = self.path(FOLDER, kind, f"{name}.json")
         read, weight = partial(self._json, path, MAX_JSON), JSON_TAKES * _size(path)

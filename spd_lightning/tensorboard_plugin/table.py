@@ -74,10 +74,11 @@ def table_of(run: RunFiles, step: int | None = None) -> Table:
     Raises:
         MissingError: if nothing says how many components there are.
     """
-    return run.cache.of(("table", step), _paths(run, step), lambda: _Making(run, step).table(), _takes)
+    return run.cache.of(("table", step), table_paths(run, step), lambda: _Making(run, step).table(), _takes)
 
 
-def _paths(run: RunFiles, step: int | None) -> list[Path]:
+def table_paths(run: RunFiles, step: int | None = None) -> list[Path]:
+    """The files that a table is made from."""
     analyses = [run.folder / FOLDER / name for name in (DENSITY, HARVEST, LABELS, MECHANISMS)]
     later = [] if step is None else [step_folder(run, step) / DENSITY]
     return [*analyses, run.folder / ARTEFACT, run.folder / ARTEFACT_CONFIG, *later]
@@ -205,7 +206,7 @@ def chosen(table: Table, run: RunFiles, parameters: Parameters, step: int | None
         numbers = np.flatnonzero(kept)
         return numbers[_order(table, numbers, sort, order)].astype(np.int32)
 
-    return run.cache.of(key, _paths(run, step), make, lambda found: 4 * len(found) + 4096)
+    return run.cache.of(key, table_paths(run, step), make, lambda found: 4 * len(found) + 4096)
 
 
 def _matching(table: Table, search: str) -> Array:

@@ -107,7 +107,7 @@ function title(found) {
       h("span", { class: "chip", title: "of positions on which any member is important" }, "at ", h("b", {}, percent(found.share)), " of positions"),
       h("span", { class: "chip", title: "mean share of members that are important where any is" }, "coherence ", h("b", {}, number(found.coherence, 2))),
     ),
-    h("button", { onclick: () => go({ view: "overview", mechanism: found.number }) }, "in the overview"),
+    h("button", { onclick: () => go({ view: "overview", group: found.number }) }, "in the overview"),
   );
 }
 

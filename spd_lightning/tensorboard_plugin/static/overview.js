@@ -20,11 +20,11 @@ const COLUMNS = [
   ["mechanism", "mechanism", "number", "84px", "mechanisms"],
 ];
 const places = new Map();
-const CHOICES = ["call", "alive", "mechanism", "search", "sort", "order", "step"];
+const CHOICES = ["alive", "search", "sort", "order", "step"];
 
 /** What the list is asked for: the selection, with the order of the columns. */
-export function choices() {
-  return Object.fromEntries(CHOICES.map((name) => [name, state()[name]]));
+function choices() {
+  return { call: state().column, mechanism: state().group, ...Object.fromEntries(CHOICES.map((name) => [name, state()[name]])) };
 }
 
 /** The columns that have something to say. */
@@ -93,7 +93,7 @@ export function showOverview(parent, run) {
   }
 
   async function map() {
-    const { step, mechanism, call } = state();
+    const { step, group: mechanism, column: call } = state();
     let found;
     try {
       found = await ask("map", { run: run.id, step });
@@ -105,7 +105,7 @@ export function showOverview(parent, run) {
     }
     if (!alive) return;
     const marked = mechanism ? members(found, Number(mechanism)) : null;
-    const onSite = (one) => go({ call: one === state().call ? "" : one });
+    const onSite = (one) => go({ column: one === state().column ? "" : one });
     const onComponent = (one, component) => go({ view: "component", call: one, component });
     drawn?.stop();
     drawn = networkMap({ map: found, sites: step ? counted(found) : summary.sites, names, marked, call, onSite, onComponent });
@@ -113,14 +113,14 @@ export function showOverview(parent, run) {
   }
 
   function bar() {
-    const { call = "", alive: which = "alive", mechanism, step } = state();
+    const { column = "", alive: which = "alive", group, step } = state();
     const sites = [["", "all sites"], ...summary.sites.map((site) => [site.call, names.get(site.call)])];
     const kinds = [["alive", "alive"], ["dead", "dead"], ["all", "alive and dead"]];
     put(
       filters,
-      select("site", sites, call, (value) => go({ call: value })),
+      select("site", sites, column, (value) => go({ column: value })),
       select("alive or dead", kinds, which, (value) => go({ alive: value === "alive" ? "" : value })),
-      summary.has.mechanisms && mechanismBox(mechanism),
+      summary.has.mechanisms && mechanismBox(group),
       state().search && h("button", { onclick: () => go({ search: "" }), title: "everything" }, `“${visible(state().search)}”  ×`),
       h("span", { class: "total quiet" }, rows ? `${count(rows.total)} components` : ""),
       steps(summary.validations.density, step),
@@ -165,7 +165,7 @@ export function showOverview(parent, run) {
 function mechanismBox(mechanism) {
   const box = h("input", {
     type: "number", min: 0, value: mechanism ?? "", placeholder: "mechanism", "aria-label": "mechanism", style: { width: "104px" },
-    onchange: () => go({ mechanism: box.value }),
+    onchange: () => go({ group: box.value }),
   });
   return box;
 }
