@@ -1,6 +1,8 @@
 """The Components tab as a person meets it: what can be seen, clicked and typed."""
 
 import re
+import time
+from contextlib import suppress
 from urllib.parse import quote
 
 PREFIX = "p.spd_components."
@@ -94,6 +96,13 @@ class Tab:
         self.eventually(f"() => (some => {wanted})(document.querySelectorAll('.row:not(.waiting)'))")
         return texts_of(self.frame.locator(".row"))
 
+    def column(self, title, count=None) -> list[str]:
+        """The texts of a column of the rows in sight, by its heading, once there are so many rows."""
+        rows = self.rows(count)
+        heads = self.frame.locator(".list-head > *").all_text_contents()
+        (place,) = (at for at, head in enumerate(heads) if head.split(" ")[0] == title)
+        return [row[place] for row in rows]
+
     def pointed(self, across, down) -> list[tuple[str, tuple[int, int]]]:
         """What a picture says wherever it is pointed at, so many pixels apart, with a place of each."""
         self.find(".stage canvas").wait_for()
@@ -108,6 +117,16 @@ class Tab:
         slider = self.find(f"input[aria-label={label}]").first
         slider.fill(str(value))
         slider.dispatch_event("change")
+
+    def until(self, condition) -> None:
+        """Wait until a condition holds; what it raises while the page is being filled does not count."""
+        end = time.monotonic() + MOST_MS / 1000
+        while time.monotonic() < end:
+            with suppress(AssertionError, ValueError, IndexError):
+                if condition():
+                    return
+            self.page.wait_for_timeout(50)
+        assert condition()
 
     def eventually(self, condition, *arguments) -> None:
         """Wait until a condition in JavaScript holds in the tab."""
