@@ -10,6 +10,7 @@ from spd_lightning.report.reading import run_name
 from spd_lightning.report.rows import ABLATIONS as REGIMES
 from spd_lightning.runs.analysis_files import FOLDER, HARVEST, LABELS, MECHANISMS, ROWS
 from spd_lightning.runs.findings import ladder, relative
+from spd_lightning.runs.record import CONFIG_NAME, METRICS_NAME
 from spd_lightning.tensorboard_plugin.answers import Arrays, MissingError, Parameters
 from spd_lightning.tensorboard_plugin.run_files import ABLATIONS, DENSITY, IMPORTANCES, RunFiles
 from spd_lightning.tensorboard_plugin.steps import steps_of
@@ -20,16 +21,21 @@ DRAWN = 1_000_000
 
 
 def run_summary(run: RunFiles) -> dict[str, Any]:
-    """Scores, verdict, adversary's ladder, site calls with their counts, and which analyses there are."""
+    """Scores, verdict, adversary's ladder, site calls with their counts, and which analyses there are.
+
+    ``state`` is that of the run's record, or ``bare`` for components or analyses without a config and scores, such as
+    an artefact that somebody shared.
+    """
     record, problems = run.record(), list[str]()
-    if record.problem:
+    is_bare = not run.has(CONFIG_NAME) and not run.has(METRICS_NAME)
+    if record.problem and not is_bare:
         problems.append(record.problem)
     table = _tried(lambda: table_of(run), problems)
     shapes = _tried(run.sites, problems) or {}
     return {
         "id": run.id,
         "name": run_name(run.folder),
-        "state": record.state,
+        "state": "bare" if is_bare else record.state,
         "steps": record.metrics.get("steps"),
         "seed": record.metrics.get("seed"),
         "totals": _totals(record.scores),

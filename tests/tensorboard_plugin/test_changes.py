@@ -1,5 +1,6 @@
 """Runs that come, change and go while TensorBoard runs; and what it costs to look for them."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tensorboard.plugins import base_plugin
 
 from spd_lightning.errors import UsageError
 from spd_lightning.files.arrays import ArrayFile
-from spd_lightning.tensorboard_plugin import discovery
+from spd_lightning.tensorboard_plugin import ComponentsPlugin, discovery
 from spd_lightning.tensorboard_plugin.cache import Cache
 from spd_lightning.tensorboard_plugin.discovery import Discovery
 from tests.tensorboard_plugin.client import Tab
@@ -155,6 +157,27 @@ def test_the_log_directory_may_be_a_run_and_have_a_name(tmp_path):
     assert list(Discovery({"": tmp_path})().runs) == ["."]
     assert list(Discovery({"mine": tmp_path})().runs) == ["mine"]
     assert list(Discovery({"": tmp_path / "nothing"})().runs) == []
+
+
+def test_log_directories_with_names(tmp_path):
+    for name in ("one", "two"):
+        write_artefact(tmp_path / name / "run")
+    spec = f"first:{tmp_path / 'one'},{tmp_path / 'two'}"
+    context = base_plugin.TBContext(logdir="", flags=argparse.Namespace(logdir_spec=spec))
+
+    found = ComponentsPlugin(context)._discovery().runs
+
+    assert found["first/run"] == tmp_path / "one" / "run"
+    assert sorted(found.values()) == [tmp_path / "one" / "run", tmp_path / "two" / "run"]
+
+
+def test_components_without_their_run(tmp_path):
+    write_artefact(tmp_path / "shared")
+
+    found = Tab(tmp_path).ask("run", run="shared")
+
+    assert (found["state"], found["problems"], found["totals"]["l0"]) == ("bare", [], None)
+    assert [one["count"] for one in found["sites"]] == [6, 6]
 
 
 def test_the_search_is_bounded(tmp_path, monkeypatch):

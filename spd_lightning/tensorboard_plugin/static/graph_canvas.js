@@ -83,10 +83,12 @@ export function graphCanvas(parent, graph, { open }) {
     }
     context.textAlign = "right";
     plan.bands.forEach(({ position, top, height: tall }) => {
-      const y = (top + tall / 2) * view.zoom + view.y;
+      const [from, to] = [top * view.zoom + view.y, (top + tall) * view.zoom + view.y];
+      if (to < HEAD || from > height) return;
+      const y = Math.max(Math.min((from + to) / 2, height - 12), Math.min(HEAD + 12, to)); // in sight while its band is
       const text = position < 0 ? "all" : graph.tokens[position] === undefined ? `at ${position}` : `${position} ${token(graph.tokens[position])}`;
       context.fillStyle = color("text");
-      if (y > HEAD) context.fillText(fitted(context, text, SIDE - 12), SIDE - 6, y);
+      context.fillText(fitted(context, text, SIDE - 12), SIDE - 6, y);
     });
   }
 

@@ -78,6 +78,7 @@ function draw() {
   }
   put(main);
   shown = { key, ...chosen.show(main, run) };
+  if (document.activeElement === document.body) main.focus({ preventScroll: true }); // arrows scroll it
   return undefined;
 }
 

@@ -21,11 +21,11 @@ export function statistics(run) {
     masked?.distance !== undefined && masked.distance !== null && stat(number(masked.distance), `distance, ${percent(masked.share)}`, "importances as masks: distance of the output from the target's (KL divergence or mean square), and as a share of ablating everything"),
     target?.cross_entropy != null && stat(`${number(target.cross_entropy)} → ${number(masked?.cross_entropy)}`, "cross entropy", "of the target, and with importances as masks"),
     run.ladder.length > 0 && ladder(run.ladder),
-    h("div", { class: "stat wide" }, run.verdict.length ? run.verdict.map(finding) : h("span", {}, told(run))),
+    h("div", { class: "stat wide" }, run.verdict.length ? run.verdict.map(finding) : h("span", {}, TOLD[run.state] ?? "no scores")),
   ];
 }
 
-const told = (run) => (run.state === "finished" ? "no verdict" : `${run.state}: scores come when the run ends`);
+const TOLD = { started: "scores come when the run ends", bare: "no scores: components without their run", finished: "no verdict" };
 
 function finding({ good, answer, measured, advice }) {
   return h("span", { class: `chip ${good ? "good" : "bad"}`, title: advice ? `${measured}\n${advice}` : measured }, `${good ? "✓" : "✗"} ${answer}`);
