@@ -9,6 +9,7 @@ Chromium.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import statistics
@@ -34,6 +35,11 @@ from spd_lightning.runs.analysis_files import FOLDER
 RUN, TAGS, STEPS, TIMES = "large/version_0", 20, 1000, 15
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 READY_S = 120
+HEAD = (
+    "",
+    "| route | answer, kB | first, ms | of it processor | again: median, ms | longest | of it processor |",
+    "|---|---|---|---|---|---|---|",
+)
 SERVE = """
 import sys, time
 from tensorboard import default, program
@@ -81,10 +87,10 @@ def _measured(folder: Path) -> Iterator[str]:
     with _served(folder) as (server, address):
         _wait_for_scalars(address)
         memory = {"before any question": _resident(server)}
-        yield from ("", "| route | answer, kB | first, ms | median, ms | longest, ms |", "|---|---|---|---|---|")
-        yield from (_row(address, name, path) for name, path in _scalar_routes())
+        yield from HEAD
+        yield from (_row(server, address, name, path) for name, path in _scalar_routes())
         memory["after those of scalars"] = _resident(server)
-        yield from (_row(address, name, path) for name, path in _routes(folder / RUN))
+        yield from (_row(server, address, name, path) for name, path in _routes(folder / RUN))
         memory |= {"after all of the tab": _resident(server), "the most it was": _resident(server, "VmHWM")}
     yield from ("", "| memory of the server | MB |", "|---|---|")
     yield from (f"| {when} | {taken:.0f} |" for when, taken in memory.items())
@@ -124,13 +130,21 @@ def _asked(link: str) -> tuple[bytes, float]:
     return content, 1e3 * (time.perf_counter() - began)
 
 
-def _row(address: str, name: str, path: str) -> str:
-    """One route, asked several times: a line of the table."""
-    answers = [_asked(f"{address}data/plugin/{path}") for _ in range(TIMES)]
-    times = [spent for _, spent in answers]
-    size = len(answers[0][0]) / 1e3
-    median, longest = statistics.median(times[1:]), max(times[1:])
-    return f"| {name} | {size:.0f} | {times[0]:.0f} | {median:.1f} | {longest:.1f} |"
+def _busy(server: int) -> float:
+    """Milliseconds for which a process has had a processor."""
+    fields = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
+    return 1e3 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _row(server: int, address: str, name: str, path: str) -> str:
+    """One route, asked once and then several times: a line of the table."""
+    link, began = f"{address}data/plugin/{path}", _busy(server)
+    content, first = _asked(link)
+    between = _busy(server)
+    times = [_asked(link)[1] for _ in range(TIMES)]
+    busy = (_busy(server) - between) / TIMES
+    told = f"{statistics.median(times):.0f} | {max(times):.0f} | {busy:.1f}"
+    return f"| {name} | {len(content) / 1e3:.0f} | {first:.0f} | {between - began:.0f} | {told} |"
 
 
 def _scalar_routes() -> Iterator[tuple[str, str]]:
