@@ -32,10 +32,11 @@ class RowIndex:
         self._path, self._signature = path, signature(path)
         self._places: dict[str, dict[int, int]] = {}
         self._count = at = 0
+        names: dict[bytes, str] = {}
         try:
             with path.open("rb", buffering=BUFFER) as file:
                 while line := file.readline(MAX_LINE + 1):
-                    call, component = _head(line)
+                    call, component = _head(line, names)
                     self._places.setdefault(call, {})[component] = at
                     at += len(line)
                     self._count += 1
@@ -72,11 +73,14 @@ class RowIndex:
         return UsageError(f"{self._path.name} is damaged (line {line}); move it away and harvest anew")
 
 
-def _head(line: bytes) -> tuple[str, int]:
+def _head(line: bytes, names: dict[bytes, str]) -> tuple[str, int]:
+    """Call and component of a row; calls are read once and kept in ``names``."""
     if len(line) > MAX_LINE or not line.endswith(b"\n"):
         raise ValueError("a line without an end")
     head = _HEAD.match(line)
-    if head:
-        return json.loads(head[1]), int(head[2])
-    row = row_of(line)
-    return row["call"], row["component"]
+    if head is None:
+        row = row_of(line)
+        return row["call"], row["component"]
+    if head[1] not in names:
+        names[head[1]] = json.loads(head[1])
+    return names[head[1]], int(head[2])

@@ -142,14 +142,14 @@ function membersTable(members, names) {
     { class: "scroll" },
     h(
       "table",
-      { class: "plain" },
+      { class: "plain tight" },
       members.slice(0, SHOWN_MEMBERS).map((row) =>
         h(
           "tr",
           {},
           h("td", {}, componentLink(row.call, row.component, names)),
           h("td", { class: "number" }, percent(row.density)),
-          h("td", { class: "foreign" }, visible(row.label)),
+          h("td", { class: "foreign rest", title: visible(row.label) }, visible(row.label)),
         ),
       ),
     ),
