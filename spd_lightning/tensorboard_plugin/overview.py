@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from spd_lightning.errors import UsageError
-from spd_lightning.report.reading import run_name
+from spd_lightning.report.reading import mapping, run_name
 from spd_lightning.report.rows import ABLATIONS as REGIMES
 from spd_lightning.runs.analysis_files import FOLDER, HARVEST, LABELS, MECHANISMS, ROWS
 from spd_lightning.runs.findings import ladder, relative
@@ -39,6 +39,7 @@ def run_summary(run: RunFiles) -> dict[str, Any]:
         "steps": record.metrics.get("steps"),
         "seed": record.metrics.get("seed"),
         "totals": _totals(record.scores),
+        "distance": str(mapping(record.metrics, "settings").get("AblationCheck.distance", ""))[:40],
         "regimes": _regimes(record.scores),
         "ladder": [{"steps": steps, "share": share} for steps, share in ladder(record.scores)],
         "verdict": [finding._asdict() for finding in record.findings],

@@ -49,7 +49,9 @@ def write_scores(run):
     scores |= {"ablation/unmasked": 0.001, "ablation/ci_masked": 0.02, "ablation/rounded": 0.01, "ablation/zero": 0.5}
     scores |= {"ablation/constant": 0.4, "ablation/ladder_20": 0.05, "ablation/ladder_80": 0.1}
     scores |= {"task/cross_entropy/target": 1.5, "task/cross_entropy/ci_masked": 1.75, "ablation/worst_case": 0.05}
-    write_json(run / "metrics.json", {"scores": scores, "steps": 40, "seed": 3})
+    write_json(
+        run / "metrics.json", {"scores": scores, "steps": 40, "seed": 3, "settings": {"AblationCheck.distance": "kl"}}
+    )
     (run / "config.yaml").write_text("model: {}\n")
 
 

@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 from scipy.optimize import linear_sum_assignment
 
+from spd_lightning.analysis.attribution_graph import AttributionGraph
+from spd_lightning.analysis.graph_files import save_graph
+from spd_lightning.analysis.graph_flow import influence
 from tests.tensorboard_plugin.client import Tab
 from tests.tensorboard_plugin.made_runs import (
     CALLS,
@@ -44,6 +49,7 @@ def test_a_run_in_numbers(tab):
     found = tab.ask("run", run=RUN)
 
     assert (found["state"], found["steps"], found["seed"]) == ("finished", 40, 3)
+    assert found["distance"] == "kl"
     assert found["totals"] == {"l0": 1.75, "alive": 8.0}
     masked = next(one for one in found["regimes"] if one["name"] == "ci_masked")
     assert (masked["distance"], masked["share"], masked["cross_entropy"]) == (0.02, pytest.approx(0.04), 1.75)
@@ -176,6 +182,26 @@ def test_vectors_of_a_tied_site_are_the_other_s_exchanged(tmp_path):
     np.testing.assert_allclose(found["write"], V[:, 1] * np.linalg.norm(U[1]), rtol=1e-6)
 
 
+def test_vectors_of_a_component_of_higher_rank_are_its_leading_pair(tmp_path):
+    write_artefact(tmp_path / "run")
+    draw = np.random.default_rng(5)
+    V, U = (
+        draw.standard_normal((4, COUNT, 2)).astype(np.float32),
+        draw.standard_normal((COUNT, 2, 3)).astype(np.float32),
+    )
+    save_file({"components.h-0-fc.V": V, "components.h-0-fc.U": U}, tmp_path / "run" / "components.safetensors")
+
+    found = Tab(tmp_path).ask("vectors", run="run", call=CALLS[0], component=3)
+
+    left, values, right = np.linalg.svd(V[:, 3] @ U[3])
+    assert found["rank"] == 2
+    np.testing.assert_allclose(
+        np.outer(found["read"], found["write"]), values[0] * np.outer(left[:, 0], right[0]), atol=1e-5
+    )
+    assert np.linalg.norm(found["read"]) == pytest.approx(1, abs=1e-6)
+    assert Tab(tmp_path).ask("pairs", a="run", b="run", site=CALLS[0])["kind"] == "damaged"
+
+
 def test_pixels_are_known_from_the_callback(tmp_path):
     run = tmp_path / "run"
     write_artefact(run)
@@ -220,6 +246,48 @@ def test_a_graph_s_strengths_follow_the_shares(tab):
     assert (found["n_nodes"], found["n_edges"], found["tokens"]) == (5, 4, ["a", "b"])
     assert found["labels"] == {f"{CALLS[0]}:2": "on z2", f"{CALLS[0]}:3": "on x3"}
     assert found["output_names"] == {"1": "c"}
+
+
+def test_a_graph_s_flow_is_that_of_its_analysis(tmp_path):
+    """The tab computes it anew, without torch."""
+    write_artefact(tmp_path / "run")
+    draw = torch.Generator().manual_seed(2)
+    place = torch.arange(4).repeat_interleave(5)
+    pairs = torch.tensor([(s, t) for s in range(20) for t in range(20) if place[s] < place[t]]).T
+    source, target = pairs[:, torch.rand(pairs.shape[1], generator=draw) < 0.4]
+    signed = torch.randn(len(source), generator=draw, dtype=torch.float64)
+    total = torch.zeros(20, dtype=torch.float64).index_add(0, target, signed.abs()) * 1.25  # some was not kept
+    graph = AttributionGraph(
+        ("in", "a", "b", "out"),
+        kind=torch.tensor([0] * 5 + [1] * 10 + [4] * 5),
+        place=place,
+        index=torch.arange(20),
+        position=torch.full((20,), -1),
+        value=torch.rand(20, generator=draw, dtype=torch.float64),
+        importance=torch.ones(20, dtype=torch.float64),
+        entering=torch.zeros(20, dtype=torch.float64),
+        total=total,
+        source=source,
+        target=target,
+        signed=signed,
+        absolute=signed.abs(),
+        examples=3,
+    )
+    save_graph(graph, tmp_path / "run" / "analysis" / "graphs" / "drawn")
+
+    found = Tab(tmp_path).ask("graph", run="run", name="drawn")
+
+    through = influence(graph)
+    np.testing.assert_allclose(found["nodes"]["through"], through.numpy(), rtol=1e-12)
+    expected = through[target] * signed.abs() / total[target] * signed.sign()
+    columns = (found["edges"][name] for name in ("source", "target", "strength"))
+    given = {(s, t): one for s, t, one in zip(*columns, strict=True)}
+    assert given == {
+        (s, t): pytest.approx(one, rel=1e-12)
+        for s, t, one in zip(source.tolist(), target.tolist(), expected.tolist(), strict=True)
+    }
+    strengths = np.abs(found["edges"]["strength"])
+    assert (np.diff(strengths) <= 0).all()  # the page cuts the list at the threshold
 
 
 def test_circuits_and_their_verdict(tab):
@@ -276,8 +344,6 @@ def test_what_one_run_has_more_is_listed_apart(tmp_path):
     for name in "ab":
         write_artefact(tmp_path / name)
         write_pictures(tmp_path / name)
-    from safetensors.numpy import save_file
-
     more = {**DENSITY, CALLS[0]: np.ones(COUNT, np.float32)}
     save_file(more, tmp_path / "a" / "analysis" / "density.safetensors")
 

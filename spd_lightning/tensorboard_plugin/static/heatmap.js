@@ -25,7 +25,7 @@ export function showHeatMap(parent, run) {
   }
 
   async function update() {
-    const now = JSON.stringify([state().step, state().map, state().columns]);
+    const now = JSON.stringify([state().step, state().map, state().columns, state().columns_by]);
     if (now === asked) return;
     asked = now;
     const mine = (round += 1);
@@ -55,6 +55,7 @@ export function showHeatMap(parent, run) {
       select("site", options, chosen, (value) => go({ map: value === options[0][0] ? "" : value })),
       steps(saved, state().step),
       h("span", { class: "quiet" }, `${rows} × components, step ${count(found.step)}`),
+      select("order", [["", "matched order"], ["number", "by number"]], state().columns_by ?? "", (value) => go({ columns_by: value })),
       h("label", {}, h("input", { type: "checkbox", checked: state().columns === "all", onchange: (event) => go({ columns: event.target.checked ? "all" : "" }) }), "unused components too"),
       h("span", { class: "gap" }),
       h("span", { class: "quiet" }, "importance"),
@@ -72,7 +73,7 @@ export function showHeatMap(parent, run) {
     try {
       const answer = await ask("heatmap", { run: run.id, call, step: state().step });
       if (mine !== round) return;
-      const map = inUse(answer, state().columns === "all");
+      const map = inUse(answer, state().columns === "all", state().columns_by === "number");
       const [rows, columns] = map.values.shape;
       const cut = `${count(rows)} × ${count(columns)}${rows < answer.n_rows || columns < answer.count ? ` of ${count(answer.n_rows)} × ${count(answer.count)}` : ""}`;
       const open = (component) => go({ view: "component", call, component });
@@ -86,8 +87,8 @@ export function showHeatMap(parent, run) {
   return { update, stop: () => ((round += 1), empty()) };
 }
 
-/** The columns of components whose importance exceeds 0.1 somewhere, or all. */
-function inUse({ arrays: { values, order }, rows, row_labels }, all) {
+/** The columns of components whose importance exceeds 0.1 somewhere, or all; in the picture's order, or by number. */
+function inUse({ arrays: { values, order }, rows, row_labels }, all, byNumber) {
   const [height, width] = values.shape;
   const kept = [];
   for (let column = 0; column < width; column += 1) {
@@ -95,6 +96,7 @@ function inUse({ arrays: { values, order }, rows, row_labels }, all) {
     while (!all && row < height && values[row * width + column] <= IN_USE) row += 1;
     if (row < height) kept.push(column);
   }
+  if (byNumber) kept.sort((a, b) => order[a] - order[b]);
   const shown = new Float32Array(height * kept.length);
   for (let row = 0; row < height; row += 1) kept.forEach((column, at) => (shown[row * kept.length + at] = values[row * width + column]));
   shown.shape = [height, kept.length];

@@ -9,6 +9,8 @@ function stat(value, title, hint) {
 
 const of = (regimes, name) => regimes.find((one) => one.name === name);
 
+const DISTANCES = { kl: "KL divergence", mse: "mean square" };
+
 /** The boxes on top of the overview. */
 export function statistics(run) {
   const masked = of(run.regimes, "ci_masked");
@@ -18,7 +20,7 @@ export function statistics(run) {
   return [
     stat(number(run.totals.l0), "L0", "mean number of important components, over all sites"),
     stat(`${count(alive)} / ${count(all)}`, "alive", "components that are important anywhere, of all"),
-    masked?.distance !== undefined && masked.distance !== null && stat(number(masked.distance), `distance, ${percent(masked.share)}`, "importances as masks: distance of the output from the target's (KL divergence or mean square), and as a share of ablating everything"),
+    masked?.distance !== undefined && masked.distance !== null && stat(number(masked.distance), `${DISTANCES[run.distance] ?? "distance"}, ${percent(masked.share)}`, "importances as masks: distance of the output from the target's, and as a share of ablating everything"),
     target?.cross_entropy != null && stat(`${number(target.cross_entropy)} → ${number(masked?.cross_entropy)}`, "cross entropy", "of the target, and with importances as masks"),
     run.ladder.length > 0 && ladder(run.ladder),
     h("div", { class: "stat wide" }, run.verdict.length ? run.verdict.map(finding) : h("span", {}, TOLD[run.state] ?? "no scores")),
