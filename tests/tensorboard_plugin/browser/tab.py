@@ -48,9 +48,18 @@ class Tab:
     def __init__(self, page) -> None:
         self.page = page
         page.set_default_timeout(MOST_MS)
-        page.locator("iframe").first.wait_for()
-        (self.frame,) = (frame for frame in page.frames if "spd_components" in frame.url and frame != page.main_frame)
-        self.frame.locator("main[data-view]").wait_for()
+        page.frame_locator("iframe").locator("main[data-view]").wait_for()
+
+    @property
+    def frame(self):
+        """The tab's part of the page, which TensorBoard may make anew."""
+        found = [one for one in self.page.frames if "spd_components" in one.url and one != self.page.main_frame]
+        return found[-1]
+
+    @property
+    def view(self) -> str:
+        """The view that is shown."""
+        return self.frame.locator("main").get_attribute("data-view")
 
     def open(self, run, view="overview", **state) -> None:
         """Go to an address, as a link does."""

