@@ -49,7 +49,7 @@ export function heatCanvas(parent, { values, order, rows: said, row_labels: labe
     context.fillStyle = color("text");
     context.font = "600 12px system-ui, sans-serif";
     context.textAlign = "left";
-    context.fillText(fitted(context, title, width - 20), 10, 12);
+    context.fillText(fitted(context, title, width - 310), 10, 12);
   }
 
   function names(context, width, height, w, t) {

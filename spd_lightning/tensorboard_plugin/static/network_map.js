@@ -17,6 +17,7 @@ const NARROWEST = 54;
  */
 export function networkMap({ map, sites, names, marked = null, told = "alive", call, onSite, onComponent }) {
   const { density, mean } = map.arrays;
+  const largest = Math.max(...map.counts);
   const starts = [];
   map.counts.reduce((sum, one, at) => ((starts[at] = sum), sum + one), 0);
   const lowest = Math.floor(Math.log10(Math.max(1e-7, density.reduce((least, one) => (one > 0 && one < least ? one : least), 1))));
@@ -72,7 +73,7 @@ export function networkMap({ map, sites, names, marked = null, told = "alive", c
     const { alive, count: all } = sites[at] ?? { alive: 0, count: 0 };
     const share = `${count(alive)} of ${count(all)}`;
     context.fillText(fitted(context, geometry.column > 96 ? `${share} ${told}` : share, geometry.column - 10), left + 6, geometry.height - 7);
-    const radius = map.counts[at] > 400 ? 1.6 : map.counts[at] > 64 ? 2.4 : 4;
+    const radius = largest > 400 ? 1.6 : largest > 64 ? 2.6 : 4;
     for (let component = 0; component < map.counts[at]; component += 1) dot(context, at, component, radius);
   }
 
