@@ -17,6 +17,7 @@ from spd_lightning.callbacks.fourier_alignment import FourierAlignment
 from spd_lightning.callbacks.html_report import HtmlReport
 from spd_lightning.callbacks.importance_distribution import ImportanceDistribution
 from spd_lightning.callbacks.importance_heatmaps import ImportanceHeatmaps
+from spd_lightning.callbacks.importance_tables import ImportanceTables
 from spd_lightning.callbacks.interrupt_guard import InterruptGuard
 from spd_lightning.callbacks.mechanism_recovery import MechanismRecovery
 from spd_lightning.callbacks.network_diagram import NetworkDiagram
@@ -48,6 +49,7 @@ __all__ = [
     "HtmlReport",
     "ImportanceDistribution",
     "ImportanceHeatmaps",
+    "ImportanceTables",
     "InterruptGuard",
     "MechanismRecovery",
     "NetworkDiagram",

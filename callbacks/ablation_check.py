@@ -1,6 +1,7 @@
 """Does the network survive what the importances allow to be ablated?"""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch import Trainer
@@ -9,13 +10,16 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from spd_lightning.callbacks.evaluation import (
+    SEQUENCES,
     EvaluationCallback,
+    has_probes,
     log_headline,
     log_scores,
     matched_components,
-    probe_importances,
+    probes_of,
 )
-from spd_lightning.callbacks.publishing import publish_figure
+from spd_lightning.callbacks.publishing import keep_arrays, publish_figure, weights_of
+from spd_lightning.callbacks.single_ablations import Effects, single_ablations
 from spd_lightning.errors import UsageError, check_list, check_whole
 from spd_lightning.figures import ablation_dots, ablation_matrix
 from spd_lightning.functional import ALIVE_THRESHOLD, active_counts, mean_output
@@ -24,11 +28,11 @@ from spd_lightning.losses import Reconstruction, Step, check_positive
 from spd_lightning.losses.sharing import sum_over_processes
 from spd_lightning.losses.sources import rounded_masks, zero_masks
 from spd_lightning.methods import Decomposition
-from spd_lightning.model import ComponentModel
 from spd_lightning.report.rows import ABLATIONS, ablation_rows
 from spd_lightning.runs.findings import JUDGED, relative
+from spd_lightning.targets import OwnProbes
 
-NUMBERS_AT_ONCE, MOST_DRAWN = 2**24, 300
+FORMAT, MOST_DRAWN = 1, 300
 
 
 class AblationCheck(EvaluationCallback):
@@ -41,13 +45,17 @@ class AblationCheck(EvaluationCallback):
     of a ladder (``ladder_20``, ...). ``constant`` is no mask but a unit beside ``zero``: the distance of the best
     output that does not look at the input.
 
+    Where there are probes, each component that is alive on them is ablated alone: ``analysis/ablations.safetensors``
+    holds, by site call, the mean absolute ``change/CALL`` of each output, ``[C, outputs]``, and the mean
+    ``distance/CALL``, ``[C]``, both from the output of all components. Others than the first 300 alive ones are NaN.
+
     Args:
         distance: ``"mse"`` or ``"kl"``; ``null`` for the one that is trained.
         adversary_steps: signed gradient steps of the worst case.
         adversary_step_size: length of one of them; steps times size around 2 crosses the whole range.
         ladder: numbers of steps of the adversary that is followed after training; empty for none.
         rounding_threshold: importance above which ``rounded`` keeps a component.
-        probe: magnitude of the one-hot probes for single ablations.
+        probe: magnitude of the one-hot probes for single ablations; a target's own are the first four.
         every_n_validations: how often the check runs while training.
     """
 
@@ -120,8 +128,8 @@ class AblationCheck(EvaluationCallback):
         metric = f"{self._distance}, at L0 {l0:.2f} over all sites"
         if trainer.is_global_zero:
             publish_figure(trainer, f"{stage}/ablation_distances", _dots(scores, metric))
-        if hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
-            self._draw_single_ablations(trainer, module, stage)
+        if has_probes(trainer, module):
+            self._ablate_singly(trainer, module, stage)
 
     def _climbed(self, step: Step) -> dict[str, Tensor]:
         """What the adversary reaches after training; the first batch is enough to tell."""
@@ -137,15 +145,40 @@ class AblationCheck(EvaluationCallback):
         combine = None if step.noise.share is None else sum_over_processes
         return mean_output(self._distance, output, weights, combine).to(output).expand_as(output)
 
-    def _draw_single_ablations(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
-        tables = probe_importances(trainer, module, self.probe)
-        probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]
-        tables = {call: tables[call] for call in module.model.mechanisms.tables.values() if call in tables}
+    def _ablate_singly(self, trainer: Trainer, module: Decomposition, stage: str) -> None:
+        """Keep what single ablations change; draw it where rows are features."""
+        own = isinstance(module.target, OwnProbes)
+        probes = probes_of(trainer, module, self.probe)[: SEQUENCES if own else None]
+        found = module.model.importance_of(probes)
+        tables = {
+            call: found[call].lower.flatten(0, -2).cpu()
+            for call in module.model.mechanisms.tables.values()
+            if call in found
+        }
         alive = matched_components(module, tables, self.rounding_threshold)
         live = {name: components[:MOST_DRAWN] for name, components in alive.items()}
-        effects = {name: _single_ablations(module, probes, name, live[name]) for name in live}
-        if trainer.is_global_zero:
-            publish_figure(trainer, f"{stage}/single_ablations", ablation_matrix(effects, live))
+        kind = module.distance if self.distance is None else self.distance
+        effects = {name: single_ablations(module.model, probes, name, live[name], kind) for name in live}
+        counts = {name: table.shape[1] for name, table in tables.items()}
+        about = {"format": FORMAT, "step": trainer.global_step, "distance": kind, "probes": len(probes)}
+        notes = {"ablations": json.dumps(about | {"weights": weights_of(trainer, module)})}
+        keep_arrays(trainer, "ablations", _in_place(effects, live, counts), notes)
+        if trainer.is_global_zero and not own:
+            squared = {name: effect.squared for name, effect in effects.items()}
+            publish_figure(trainer, f"{stage}/single_ablations", ablation_matrix(squared, live), squared)
+
+
+def _in_place(
+    effects: Mapping[str, Effects], live: Mapping[str, list[int]], counts: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Effects of all components of each site call, NaN for those that were not ablated."""
+    arrays = {}
+    for name, (_, change, distance) in effects.items():
+        for part, values in (("change", change), ("distance", distance)):
+            table = torch.full((counts[name], *values.shape[1:]), torch.nan)
+            table[live[name]] = values.float().cpu()
+            arrays[f"{part}/{name}"] = table
+    return arrays
 
 
 def _dots(scores: dict[str, float], metric: str) -> Figure:
@@ -153,27 +186,3 @@ def _dots(scores: dict[str, float], metric: str) -> Figure:
     words = {f"ablation/{name}": score for name, score in scores.items()}
     named = {text: scores[name] for name, text, _ in ablation_rows(words) if name not in ("zero", "constant")}
     return ablation_dots(named, scores["zero"], metric, ABLATIONS["zero"])
-
-
-def _single_ablations(module: Decomposition, probes: Tensor, site: str, live: list[int]) -> Tensor:
-    """Mean squared change of the unmasked output when one component is ablated, ``[n_probes, n_live]``."""
-    if not live:
-        return torch.zeros(len(probes), 0)
-    unmasked: Tensor = module.model(probes)
-    widest = max(parts.n_components for parts in module.model.components.values())
-    at_once = max(NUMBERS_AT_ONCE // (len(probes) * widest), 1)
-    parts = [live[first : first + at_once] for first in range(0, len(live), at_once)]
-    changes = [module.model.masked(*_without(module.model, probes, site, part)).output - unmasked for part in parts]
-    return torch.cat([change.square().mean(-1) for change in changes]).T
-
-
-def _without(model: ComponentModel, probes: Tensor, site: str, ablated: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Probes, once for each ablated component, and the masks that turn it off."""
-    masks = {
-        name: probes.new_ones(len(ablated), *[1] * (probes.dim() - 1), parts.n_components)
-        for name, parts in model.components.items()
-    }
-    for row, component in enumerate(ablated):  # with what belongs to it at other sites
-        for name, members in model.mechanisms.members(site, component).items():
-            masks[name][row, ..., members] = 0
-    return probes.expand(len(ablated), *probes.shape), masks

@@ -167,7 +167,9 @@ class AttentionHeads(EvaluationCallback):
             layers = _patterns(target, step, masks)
             tables[way] = {f"{layer}.{head}": layers[layer][0, head].cpu() for layer, head in members}
         tokens = step.model.call.arguments(step.batch).args[0][0].tolist()
-        publish_figure(trainer, f"{stage}/attention_patterns", attention_patterns(tables, list(map(str, tokens))))
+        arrays = {f"{way}/{head}": table for way, heads in tables.items() for head, table in heads.items()}
+        figure = attention_patterns(tables, list(map(str, tokens)))
+        publish_figure(trainer, f"{stage}/attention_patterns", figure, arrays)
 
 
 def _patterns(target: AttentionOnly, step: Step, masks: Mapping[str, Mask]) -> list[Tensor]:

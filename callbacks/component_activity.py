@@ -1,11 +1,9 @@
 """How many components are in use."""
 
 from lightning.pytorch import Trainer
-from safetensors.torch import save_file
 
 from spd_lightning.callbacks.evaluation import EvaluationCallback, log_headline, log_scores
-from spd_lightning.callbacks.publishing import run_folder
-from spd_lightning.files.whole import written_whole
+from spd_lightning.callbacks.publishing import keep_arrays
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
@@ -17,8 +15,9 @@ class ComponentActivity(EvaluationCallback):
     """Logs per site call L0, the mean number of active components per example, and the number of alive components.
 
     A component is active where its lower-leaky importance exceeds the threshold, and alive if it is active on any
-    example of the epoch. After a test ``analysis/density.safetensors`` holds, by site call, the share of examples and
-    positions on which each component is active, ``[C]``.
+    example of the epoch. ``analysis/density.safetensors`` holds, by site call, the share of examples and positions on
+    which each component was active in the last validation or test, ``[C]``; ``analysis/steps/step=N/`` those of every
+    validation while training.
 
     Args:
         threshold: importance above which a component is active.
@@ -52,13 +51,12 @@ class ComponentActivity(EvaluationCallback):
         log_scores(module, f"{stage}/alive", alive)
         total, living = sum(l0.values()), sum(alive.values())
         log_headline(module, {"l0": total, "l0_of_alive": total / living if living else None})
-        if trainer.state.fn != "fit":
-            self._keep(trainer)
+        self._keep(trainer)
 
     def _keep(self, trainer: Trainer) -> None:
         """Write how often each component is active; every process puts its counts together, rank zero writes."""
-        densities = {name: metric.density().float().cpu() for name, metric in self._alive.items()}
-        folder = run_folder(trainer)
-        if folder is not None:
-            with written_whole(folder / "analysis" / "density.safetensors") as aside:
-                save_file(densities, aside, metadata={"threshold": f"{self.threshold:g}"})
+        densities = {name: metric.density().float() for name, metric in self._alive.items()}
+        notes = {"threshold": f"{self.threshold:g}", "step": str(trainer.global_step)}
+        keep_arrays(trainer, "density", densities, notes)
+        if trainer.state.fn == "fit":
+            keep_arrays(trainer, f"steps/step={trainer.global_step}/density", densities, notes)

@@ -17,6 +17,9 @@ from spd_lightning.model import ComponentModel
 from spd_lightning.model.wrapping import site_of
 from spd_lightning.targets import KnownMechanisms, OwnProbes
 
+SEQUENCES = 4
+"""Probes of a target's own that are looked at."""
+
 
 class EvaluationCallback(Callback):
     """Runs one analysis over the batches of a validation or test epoch.
@@ -124,9 +127,14 @@ def count_alive(alive: dict[str, AliveComponents], step: Step, threshold: float)
         alive[site].update(lower)
 
 
+def has_probes(trainer: Trainer, module: Decomposition | None = None) -> bool:
+    """Whether the data module offers one-hot probes, or the target of a module that is given has its own."""
+    return isinstance(getattr(module, "target", None), OwnProbes) or hasattr(trainer.datamodule, "probes")  # type: ignore[attr-defined]
+
+
 def check_probes(callback: Callback, trainer: Trainer, module: Decomposition | None = None) -> None:
     """Raise unless the data module offers one-hot probes, or the target of a module that is given has its own."""
-    if not isinstance(getattr(module, "target", None), OwnProbes) and not hasattr(trainer.datamodule, "probes"):  # type: ignore[attr-defined]
+    if not has_probes(trainer, module):
         raise UsageError(
             f"{type(callback).__name__} needs a data module with a method probes(magnitude); add one, or remove it "
             "from trainer.callbacks"

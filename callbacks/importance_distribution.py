@@ -49,7 +49,6 @@ class ImportanceDistribution(EvaluationCallback):
         counts = {name: trainer.strategy.reduce(count, reduce_op="sum") for name, count in self._counts.items()}
         means = {name: metric.compute() for name, metric in self._means.items()}
         if trainer.is_global_zero:
-            publish_figure(
-                trainer, f"{stage}/importance_histogram", importance_histograms(counts, module.model.batch_importance)
-            )
-            publish_figure(trainer, f"{stage}/importance_spectrum", importance_spectrum(means))
+            histograms = importance_histograms(counts, module.model.batch_importance)
+            publish_figure(trainer, f"{stage}/importance_histogram", histograms, counts)
+            publish_figure(trainer, f"{stage}/importance_spectrum", importance_spectrum(means), means)

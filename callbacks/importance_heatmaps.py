@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from spd_lightning.callbacks.evaluation import (
+    SEQUENCES,
     EvaluationCallback,
     check_probes,
     matched_components,
@@ -22,8 +23,6 @@ from spd_lightning.model import CausalImportance
 from spd_lightning.targets import OwnProbes
 
 Sigmoid = Literal["lower", "upper", "both"]
-SEQUENCES = 4
-"""Probes of a target's own that are drawn, one under another."""
 
 
 class ImportanceHeatmaps(EvaluationCallback):
@@ -77,7 +76,7 @@ class ImportanceHeatmaps(EvaluationCallback):
                 tables[panel], shown[panel] = table, alive[name]
         rows = ("probes at their positions", "position of a probe") if own else ()
         figure = importance_heatmap(tables, shown, module.model.own_importance, *rows)
-        publish_figure(trainer, f"{stage}/importance_heatmap", figure)
+        publish_figure(trainer, f"{stage}/importance_heatmap", figure, tables)
 
     def _panels(self, site: str, importance: CausalImportance) -> dict[str, Tensor]:
         if self.sigmoid == "lower":

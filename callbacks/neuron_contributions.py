@@ -60,8 +60,10 @@ class NeuronContributions(EvaluationCallback):
             log_scores(module, f"{stage}/recovery/{reader}", scores)
         if trainer.is_global_zero:
             figure = feature_contributions(target, found, chosen, self.n_features)
-            publish_figure(trainer, f"{stage}/neuron_contributions", figure)
-            publish_figure(trainer, f"{stage}/contribution_agreement", contribution_agreement(target, found))
+            arrays = {f"target/{site}": table for site, table in target.items()}
+            arrays |= {f"components/{site}": table for site, table in found.items()}
+            publish_figure(trainer, f"{stage}/neuron_contributions", figure, arrays)
+            publish_figure(trainer, f"{stage}/contribution_agreement", contribution_agreement(target, found), arrays)
 
 
 def _stream(target: nn.Module) -> LinearStream:

@@ -1,5 +1,6 @@
 """Where pictures and files of a run go."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -11,11 +12,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from torch import Tensor
 
+from spd_lightning.files.fingerprint import state_fingerprint
 from spd_lightning.files.whole import written_whole
+from spd_lightning.methods import Decomposition
+from spd_lightning.parallel.sharding import gathered
+from spd_lightning.runs.analysis_files import FOLDER
 
 DPI = 120
+MOST_KEPT = 1 << 25
+"""Bytes of arrays that are kept in one file."""
 _KEPT: WeakKeyDictionary[Trainer, dict[str, Figure]] = WeakKeyDictionary()
 _SHOWN: WeakKeyDictionary[Trainer, dict[str, tuple[int, bytes]]] = WeakKeyDictionary()
 """Step and digest of the last picture of each tag."""
@@ -68,10 +77,48 @@ def apart(logger: TensorBoardLogger, suffix: str, again: bool) -> None:
         path.unlink()
 
 
-def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
+def keep_arrays(
+    trainer: Trainer,
+    name: str,
+    arrays: Mapping[str, Tensor],
+    notes: Mapping[str, str] | None = None,
+    most: int = MOST_KEPT,
+) -> None:
+    """Write arrays to ``analysis/NAME.safetensors`` in the run directory, if there is one; larger ones are not kept.
+
+    To be called on rank zero alone, or on every process: the others write nothing.
+
+    Args:
+        trainer: the trainer.
+        name: may hold folders, such as ``pictures/val_importance_heatmap``.
+        arrays: tensors by name, on any device.
+        notes: texts beside them.
+        most: bytes of all arrays together above which nothing is written.
+    """
+    folder = run_folder(trainer)
+    if folder is None or sum(array.numel() * array.element_size() for array in arrays.values()) > most:
+        return
+    with written_whole(folder / FOLDER / f"{name}.safetensors") as aside:
+        apart = {key: array.detach().cpu().contiguous().clone() for key, array in arrays.items()}
+        save_file(apart, aside, dict(notes or {}))
+
+
+def weights_of(trainer: Trainer, module: Decomposition) -> str | None:
+    """Fingerprint of a decomposition that is scored, as analyses of its run name it; ``None`` while it is trained.
+
+    To be called on every process. On others than rank zero it is ``None`` too.
+    """
+    if trainer.state.fn == "fit":
+        return None
+    state = gathered(module.model.state_dict())
+    return state_fingerprint(state) if trainer.is_global_zero else None
+
+
+def publish_figure(trainer: Trainer, name: str, figure: Figure, arrays: Mapping[str, Tensor] | None = None) -> None:
     """Write a figure to TensorBoard, as ``pictures/NAME``, and to ``figures/STAGE_NAME.png`` in the run directory.
 
-    Where a run has neither, the figure is kept for :func:`figures_of`.
+    Where a run has neither, the figure is kept for :func:`figures_of`. The arrays that it shows go to
+    ``analysis/pictures/STAGE_NAME.safetensors``, see :func:`keep_arrays`.
 
     To be called on rank zero alone; figures are drawn there only.
 
@@ -79,6 +126,7 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
         trainer: the trainer.
         name: ``stage/name``.
         figure: the picture.
+        arrays: what is drawn, tensors by name; ``None`` keeps none.
     """
     logger, folder = tensorboard(trainer), run_folder(trainer)
     if logger is None and folder is None:
@@ -88,8 +136,11 @@ def publish_figure(trainer: Trainer, name: str, figure: Figure) -> None:
     if logger is not None:
         _show(trainer, logger, name, picture)
     if folder is not None:
-        with written_whole(folder / "figures" / f"{name.replace('/', '_')}.png") as aside:
+        file = name.replace("/", "_")
+        with written_whole(folder / "figures" / f"{file}.png") as aside:
             imsave(aside, picture, format="png", dpi=DPI, metadata={"Description": str(figure.get_label())})
+        if arrays is not None:
+            keep_arrays(trainer, f"pictures/{file}", arrays)
 
 
 def figures_of(trainer: Trainer) -> dict[str, Figure]:

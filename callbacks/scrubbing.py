@@ -94,7 +94,9 @@ class ScrubbingTest(EvaluationCallback):
         self._data.sum_counts(trainer)
         views[self._data.described(EXAMPLES[stage])] = self._data.errors()
         if trainer.is_global_zero:
-            publish_figure(trainer, f"{stage}/scrubbing", scrubbing_histograms(views, EDGES))
+            shown = ((view, errors._asdict()) for view, errors in views.items())
+            arrays = {f"{view}/{name}": torch.as_tensor(value) for view, some in shown for name, value in some.items()}
+            publish_figure(trainer, f"{stage}/scrubbing", scrubbing_histograms(views, EDGES), arrays)
 
     def _scrubbed_probes(self, trainer: Trainer, module: Decomposition) -> "_Tally":
         probes = trainer.datamodule.probes(self.probe).to(module.device)  # type: ignore[attr-defined]

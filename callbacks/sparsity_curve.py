@@ -1,5 +1,6 @@
 """What is lost as fewer and fewer components are kept."""
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -71,7 +72,8 @@ class SparsityCurve(EvaluationCallback):
         if kind == "cross_entropy":
             lines["the target itself"] = found["cross_entropy/target"]
         unit = "cross entropy" if kind == "cross_entropy" else module.distance
-        publish_figure(trainer, f"{stage}/sparsity_curve", sparsity_curve(points, lines, unit))
+        arrays = {name: torch.tensor(point) for name, point in points.items()}
+        publish_figure(trainer, f"{stage}/sparsity_curve", sparsity_curve(points, lines, unit), arrays)
 
     def _compare(self, name: str, module: Decomposition, step: Step, output: Tensor, labels: Tensor | None) -> None:
         self._mean(f"distance/{name}", step.distance(module.distance, output), step.mass)

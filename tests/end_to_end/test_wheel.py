@@ -1,10 +1,13 @@
 """The wheel installs into an empty environment and works from an empty directory."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import venv
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -66,6 +69,35 @@ print(spd_lightning.callbacks.__file__, spd_lightning.__file__, importlib.util.f
 def _rooms(shipped):
     for room in (ROOT / "spd_lightning").glob("*/__init__.py"):
         yield room.parent, shipped / room.parent.name, "*.py"
+
+
+def test_tensorboard_finds_the_tab_by_itself(python, environment, tmp_path):
+    (tmp_path / "runs/own/version_0/analysis").mkdir(parents=True)
+    command = [python, "-m", "tensorboard.main", "--logdir", "runs", "--port", "0"]
+
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            told = iter(server.stderr.readline, "")
+            address = next(found[0] for line in told if (found := re.search(r"http://\S+/", line)))
+            plugin = json.loads(_served(f"{address}data/plugins_listing"))["spd_components"]
+            runs = json.loads(_served(f"{address}data/plugin/spd_components/runs"))["runs"]
+            pages = {path: _served(f"{address}data/plugin/spd_components/static/{path.name}") for path in PAGES}
+        finally:
+            server.kill()
+
+    assert (plugin["tab_name"], plugin["enabled"]) == ("Components", True)
+    assert [run["id"] for run in runs] == ["own/version_0"]
+    assert {path.suffix for path in pages} == {".js", ".css"}
+    assert all(path.read_bytes() == served for path, served in pages.items())
+
+
+PAGES = [path for path in (ROOT / "spd_lightning/tensorboard_plugin/static").iterdir() if path.is_file()]
+"""What the tab is made of in the browser."""
+
+
+def _served(address):
+    with urlopen(address) as answer:
+        return answer.read()
 
 
 @pytest.mark.reliability

@@ -1,7 +1,7 @@
 /* The keyboard. */
 
 import { h } from "./dom.js";
-import { go, state } from "./state.js";
+import { go, host, state } from "./state.js";
 
 const SAID = [
   ["/", "search components"],
@@ -28,6 +28,16 @@ export function startKeys(views) {
     if (isTyping(event.target)) typed(event);
     else pressed(event, views, dialog);
   });
+  returnFocus();
+}
+
+/** A click on TensorBoard's own tab takes the keys out of this page, also where the tab is open already; fetch them back. */
+function returnFocus() {
+  const outer = host();
+  if (outer === window) return;
+  const isShown = () => window.frameElement?.getClientRects().length;
+  const clicked = ({ target }) => target.closest?.("[role=tab]") && setTimeout(() => isShown() && window.focus());
+  outer.document.addEventListener("click", clicked, true); // TensorBoard lets clicks on tabs go no further
 }
 
 function typed(event) {
