@@ -16,9 +16,10 @@ from spd_lightning.analysis.__main__ import main as analyse
 from spd_lightning.analysis.attribution_graph import COMPONENT, INPUT, OUTPUT
 from spd_lightning.analysis.call_tally import BINS, CallTally, HarvestOptions
 from spd_lightning.analysis.clustering import Clustering
-from spd_lightning.analysis.firings import FiringSample
-from spd_lightning.analysis.harvest import Tally, options
+from spd_lightning.analysis.firings import CYCLE, FiringSample
+from spd_lightning.analysis.harvest import options
 from spd_lightning.analysis.harvest_files import HarvestFiles
+from spd_lightning.analysis.harvest_tally import Tally
 from spd_lightning.analysis.mechanisms import Settings, save_mechanisms
 from spd_lightning.analysis.token_statistics import SHIFT
 from spd_lightning.files.whole import written_whole
@@ -79,15 +80,16 @@ def _sums(density: Tensor, positions: int, chosen: HarvestOptions, generator: Ge
     sums = {
         "firings": firings,
         "positive": (firings * torch.rand(len(density), generator=generator)).long(),
-        "importance": firings * 0.6,
-        "squares": firings * 2.0,
         "histogram": histogram,
         "positions": torch.tensor(positions),
+        "sums/levels": torch.zeros(1, dtype=torch.long),
+        "sums/numbers": torch.zeros(1, dtype=torch.long),
+        "sums/terms": torch.stack([firings * 0.6, firings * 2.0])[None].double(),
     }
     sums |= {f"places/{name}": value for name, value in _places(firings, positions, chosen, generator).items()}
     for side in ("on", "before"):
         sums |= {f"{side}/{name}": value for name, value in _tokens(firings, positions, generator).items()}
-    return {name: value.double() if name in ("importance", "squares") else value for name, value in sums.items()}
+    return sums
 
 
 def _places(firings: Tensor, positions: int, chosen: HarvestOptions, generator: Generator) -> dict[str, Tensor]:
@@ -133,7 +135,7 @@ def _firings(density: Tensor, generator: Generator) -> dict[str, Tensor]:
         "components": (chosen // UNITS).int(),
         "units": (chosen % UNITS).int(),
         "kept": torch.arange(UNITS),
-        "rule": torch.tensor([UNITS, 1 << 32, UNITS]),
+        "rule": torch.tensor([CYCLE, UNITS]),
     }
 
 
