@@ -84,7 +84,7 @@ def check_classes(settings: Namespace | dict[str, Any], key: str = "") -> None:
         key: where the part stands.
 
     Raises:
-        UsageError: naming the key, and what it may have meant.
+        UsageError: naming the key, and what it may have meant, or what a class of one's own lacks.
     """
     parts: dict[str, Any] = vars(settings) if isinstance(settings, Namespace) else settings
     for name, value in parts.items():
@@ -92,10 +92,17 @@ def check_classes(settings: Namespace | dict[str, Any], key: str = "") -> None:
         if not isinstance(value, Namespace) and not isinstance(value, dict):
             continue
         base = locate(str(value["class_path"])) if "class_path" in value else None
-        if inspect.isabstract(base):
+        if isinstance(base, type) and inspect.isabstract(base):
             terms = [other for other in parts if other != name] if isinstance(settings, dict) else ()
+            if any(map(inspect.isabstract, base.__mro__[1:])):  # no standing base class: somebody named it
+                lacking = ", ".join(name for name, member in inspect.getmembers(base) if _is_missing(member))
+                raise UsageError(f"{here}: {base.__name__} does not define {lacking}; name a class that does")
             raise UsageError(f"{here} has no class_path{suggestion(name, terms or classes_under(base))}")
         check_classes(value, here)
+
+
+def _is_missing(member: object) -> bool:
+    return bool(getattr(member, "__isabstractmethod__", False))
 
 
 def as_seed(value: bool | int) -> int:

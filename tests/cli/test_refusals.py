@@ -16,6 +16,10 @@ CASES = {
         ["--config=tms.yaml", "--model.losses.importence.coefficient=1"],
         "model.losses.importence has no class_path",
     ),
+    "term that is only half a class": (
+        ["--model.losses={'own': {'class_path': 'spd_lightning.losses.SitewisePenalty'}}"],
+        "model.losses.own: SitewisePenalty does not define forward; name a class that does",
+    ),
     "wrong type": (["--trainer.max_steps=many"], "many"),
     "pattern matches nothing": (["--model.sites={'linaer1': 4}", "--model.ties=null"], "did you mean 'linear"),
     "unsupported module": (["--model.sites={'hidden_layers': 4}", "--model.ties=null"], "is a ModuleList"),
