@@ -5,7 +5,6 @@ from lightning.pytorch import Callback, Trainer
 from spd_lightning.artefact.export import save_decomposition
 from spd_lightning.callbacks.publishing import run_folder
 from spd_lightning.methods import Decomposition
-from spd_lightning.parallel.sharding import gathered
 
 
 class ExportDecomposition(Callback):
@@ -18,6 +17,6 @@ class ExportDecomposition(Callback):
         """Export on rank zero; also where a resumed run finds that every step is done already."""
         if trainer.global_step < trainer.max_steps:
             return
-        folder, state = run_folder(trainer), gathered(pl_module.model.state_dict())
+        folder, state = run_folder(trainer), pl_module.whole_state()
         if folder is not None:
             save_decomposition(pl_module.model, folder, pl_module.save_target, state)

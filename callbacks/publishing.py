@@ -19,7 +19,6 @@ from torch import Tensor
 from spd_lightning.files.fingerprint import state_fingerprint
 from spd_lightning.files.whole import written_whole
 from spd_lightning.methods import Decomposition
-from spd_lightning.parallel.sharding import gathered
 from spd_lightning.runs.analysis_files import FOLDER
 
 DPI = 120
@@ -110,7 +109,7 @@ def weights_of(trainer: Trainer, module: Decomposition) -> str | None:
     """
     if trainer.state.fn == "fit":
         return None
-    state = gathered(module.model.state_dict())
+    state = module.whole_state()
     return state_fingerprint(state) if trainer.is_global_zero else None
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from lightning.pytorch import LightningModule
 
 from spd_lightning.model import ComponentModel
-from spd_lightning.parallel.sharding import ShardedParameters
+from spd_lightning.parallel.sharding import ShardedParameters, gathered
 
 Result = TypeVar("Result")
 
@@ -48,6 +48,13 @@ class Shardable(LightningModule):
         """Call something that returns a loss; where parameters are sharded, its gradient will be so too."""
         result: Result = self._shards[0](compute, *args) if self._shards else compute(*args)
         return result
+
+    def whole_state(self) -> dict[str, Any]:
+        """Weights of the model, whole, on the CPU; all processes must ask. Whole parameters stay whole."""
+        state: dict[str, Any] = gathered(self.model.state_dict())
+        for sharded in self._shards:
+            sharded.restore()
+        return state
 
     def on_validation_start(self) -> None:
         """Let callbacks see whole parameters."""

@@ -71,6 +71,11 @@ class ShardedParameters(nn.Module):
             parameter.copy_(sharded_like(parameter, values[name]))
         self._gather()
 
+    def restore(self) -> None:
+        """Inside :meth:`whole`: make parameters whole again after something has cut them, as a state dict does."""
+        if self._held:
+            self._gather()
+
     def _hold(self, held: bool) -> None:
         """Whether a backward, of which there may be several, leaves whole parameters whole."""
         self._held = held

@@ -150,11 +150,12 @@ class _Making:
         found, notes = self._run.harvest()
         columns = {}
         for number, call in enumerate(notes["calls"]):
-            firings, importance, positions = (
-                found.read(f"{number}/{name}").astype(np.float64) for name in ("firings", "importance", "positions")
+            firings, terms, positions = (
+                found.read(f"{number}/{name}").astype(np.float64) for name in ("firings", "sums/terms", "positions")
             )
-            if firings.ndim != 1 or importance.shape != firings.shape or positions.size != 1:
+            if firings.ndim != 1 or terms.shape[1:] != (2, len(firings)) or positions.size != 1:
                 raise UsageError("the harvest is damaged: its counts are of different lengths")
+            importance = terms[:, 0].sum(0)
             every = max(float(positions.reshape(())), 1.0)
             columns[call] = (np.clip(firings / every, 0, 1), np.clip(importance / every, 0, 1), firings)
         return columns

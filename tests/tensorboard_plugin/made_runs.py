@@ -89,10 +89,10 @@ def write_harvest(run):
     for number, call in enumerate(CALLS):
         tensors |= {
             f"{number}/firings": np.array(FIRINGS[call], np.int64),
-            f"{number}/importance": np.array(FIRINGS[call], np.float64) / 2,
+            f"{number}/sums/terms": np.array([[FIRINGS[call], [9] * COUNT]] * 2, np.float64) / 4,
             f"{number}/positions": np.array(POSITIONS, np.int64),
         }
-    notes = json.dumps({"format": 1, "weights": WEIGHTS, "calls": list(CALLS)})
+    notes = json.dumps({"format": 2, "weights": WEIGHTS, "calls": list(CALLS)})
     save_file(tensors, folder / "harvest.safetensors", {"harvest": notes})
     labels = [{"call": call, "component": one, "label": f"on {'xyz'[one % 3]}{one}"} for call, one in alive()]
     write_json(folder / "labels.json", {"weights": WEIGHTS, "labeller": "test", "labels": labels})
