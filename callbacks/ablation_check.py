@@ -158,7 +158,7 @@ class AblationCheck(EvaluationCallback):
         alive = matched_components(module, tables, self.rounding_threshold)
         live = {name: components[:MOST_DRAWN] for name, components in alive.items()}
         kind = module.distance if self.distance is None else self.distance
-        effects = {name: single_ablations(module.model, probes, name, live[name], kind) for name in live}
+        effects = {name: single_ablations(module.model, probes, found, name, live[name], kind) for name in live}
         counts = {name: table.shape[1] for name, table in tables.items()}
         about = {"format": FORMAT, "step": trainer.global_step, "distance": kind, "probes": len(probes)}
         notes = {"ablations": json.dumps(about | {"weights": weights_of(trainer, module)})}

@@ -1,6 +1,6 @@
 """What ablating components one by one changes on probes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -29,13 +29,19 @@ class Effects(NamedTuple):
 
 @torch.no_grad()
 def single_ablations(
-    model: ComponentModel, probes: Tensor, site: str, ablated: list[int], kind: DistanceKind
+    model: ComponentModel,
+    probes: Tensor,
+    importances: Mapping[str, CausalImportance],
+    site: str,
+    ablated: list[int],
+    kind: DistanceKind,
 ) -> Effects:
     """Ablate components of a site by themselves, with what belongs to them at other sites.
 
     Args:
         model: the decomposition.
         probes: a batch of inputs.
+        importances: of the components on it; masks have their shapes.
         site: its name.
         ablated: the components.
         kind: the distance.
@@ -47,7 +53,7 @@ def single_ablations(
             (output - whole).abs().flatten(1, -2).mean(1),
             distance_rows(kind, output, whole.expand_as(output)).flatten(1).mean(1),
         )
-        for output in _outputs(model, probes, site, ablated)
+        for output in _outputs(model, probes, importances, site, ablated)
     ]
     if not found:
         rows, outputs = whole.shape[:-1].numel(), whole.shape[-1]
@@ -56,9 +62,14 @@ def single_ablations(
     return Effects(torch.cat(squared, 1), torch.cat(change), torch.cat(distance))
 
 
-def _outputs(model: ComponentModel, probes: Tensor, site: str, ablated: list[int]) -> Iterator[Tensor]:
+def _outputs(
+    model: ComponentModel,
+    probes: Tensor,
+    importances: Mapping[str, CausalImportance],
+    site: str,
+    ablated: list[int],
+) -> Iterator[Tensor]:
     """Outputs without each of some components, ``[n, *shape of the output]``, as many at once as memory allows."""
-    importances = model.importance_of(probes)
     widest = max(found.lower.numel() for found in importances.values())
     at_once = max(NUMBERS_AT_ONCE // widest, 1)
     for first in range(0, len(ablated), at_once):
@@ -69,7 +80,7 @@ def _outputs(model: ComponentModel, probes: Tensor, site: str, ablated: list[int
 
 
 def _masks(
-    model: ComponentModel, importances: dict[str, CausalImportance], site: str, ablated: list[int]
+    model: ComponentModel, importances: Mapping[str, CausalImportance], site: str, ablated: list[int]
 ) -> dict[str, Tensor]:
     """Masks for the probes, once for each ablated component, that turn it off."""
     masks = {}

@@ -66,11 +66,10 @@ class CNN(nn.Module):
 
     def __init__(self, image_shape: list[int], channels: list[int], classes: int, kernel_size: int = 3) -> None:
         super().__init__()
-        check_list("target: image_shape", image_shape)
-        check_list("target: channels", channels)
-        named = {"image_shape: each": image_shape, "channels: each": channels}
-        for name, value in [(name, value) for name, values in named.items() for value in values]:
-            check_whole(f"target: {name}", value, least=1)
+        for name, sizes in {"image_shape": image_shape, "channels": channels}.items():
+            check_list(f"target: {name}", sizes)
+            for size in sizes:
+                check_whole(f"target: {name}: each", size, least=1)
         check_whole("target: classes", classes, least=1)
         check_whole("target: kernel_size", kernel_size, least=1)
         if len(image_shape) != 3:

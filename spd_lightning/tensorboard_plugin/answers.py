@@ -148,15 +148,15 @@ def _answer(serve: Callable[[Parameters], Any], parameters: Parameters) -> tuple
         with np.errstate(all="ignore"):  # files may hold any numbers; those that are none become null
             content = serve(parameters)
         return 200, content.content if isinstance(content, Arrays) else written(content)
-    except WrongParameterError as error:
-        return 400, _told(error, "wrong")
     except UsageError as error:
-        kind = "gone" if isinstance(error, GoneError) else "missing" if isinstance(error, MissingError) else "damaged"
-        return 200, _told(error, kind)
+        return 400 if isinstance(error, WrongParameterError) else 200, written(told(error))
     except Exception:
         tb_logging.get_logger().exception("the Components tab could not answer")
-        return 200, _told("a file of this run holds what this version cannot show", "damaged")
+        return 200, written(told(UsageError("a file of this run holds what this version cannot show")))
 
 
-def _told(error: Exception | str, kind: str) -> str:
-    return written({"error": " ".join(str(error).split())[:2000], "kind": kind})
+def told(error: UsageError) -> dict[str, str]:
+    """A fault as the page shows it: one line, and of which kind."""
+    kinds = {WrongParameterError: "wrong", GoneError: "gone", MissingError: "missing"}
+    kind = next((kind for of, kind in kinds.items() if isinstance(error, of)), "damaged")
+    return {"error": " ".join(str(error).split())[:2000], "kind": kind}

@@ -6,7 +6,7 @@ import numpy as np
 
 from spd_lightning.errors import UsageError
 from spd_lightning.runs.analysis_files import FOLDER
-from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters
+from spd_lightning.tensorboard_plugin.answers import GoneError, MissingError, Parameters, told
 from spd_lightning.tensorboard_plugin.heatmaps import most_important
 from spd_lightning.tensorboard_plugin.overview import number_of, row_of
 from spd_lightning.tensorboard_plugin.run_files import ABLATIONS, RunFiles
@@ -57,10 +57,7 @@ def or_error(part: Any, *arguments: Any) -> Any:
     try:
         return part(*arguments)
     except UsageError as error:
-        return {
-            "error": " ".join(str(error).split()),
-            "kind": "missing" if isinstance(error, MissingError) else "damaged",
-        }
+        return told(error)
 
 
 def _harvested(run: RunFiles, call: str, component: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_each_column_is_one_ablation(site, at_once, make_model, monkeypatch):
     model, probes = make_model(), torch.eye(5, dtype=torch.float64)
     live = [0, 2]
 
-    found = ablate_singly(model, probes, site, live, "mse")
+    found = ablate_singly(model, probes, model.importance_of(probes), site, live, "mse")
 
     for column, component in enumerate(live):
         change = _slowly(model, probes, site, component) - model(probes)
@@ -40,7 +40,10 @@ def test_each_column_is_one_ablation(site, at_once, make_model, monkeypatch):
 
 
 def test_none_to_ablate_gives_empty_tables(make_model):
-    squared, change, distance = ablate_singly(make_model(), torch.eye(5, dtype=torch.float64), "linear1", [], "mse")
+    model, probes = make_model(), torch.eye(5, dtype=torch.float64)
+
+    squared, change, distance = ablate_singly(model, probes, model.importance_of(probes), "linear1", [], "mse")
+
     assert (squared.shape, change.shape, distance.shape) == ((5, 0), (0, 5), (0,))
 
 
@@ -78,7 +81,7 @@ def test_probes_of_tokens_are_ablated_at_every_position(at_once, monkeypatch):
     module.setup("test")
     probes = module.target.probes()[:4]
 
-    found = ablate_singly(module.model, probes, "layers.0.v", [2, 0], "kl")
+    found = ablate_singly(module.model, probes, module.model.importance_of(probes), "layers.0.v", [2, 0], "kl")
 
     whole = module.model(probes).log_softmax(-1)
     for row, component in enumerate([2, 0]):
