@@ -184,7 +184,10 @@ class MatchedTerms(NamedTuple):
 
 
 def match_terms(read: Tensor, write: Tensor, term_read: Tensor, term_write: Tensor) -> MatchedTerms:
-    """Match components to known terms so that the sum of cosines ``cos(v, r) cos(u, w)`` is largest (Hungarian, ours).
+    """Match components to known terms so that squared distances, each over the term's square, sum to least (ours).
+
+    A component of hardly any length is as far from every term as nothing at all, wherever it happens to point. By
+    direction alone one that has died would take the place of the one that does the work.
 
     Args:
         read: ``V``, ``[d_in, C]``.
@@ -192,17 +195,16 @@ def match_terms(read: Tensor, write: Tensor, term_read: Tensor, term_write: Tens
         term_read: ``[n, d_in]``.
         term_write: ``[n, d_out]``.
     """
-    read_norms, write_norms = read.norm(dim=0), write.norm(dim=1)
-    cosines = (term_read @ read) * (term_write @ write.T)
-    cosines = cosines / (read_norms * write_norms + EPS)
-    cosines = (cosines / (term_read.norm(dim=1) * term_write.norm(dim=1) + EPS)[:, None]).detach().cpu()
-    terms, components = map(torch.as_tensor, linear_sum_assignment(cosines.double().numpy(), maximize=True))
-    component = torch.full((len(cosines),), UNMATCHED)
-    component[terms] = components
-    cosine, length = torch.zeros(len(cosines)), torch.zeros(len(cosines))
-    cosine[terms] = cosines[terms, components].float()
     norms = term_read.norm(dim=1) * term_write.norm(dim=1) + EPS
-    length[terms] = ((read_norms * write_norms).cpu()[components] / norms.cpu()[terms]).float()
+    lengths = ((read.norm(dim=0) * write.norm(dim=1))[None] / norms[:, None]).detach().cpu().double()
+    along = ((term_read @ read) * (term_write @ write.T) / norms[:, None].square()).detach().cpu().double()
+    distances = 1 - 2 * along + lengths.square()
+    terms, components = map(torch.as_tensor, linear_sum_assignment(distances.numpy()))
+    component = torch.full((len(norms),), UNMATCHED)
+    component[terms] = components
+    cosine, length = torch.zeros(len(norms)), torch.zeros(len(norms))
+    length[terms] = lengths[terms, components].float()
+    cosine[terms] = (along[terms, components] / (lengths[terms, components] + EPS)).float()
     return MatchedTerms(component, cosine, length)
 
 

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import pytest
 import torch
 
@@ -164,6 +166,31 @@ def test_terms_are_matched_whatever_the_order_sign_and_share_of_length():
     assert found.component.tolist() == [2, 1]
     assert found.cosine.tolist() == pytest.approx([1, 1])
     assert found.length.tolist() == pytest.approx([0.5, 2])
+
+
+def test_a_component_without_length_does_not_take_the_place_of_one_that_acts():
+    terms = torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0]])
+    dead, acting = torch.tensor([1e-4, 0.0]), torch.tensor([1.0, 0.1])
+
+    found = match_terms(torch.stack([dead, acting], dim=1), terms[1].expand(2, 2), *terms)
+
+    assert found.component.tolist() == [1]
+    assert found.cosine.tolist() == pytest.approx([1 / 1.01**0.5])
+    assert found.length.tolist() == pytest.approx([1.01**0.5])
+
+
+def test_terms_are_matched_so_that_the_sum_of_distances_is_least():
+    generator = torch.Generator().manual_seed(0)
+    V, U = torch.randn(3, 4, generator=generator), torch.randn(4, 2, generator=generator)
+    read, write = torch.randn(3, 3, generator=generator), torch.randn(3, 2, generator=generator)
+
+    def distance(term: int, component: int) -> float:
+        whole = torch.outer(read[term], write[term])
+        return float((torch.outer(V[:, component], U[component]) - whole).square().sum() / whole.square().sum())
+
+    best = min(permutations(range(4), 3), key=lambda chosen: sum(map(distance, range(3), chosen)))
+
+    assert match_terms(V, U, read, write).component.tolist() == list(best)
 
 
 def test_terms_without_a_component_are_unmatched():
