@@ -55,7 +55,8 @@ def growing_directions(vectors: Tensor) -> int:
     A feature that varies in strength leaves such a line wherever it is alone, and a mixture of several that vary by
     themselves never points the same way twice. So this is a lower bound on the number of sparse features. What is seen
     again at the same length does not count: it may be the same example. The bound is 0 for dense data, for features of
-    one strength, where a bias is added to all vectors, and in half precision, which rounds directions.
+    one strength, where a bias is added to all vectors, and in half precision, which rounds directions. Behind a ReLU it
+    is none: a feature of either sign leaves two lines there, and a neuron that is on by itself another.
 
     Args:
         vectors: ``[n, d]``, none of them 0; compared in pairs, so no more than some thousands.
@@ -63,6 +64,8 @@ def growing_directions(vectors: Tensor) -> int:
     Returns:
         Their number.
     """
+    if not len(vectors):
+        return 0
     lengths = vectors.double().norm(dim=1)
     units = vectors.double() / lengths[:, None]
     parallel = (units @ units.T).abs() > 1 - SAME_DIRECTION**2 / 2

@@ -14,7 +14,7 @@ from spd_lightning.files.whole import check_free
 from spd_lightning.model.sites import find_sites
 from spd_lightning.recommend.proposals import OF_A_SITE
 from spd_lightning.recommend.reading import Named, read
-from spd_lightning.recommend.recommend import recommend
+from spd_lightning.recommend.recommending import recommend
 from spd_lightning.recommend.writing import write_config
 from spd_lightning.runs.notices import silence_notices
 

@@ -67,8 +67,8 @@ class NetworkMeasure:
     def features_of(self, name: str) -> int:
         """Estimate of the number of features that reach a site: its dimension or, if there are more, its directions.
 
-        Of a site's directions no more count than the network's input has, if it has any: behind a ReLU a feature that
-        takes either sign has two.
+        Of a site's directions no more count than the network's input has, if it has any: behind a ReLU there are more
+        of them than features.
         """
         reached = self.sites[name].reached
         seen = self.inputs.directions if self.inputs is not None else 0

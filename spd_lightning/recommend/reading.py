@@ -7,7 +7,8 @@ from jsonargparse import Namespace
 from lightning import LightningDataModule, seed_everything
 from torch import nn
 
-from spd_lightning.cli.arguments import NO_SUBTYPE, one_line
+from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, with_shipped_configs
+from spd_lightning.cli.method_choice import chosen_method
 from spd_lightning.data.keyed import KeyedData
 from spd_lightning.errors import UsageError
 from spd_lightning.model import Site, TargetCall
@@ -49,10 +50,11 @@ def read(arguments: Sequence[str]) -> Named:
     Raises:
         UsageError: for whatever ``fit`` would refuse, another method, or configs that name no data.
     """
+    method = chosen_method(with_shipped_configs(["fit", *arguments])).method
+    if method != "spd":
+        raise UsageError(f"method must be 'spd' for a recommendation, got {method!r}; leave it out")
     reader = ConfigReader([NO_SITES, *arguments, "--trainer.logger=false"])
-    config = reader.read({})
-    if config["method"] != "spd":
-        raise UsageError(f"method must be 'spd' for a recommendation, got {config['method']!r}; leave it out")
+    config = reader.last()
     if not config.get("data"):
         raise UsageError("data must name a data module: what reaches the network decides; add data: to the config")
     seed_everything(config["seed_everything"], verbose=False)  # a network without a recipe is drawn, as fit draws it
