@@ -6,7 +6,7 @@ from spd_lightning.notebook.decompose import WARM_UP_SHARE
 from spd_lightning.recommend.fitting import Plan
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.proposals import Proposal
-from spd_lightning.recommend.rules import FEWEST, PER_COMPONENT, SEEN
+from spd_lightning.recommend.rules import FEWEST, PER_COMPONENT, SEEN, STEPS
 from spd_lightning.recommend.subject import Subject
 from spd_lightning.report.notes import duration
 
@@ -40,30 +40,27 @@ def proposals(
 
 
 def _of_components(plan: Plan) -> str:
-    return (
-        f"{plan.spare} for each dimension of a weight's rank or each feature, whichever are more, of at least {FEWEST}"
-    )
+    least = plan.spare * FEWEST
+    return f"{plan.spare} times a weight's rank or the features that reach it, whichever are more, and at least {least}"
 
 
 def _of_batch(subject: Subject, network: NetworkMeasure, plan: Plan) -> str:
     shares = {name: network.sites[name].reached.filled / count for name, count in plan.components.items()}
     name = min((name for name in shares if shares[name] > 0), key=lambda name: shares[name])
-    told = f"{plan.batch_size * shares[name]:.2g} positions that are not empty for each component of {name!r}"
+    given = plan.batch_size * shares[name]
+    told = f"{given:.2g} positions that are not empty for each component of {name!r}, where there are fewest"
+    wanted = f"{PER_COMPONENT} are wanted"
     if not subject.sizeable:
-        return f"the data's own; it gives {told}, where {PER_COMPONENT} are wanted"
-    few = plan.batch_size * shares[name] < PER_COMPONENT
-    return f"{told}; {PER_COMPONENT} are wanted" + (", but there are too few examples, or too little room" * few)
+        return f"the data's own; {told}; {wanted}"
+    return f"{told}; {wanted}" + (", and more examples than there are, or room" if given < PER_COMPONENT else "")
 
 
 def _of_steps(subject: Subject, plan: Plan) -> str:
-    wanted = f"{SEEN} positions for each component, of 2000 to 6000 steps"
+    wanted = f"until each component has had {SEEN} of these, but {STEPS[0]} to {STEPS[1]}"
     examples = subject.examples
-    passes = (
-        ""
-        if examples is None
-        else f"; {plan.steps * plan.batch_size / examples:.3g} passes through {examples} examples"
-    )
-    return wanted + passes
+    if examples is None:
+        return wanted
+    return f"{wanted}; {plan.steps * plan.batch_size / examples:.3g} passes through {examples} examples"
 
 
 def _of_cost(network: NetworkMeasure) -> str:

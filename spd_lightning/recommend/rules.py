@@ -70,7 +70,7 @@ def steps_for(network: NetworkMeasure, components: Mapping[str, int], batch: int
         examples: how many the data holds; ``None`` where it has no end.
 
     Returns:
-        A multiple of 100 between 2000 and 6000; where it is more than 2000, at most about 500 passes through the examples.
+        A multiple of 100 between 2000 and 6000; above 2000, at most about 500 passes through the examples.
     """
     needed = SEEN / (batch * _share_a_component(network, components))
     most = STEPS[1] if examples is None else min(STEPS[1], PASSES * examples / batch)
