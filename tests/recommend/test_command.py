@@ -84,7 +84,7 @@ def test_ties_and_what_the_config_said_itself(folder, capsys):
     assert written["model"]["sites"] == {"linear1": 40, "linear2": 40}
     rows = [line.split() for line in out.splitlines()]
     assert rows[0][-2:] == ["C", "given"]
-    assert rows[1][0], rows[1][-2:] == ("linear1", ["40", "7"])
+    assert [rows[1][0], *rows[1][-2:]] == ["linear1", "40", "7"]
     assert "(given: 64)" in out
     comment = [line for line in Path("out.yaml").read_text().splitlines() if line.startswith("#")]
     assert (
