@@ -21,6 +21,7 @@ PICTURE = PACKAGE.parent / "docs" / "images" / "rooms.png"
 LOOSE = ("errors", "_threads", "lightning_private")
 """Modules that are in no room; everybody may import them."""
 ROOMS = {
+    "recommend": ("sizes for a network", -1),
     "sweep": ("many runs of one config", 0),
     "cli": ("one command line", 0),
     "notebook": ("one call", -1),

@@ -71,7 +71,23 @@ MAY_IMPORT = {
         "lightning_private",
     },
     "notebook": {"callbacks", "data", "functional", "losses", "methods", "model", "runs", "errors"},
-    # above the command line: what it runs
+    # above the command line: what it runs, and what reads its configs
+    "recommend": {
+        "analysis",
+        "cli",
+        "data",
+        "files",
+        "functional",
+        "losses",
+        "methods",
+        "model",
+        "notebook",
+        "report",
+        "runs",
+        "sweep",
+        "errors",
+        "lightning_private",
+    },
     "sweep": {"cli", "runs", "artefact", "figures", "targets", "functional", "files", "errors"},
 }
 LOOSE = {"errors", "_threads", "lightning_private"}

@@ -13,6 +13,7 @@ ABOUT = {
     LISTING: "List the configs that come with the package.",
 }
 BESIDE = {
+    "python -m spd_lightning.recommend --config NAME": "components, batch and steps for a network of your own",
     "python -m spd_lightning.sweep --config NAME --over FLAG=A,B": "one run per value, in one table",
     "python -m spd_lightning.report RUN_DIR [RUN_DIR ...]": "a page on a run, or a table of several",
     "python -m spd_lightning.analysis agreement RUN_DIR RUN_DIR ...": "do runs with other seeds find the same?",

@@ -14,7 +14,7 @@ from spd_lightning.losses.reconstruction import Reconstruction
 from spd_lightning.losses.sitewise import ContributionSparsity, ImportanceCovariance, RankPenalty, SitewisePenalty
 from spd_lightning.losses.smooth import SmoothFrequency, SmoothImportance
 from spd_lightning.losses.step import Noise, Step
-from spd_lightning.losses.untuned import untuned_losses
+from spd_lightning.losses.untuned import guessed_distance, untuned_losses
 
 __all__ = [
     "ActivationReconstruction",
@@ -37,5 +37,6 @@ __all__ = [
     "SmoothImportance",
     "Step",
     "check_positive",
+    "guessed_distance",
     "untuned_losses",
 ]

@@ -22,7 +22,7 @@ from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, CheckpointedModul
 from spd_lightning.methods.compared import trained_distance
 from spd_lightning.methods.non_finite import NonFiniteGuard, Running
 from spd_lightning.methods.optimization import Optimization
-from spd_lightning.methods.step_memory import available_memory, measured
+from spd_lightning.methods.step_memory import StepMemory, available_memory, measured
 from spd_lightning.model import ComponentModel, Form, check_wrapping
 from spd_lightning.model.call import rows_of
 from spd_lightning.targets import TargetRecipe
@@ -175,7 +175,7 @@ class Decomposition(CheckpointedModule):
         Raises:
             UsageError: if there is less memory, with the batch that fits.
         """
-        found = measured(self._tried, batch, self)
+        found = self.step_memory(batch)
         rows, free = rows_of(batch) or 0, available_memory(self.device)
         if found is None or found.of(rows) < WORTH_TELLING:
             return
@@ -187,6 +187,10 @@ class Decomposition(CheckpointedModule):
             )
         beside = "" if free is None else f"; {free / 1e9:.1f} GB are free, for at most {found.largest_batch(free)} rows"
         tqdm.write(told + beside, file=sys.stderr)
+
+    def step_memory(self, batch: Any) -> StepMemory | None:
+        """What a step will hold for its gradients, see :func:`measured`; ``None`` where that cannot be told."""
+        return measured(self._tried, batch, self)
 
     def _tried(self, batch: Any) -> Tensor:
         """The objective, by copies of its terms: what they see here they do not remember."""

@@ -24,7 +24,7 @@ from spd_lightning.callbacks.knobs import knobs_of
 from spd_lightning.callbacks.publishing import figures_of
 from spd_lightning.errors import UsageError, check_choice, check_whole
 from spd_lightning.functional.distances import DistanceKind
-from spd_lightning.losses import Loss, Noise, Step, untuned_losses
+from spd_lightning.losses import Loss, Noise, Step, guessed_distance, untuned_losses
 from spd_lightning.losses.reconstruction import cost_of_everything
 from spd_lightning.methods import Decomposition, Optimization, StochasticDecomposition, Warmup
 from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall
@@ -34,8 +34,11 @@ from spd_lightning.notebook.examples import Data, as_data_module, first_batch
 from spd_lightning.runs.findings import Knobs
 from spd_lightning.runs.notices import silence_notices
 
+LEARNING_RATE = 3e-3
 WARM_UP_SHARE = 0.25
 """Steps of the warm-up, as a share of those of training."""
+UNTUNED_IMPORTANCE = partial(PerSite, function=partial(SharedMLP, hidden=[64]))
+"""The importance function of a network that nobody has tuned anything for."""
 TERMS = ("faithfulness", "importance", "exponent", "adversary")
 """Knobs that are arguments of losses."""
 
@@ -53,7 +56,7 @@ def decompose(
     losses: dict[str, Loss] | None = None,
     importance: ImportanceFactory | None = None,
     batch_size: int = 256,
-    lr: float = 3e-3,
+    lr: float = LEARNING_RATE,
     seed: int = 0,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -67,7 +70,8 @@ def decompose(
         steps: of training; a quarter as many of the warm-up come first.
         val: data to judge on; ``None`` keeps every tenth example for it.
         call: how a batch becomes the network's arguments; ``None`` for ``AutomaticCall``.
-        distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the data has labels.
+        distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the outputs seem to be
+            logits: they fit labels of the data, or tokens of the input.
         coefficient: what a component must be worth to be kept, as a share of what ablating everything costs. More of
             it gives fewer components.
         losses: terms in place of those of :func:`spd_lightning.losses.untuned_losses`.
@@ -87,7 +91,7 @@ def decompose(
     check_whole("steps", steps, least=1)
     check_choice("distance", distance, (None, *get_args(DistanceKind)))
     module_data = as_data_module(data, val, batch_size, seed)
-    importance = importance or partial(PerSite, function=partial(SharedMLP, hidden=[64]))
+    importance = importance or UNTUNED_IMPORTANCE
     untuned = losses is None
     if losses is None:
         model = DecomposedModel(network, sites, call, importance, seed=seed)
@@ -116,12 +120,10 @@ def decompose(
 
 @torch.no_grad()
 def _checked_distance(model: DecomposedModel, batch: Any, kind: DistanceKind | None) -> DistanceKind:
-    """The distance that is asked for, else ``"kl"`` where the batch has labels and the output a logit for each."""
+    """The distance that is asked for, or a guess; a :class:`UsageError` where there is none between all and nothing."""
     with taking(model.call, batch):
-        labels, output = model.call.labels_of(batch), model.clean(batch).output
-    if kind is None:
-        fits = labels is not None and labels.shape == output.shape[:-1] and output.shape[-1] > int(labels.max())
-        kind = "kl" if fits else "mse"
+        output = model.clean(batch).output
+    kind = guessed_distance(model.call, batch, output)[0] if kind is None else kind
     step = Step.of(model, batch, Noise(("cost",), next(model.target.parameters()).device))
     if not cost_of_everything(step, kind).item() > 0:
         raise UsageError("sites: ablating all of them does not change the output; choose sites that matter")

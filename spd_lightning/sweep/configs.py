@@ -52,6 +52,10 @@ class ConfigReader(DecompositionCLI):
         except UsageError as error:
             given = point or settings
             raise UsageError(one_line(f"{stated(given)}: {error}" if given else str(error))) from None
+        return self.last()
+
+    def last(self) -> Config:
+        """The whole config that was read last; of a new reader, what all runs share."""
         dumped = self._parser("fit").dump(self.config["fit"], skip_none=False)
         config: Config = yaml.safe_load(dumped)
         return config

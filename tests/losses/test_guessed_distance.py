@@ -1,0 +1,47 @@
+"""What outputs are taken for, from a batch."""
+
+import pytest
+import torch
+from torch import nn
+
+from spd_lightning import AutomaticCall, KeywordCall, PositionalCall
+from spd_lightning.losses import guessed_distance
+
+VECTORS, TOKENS = torch.rand(4, 3), torch.tensor([[0, 4], [2, 2], [1, 0], [3, 3]])
+OUTPUT = torch.randn(4, 5)
+
+
+def _guessed(call, batch, output=OUTPUT):
+    call.bind(nn.Linear(3, 5))
+    return guessed_distance(call, batch, output)
+
+
+@pytest.mark.parametrize(
+    ("call", "batch", "output", "ground"),
+    [
+        (KeywordCall(["x"], output="logits"), {"x": VECTORS}, OUTPUT, "named logits"),
+        (AutomaticCall(), (VECTORS, torch.tensor([0, 4, 1, 1])), OUTPUT, "labels"),
+        (PositionalCall(labels=1), [VECTORS, torch.tensor([0, -100, 1, 1])], OUTPUT, "labels"),
+        (AutomaticCall(), VECTORS, OUTPUT.masked_fill(torch.arange(5) == 4, -torch.inf), "minus infinity"),
+        (AutomaticCall(), TOKENS, torch.randn(4, 2, 5), "tokens"),
+    ],
+)
+def test_logits(call, batch, output, ground):
+    kind, why = _guessed(call, batch, output)
+
+    assert kind == "kl"
+    assert ground in why
+
+
+@pytest.mark.parametrize(
+    ("call", "batch", "output"),
+    [
+        (AutomaticCall(), VECTORS, OUTPUT),
+        (AutomaticCall(), (VECTORS, torch.tensor([0, 5, 1, 1])), OUTPUT),  # no output for class 5
+        (AutomaticCall(), (VECTORS, torch.rand(4)), OUTPUT),
+        (AutomaticCall(), TOKENS, torch.randn(4, 2, 4)),  # no output for token 4
+        (KeywordCall(["x"], output="hidden"), {"x": VECTORS}, OUTPUT),
+    ],
+)
+def test_other_outputs(call, batch, output):
+    assert _guessed(call, batch, output)[0] == "mse"
