@@ -15,8 +15,8 @@ from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.checkpoints import check_writable
 from spd_lightning.sweep.configs import Config
 from spd_lightning.sweep.execute import Failures, execute, say
-from spd_lightning.sweep.grid import read_assignment, read_values, short_keys
-from spd_lightning.sweep.pictures import SEED, draw_pictures
+from spd_lightning.sweep.grid import SEED, read_assignment, read_values, short_keys
+from spd_lightning.sweep.pictures import draw_pictures
 from spd_lightning.sweep.plan import PLAN_NAME, SweepPlan, read_plan
 from spd_lightning.sweep.runs import SweptRun, plan_runs
 from spd_lightning.sweep.table import TABLE_NAME, write_table

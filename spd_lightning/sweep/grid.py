@@ -16,6 +16,7 @@ Values = Mapping[str, Sequence[str]]
 Point = Mapping[str, str]
 """One value per dotted key."""
 
+SEED = "seed_everything"
 LONGEST_NAME = 120
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_=-]+")
 _KEY = re.compile(r"[A-Za-z_][\w*-]*(\.[\w*-]+)*\+?")
