@@ -38,6 +38,24 @@ def read_assignment(text: str, flag: str) -> tuple[str, str]:
     return key, value
 
 
+def read_assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """Split several ``key=value``; see :func:`read_assignment`.
+
+    Args:
+        texts: what follows the flag.
+        flag: its name, for messages.
+
+    Raises:
+        UsageError: also if a key is given twice.
+    """
+    found: dict[str, str] = {}
+    for key, value in (read_assignment(text, flag) for text in texts):
+        if key in found:
+            raise UsageError(f"{flag}: {key} is given twice; name each key once")
+        found[key] = value
+    return found
+
+
 def read_values(key: str, text: str) -> list[str]:
     """Values separated by commas, each a number, a word, or a list or mapping in YAML's short form.
 

@@ -82,6 +82,14 @@ class SweepPlan:
             lines += [f"{'- ' if row == 0 else '  '}{text}" for row, text in enumerate(rows)]
         return lines
 
+    def check_keys(self) -> None:
+        """Raise a :class:`UsageError` for a key that is both set and swept, or one that adds to a list."""
+        for key in self.keys:
+            if key in self.fixed:
+                raise UsageError(f"{key} is both set and swept; name it once")
+            if key.endswith("+"):
+                raise UsageError(f"{key} adds to a list and cannot be swept; sweep the whole list")
+
     def joined(self, new: "SweepPlan") -> "SweepPlan":
         """This plan with the points of another added.
 
@@ -104,6 +112,22 @@ class SweepPlan:
             raise UsageError(f"{kept} set of swept keys ({', '.join(self.keys)}); choose another --name")
         both = replace(self, grids=(*self.grids, *new.grids))
         return both if len(both.points) > len(self.points) else self
+
+
+def checked_name(name: str, flag: str = "--name") -> str:
+    """A name, if it can be that of a folder.
+
+    Args:
+        name: the name.
+        flag: where it was given, for the message.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    allowed = name and name[0].isalnum() and all(letter.isalnum() or letter in "._+=,-" for letter in name)
+    if not allowed or not name.isascii():
+        raise UsageError(f"{flag} must start with a letter or digit, then also . _ + = , and -, got {name!r}")
+    return name
 
 
 def read_plan(path: Path) -> SweepPlan:
