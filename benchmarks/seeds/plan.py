@@ -161,5 +161,5 @@ def _joined(old: Sequence[SweepPlan], new: Sequence[SweepPlan]) -> tuple[SweepPl
     """Entries of both, in order of the first; those of one name become one."""
     found = {entry.name: entry for entry in old}
     for entry in new:
-        found[entry.name] = found[entry.name].joined(entry) if entry.name in found else entry
+        found[entry.name] = found[entry.name].joined(entry, "entry") if entry.name in found else entry
     return tuple(found.values())

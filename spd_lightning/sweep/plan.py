@@ -90,11 +90,12 @@ class SweepPlan:
             if key.endswith("+"):
                 raise UsageError(f"{key} adds to a list and cannot be swept; sweep the whole list")
 
-    def joined(self, new: "SweepPlan") -> "SweepPlan":
+    def joined(self, new: "SweepPlan", what: str = "sweep") -> "SweepPlan":
         """This plan with the points of another added.
 
         Args:
             new: of the same name.
+            what: what it is called in messages.
 
         Returns:
             The union; this very plan if nothing is new.
@@ -102,7 +103,7 @@ class SweepPlan:
         Raises:
             UsageError: if configs, settings or swept keys differ.
         """
-        kept = f"sweep {self.name!r} exists with another"
+        kept = f"{what} {self.name!r} exists with another"
         if self.configs != new.configs:
             raise UsageError(f"{kept} config ({', '.join(self.configs)}); choose another --name")
         if _meanings(self.fixed) != _meanings(new.fixed):
