@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 UNITS := $(addprefix tests/,functional kernels model losses metrics figures files artefact runs test_imports.py networks/test_self_check.py)
 
-.PHONY: help demo lm quick test reliability lanes lint tensorboard reproduce compare bench clean
+.PHONY: help demo lm quick test reliability lanes lint tensorboard reproduce seeds compare bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -50,6 +50,9 @@ tensorboard: $(READY)  ## look at the runs
 
 reproduce: $(READY)  ## run the paper's systems over seeds, write the tables (SYSTEM="tms_5-2 ..." SEEDS="0 1" JOBS=2 PAPER=1 KEEP=1)
 	$(RUN) -m benchmarks.reproduce $(if $(SYSTEM),--systems $(SYSTEM)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PAPER),--paper) $(if $(KEEP),--keep)
+
+seeds: $(READY)  ## how often recipes recover, over seeds, sizes and settings (PLAN=hundred SEEDS=0-9 JOBS=2 WRITE=1, DRAW=12 SEED=1)
+	$(RUN) -m benchmarks.seeds $(or $(PLAN),$(if $(DRAW),,hundred)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DRAW),--draw $(DRAW)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
 compare: $(READY)  ## run SPD and the older method APD on the same systems, write docs/comparison.md (JOBS=2 KEEP=1)
 	$(RUN) -m benchmarks.compare $(if $(JOBS),--jobs $(JOBS)) $(if $(KEEP),--keep)

@@ -2,7 +2,7 @@
 
     python -m benchmarks [step_time memory ...] [--systems tms paper/tms_5-2 ...] [--quick]
 
-``benchmarks.reproduce`` stands apart: it asks what training finds, the others what it costs.
+``benchmarks.reproduce`` and ``benchmarks.seeds`` stand apart: they ask what training finds, the others what it costs.
 """
 
 import spd_lightning  # noqa: F401 (first: it sets how threads wait, which must happen before torch is imported)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.compare import document, growth
 from benchmarks.compare.pairs import KNOBS, PAIRS
-from benchmarks.reproduce.__main__ import INTERRUPTED, make_missing
+from benchmarks.reproduce.__main__ import INTERRUPTED, make
 from benchmarks.reproduce.options import DOCS, RUNS, Options
 from benchmarks.reproduce.plan import runs_of
 from spd_lightning.files.whole import written_whole
@@ -57,8 +57,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _make(folder: Path, jobs: int) -> int:
     """Make the runs of systems that are missing."""
     runs = [run for pair in PAIRS for run in runs_of((pair.spd, pair.apd), document.seeds(pair), folder)]
-    schedule, failures = make_missing(runs, Options((), jobs=jobs))
-    if schedule.interrupted:
+    interrupted, failures = make(runs, Options((), jobs=jobs))
+    if interrupted:
         sys.stderr.write("interrupted; the same command goes on\n")
         return INTERRUPTED
     return 1 if failures else 0

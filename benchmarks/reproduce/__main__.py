@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.reproduce.document import write_document
 from benchmarks.reproduce.options import Options, parse
-from benchmarks.reproduce.plan import Run, obstacle, runs_of
-from benchmarks.reproduce.schedule import Schedule
+from benchmarks.reproduce.plan import Run, runs_of
+from benchmarks.reproduce.schedule import Schedule, make_missing
 from benchmarks.reproduce.systems import SYSTEMS, System
 from spd_lightning.errors import UsageError
 
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] =
         return WRONG_USAGE
     failures: dict[Run, str] = {}
     if not options.table_only:
-        schedule, failures = make_missing(runs_of(options.systems, options.seeds, options.runs), options)
-        if schedule.interrupted:
+        interrupted, failures = make(runs_of(options.systems, options.seeds, options.runs), options)
+        if interrupted:
             sys.stderr.write("interrupted; the same command goes on\n")
             return INTERRUPTED
     try:
@@ -43,15 +43,9 @@ def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] =
     return 1 if failures else 0
 
 
-def make_missing(runs: Sequence[Run], options: Options) -> tuple[Schedule, dict[Run, str]]:
-    """Make those runs that are missing; why each one that was left alone or failed is not there."""
-    left_alone = {run: reason for run in runs if (reason := obstacle(run))}
-    for run, reason in left_alone.items():
-        sys.stderr.write(f"{run.name}: left alone: {reason}\n")
-    missing = [run for run in runs if run not in left_alone and run.record.state != "finished"]
-    schedule = Schedule(missing, *options.shared_out(len(missing)))
-    schedule.work()
-    return schedule, {**left_alone, **schedule.failures}
+def make(runs: Sequence[Run], options: Options) -> tuple[bool, dict[Run, str]]:
+    """Make those runs that are missing, each in a process of its own; see :func:`make_missing`."""
+    return make_missing(runs, lambda missing: Schedule(missing, *options.shared_out(len(missing))))
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def parse(arguments: Sequence[str] | None, systems: Mapping[str, System]) -> Opt
     parser.add_argument("--keep", action="store_true", help="keep what the tables say of systems without runs here")
     given = parser.parse_args(arguments)
     chosen = _chosen(given.systems, given.paper, systems)
-    seeds = tuple(dict.fromkeys(_whole("--seeds", seed, 0, LARGEST_SEED) for seed in given.seeds))
-    jobs = 0 if given.jobs is None else _whole("--jobs", given.jobs, 1, MANY_JOBS)
+    seeds = tuple(dict.fromkeys(number_in("--seeds", seed, 0, LARGEST_SEED) for seed in given.seeds))
+    jobs = 0 if given.jobs is None else number_in("--jobs", given.jobs, 1, MANY_JOBS)
     return Options(chosen, seeds, jobs, given.table_only, given.runs.absolute(), given.output, given.keep)
 
 
@@ -90,7 +90,18 @@ def _chosen(names: Sequence[str], paper: bool, systems: Mapping[str, System]) ->
     return tuple(system for name, system in systems.items() if name in wanted)
 
 
-def _whole(flag: str, text: str, least: int, most: int) -> int:
+def number_in(flag: str, text: str, least: int, most: int) -> int:
+    """A whole number within bounds.
+
+    Args:
+        flag: where it was given, for messages.
+        text: what was given.
+        least: lowest value.
+        most: highest value.
+
+    Raises:
+        UsageError: for anything else.
+    """
     try:
         number = int(text)
     except ValueError:

@@ -75,6 +75,15 @@ class Run:
         """Whether there is anything of it."""
         return self.log.exists() or self.folder.exists()
 
+    @property
+    def obstacle(self) -> str:
+        """Why it can neither be used nor continued, and the way out, in one line; empty if nothing is in the way."""
+        try:
+            config = read_config(self.system.config)
+        except UsageError as error:
+            return str(error)
+        return unusable(self.record, config, self.seed)
+
 
 def runs_of(systems: Iterable[System], seeds: Iterable[int], folder: Path) -> list[Run]:
     """Every system with every seed.
@@ -107,24 +116,22 @@ def found_runs(systems: Iterable[System], folder: Path) -> list[Run]:
     return found
 
 
-def obstacle(run: Run) -> str:
-    """Why a run can neither be used nor continued, and the way out.
+def unusable(record: RunRecord, config: Mapping[str, Any], seed: int) -> str:
+    """Why what is in a run directory is not the run that is wanted, and the way out.
 
     Args:
-        run: the run.
+        record: of the directory.
+        config: content of a config, all of it or in part.
+        seed: the wanted one.
 
     Returns:
-        One line; empty if nothing stands in the way.
+        One line; empty if it can be used, or gone on with.
     """
-    try:
-        config = read_config(run.system.config)
-    except UsageError as error:
-        return str(error)
-    reason = _unusable(run.record, config, run.seed)
-    return f"{reason}; move or remove {shown(run.folder)} to run it again" if reason else ""
+    reason = _other(record, config, seed)
+    return f"{reason}; move or remove {shown(record.folder)} to run it again" if reason else ""
 
 
-def _unusable(record: RunRecord, config: Mapping[str, Any], seed: int) -> str:
+def _other(record: RunRecord, config: Mapping[str, Any], seed: int) -> str:
     if record.state == "absent":
         return ""
     if record.state == "damaged":

@@ -4,20 +4,22 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from benchmarks.reproduce.clock import read_process
+from benchmarks.reproduce.job import Job
 from benchmarks.reproduce.logs import last_line
-from benchmarks.reproduce.plan import Run, obstacle
+from benchmarks.reproduce.plan import Run
 from spd_lightning.report import rows
 from spd_lightning.report.reading import mapping, with_floats
 from spd_lightning.runs.record import RunRecord
 
-LEFT_ALONE = "left alone: "
+LEFT_ALONE, FAILED = "left alone: ", "failed: "
+JobT = TypeVar("JobT", bound=Job)
 
 
 @dataclass(frozen=True)
-class Result:
+class Found(Generic[JobT]):
     """A run as its directory shows it.
 
     Attributes:
@@ -27,7 +29,7 @@ class Result:
         process: content of its ``process.json``.
     """
 
-    run: Run
+    run: JobT
     record: RunRecord
     problem: str = ""
     process: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +71,10 @@ class Result:
         return None if self.problem else self.record.metrics.get(name)
 
 
-def results_of(runs: Iterable[Run], failures: Mapping[Run, str]) -> list[Result]:
+Result = Found[Run]
+
+
+def results_of(runs: Iterable[JobT], failures: Mapping[JobT, str]) -> list[Found[JobT]]:
     """Read the directories of runs.
 
     Args:
@@ -79,20 +84,25 @@ def results_of(runs: Iterable[Run], failures: Mapping[Run, str]) -> list[Result]
     Returns:
         One result per run.
     """
-    return [_result(run, failures.get(run, "")) for run in runs if run.exists or run in failures]
+    return [result_of(run, failures.get(run, "")) for run in runs if run.exists or run in failures]
 
 
-def _result(run: Run, failure: str) -> Result:
-    record = run.record
-    reason = obstacle(run)
+def result_of(run: JobT, failure: str = "") -> Found[JobT]:
+    """Read the directory of a run.
+
+    Args:
+        run: the run.
+        failure: why it failed just now; empty if it did not.
+    """
+    record, reason = run.record, run.obstacle
     if reason:
-        return Result(run, record, f"{LEFT_ALONE}{reason}")
+        return Found(run, record, f"{LEFT_ALONE}{reason}")
     if record.state == "finished":
-        return Result(run, with_floats(record), process=read_process(run.folder))
-    return Result(run, record, f"failed: {failure}" if failure else f"not finished: {last_line(run.log)}")
+        return Found(run, with_floats(record), process=read_process(run.folder))
+    return Found(run, record, f"{FAILED}{failure}" if failure else f"not finished: {last_line(run.log)}")
 
 
-def finished(results: Iterable[Result]) -> list[Result]:
+def finished(results: Iterable[Found[JobT]]) -> list[Found[JobT]]:
     """Those with scores."""
     return [result for result in results if not result.problem]
 

@@ -1,10 +1,10 @@
 """All runs as one CSV file."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.reproduce.results import Result
+from benchmarks.reproduce.results import Found, JobT, Result
 from spd_lightning.files.whole import written_whole
 
 METRICS = ("steps", "peak_memory_mb", "device", "machine")
@@ -21,7 +21,17 @@ def write_sheet(path: Path, results: Sequence[Result]) -> None:
         path: the file.
         results: the runs, in order.
     """
-    rows = [_row(result) for result in results]
+    write_rows(path, [_row(result) for result in results])
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV; what a row does not have stays empty.
+
+    Args:
+        path: the file.
+        rows: values by column. Columns that start with ``version/``, ``setting/`` and ``score/`` come last, in this
+            order, scores without that prefix.
+    """
     groups = ("", "version/", "setting/", "score/")
     names = dict.fromkeys(name for row in rows for name in row)
     columns = sorted(names, key=lambda name: max(i for i, group in enumerate(groups) if name.startswith(group)))
@@ -34,7 +44,16 @@ def write_sheet(path: Path, results: Sequence[Result]) -> None:
 def _row(result: Result) -> dict[str, object]:
     run = result.run
     row: dict[str, object] = {"system": run.system.name, "seed": run.seed, "config": run.system.config}
-    row |= {"state": result.record.state, "recovered": "", "verdict": result.verdict}
+    return row | numbers(result)
+
+
+def numbers(result: Found[JobT]) -> dict[str, object]:
+    """What any table says of a run, by column.
+
+    Args:
+        result: the run.
+    """
+    row: dict[str, object] = {"state": result.record.state, "recovered": "", "verdict": result.verdict}
     if result.problem:
         return row
     row |= {"recovered": int(not result.shortfalls), "wall_s": result.wall_s}

@@ -10,7 +10,7 @@ import torch
 
 from spd_lightning.analysis.firings import Firings
 from spd_lightning.analysis.labelling import Row, window_of
-from spd_lightning.functional import keyed_generator
+from spd_lightning.functional import keyed_generator, wilson_interval
 from spd_lightning.model.wrapping import site_of
 
 OWN = 4
@@ -18,8 +18,6 @@ OWN = 4
 CHANCE = 1 / (OWN + 1)
 SIMILAR, APART = 2.0, 0.1
 """Largest ratio of two densities that match, and largest Jaccard index of the firings of the two components."""
-NORMAL = 1.959964
-"""Standard deviations on either side that hold 95 % of a normal distribution."""
 NEAR = {0: 3.0, 1: 1.0, -1: 1.0}
 """What a token counts at the place and beside it; others within five tokens count a quarter."""
 
@@ -92,11 +90,7 @@ def score(right: int, count: int) -> Score:
         right: number of right ones.
         count: number of all, at least 1.
     """
-    share, squared = right / count, NORMAL**2
-    middle = (share + squared / (2 * count)) / (1 + squared / count)
-    half = NORMAL / (1 + squared / count) * math.sqrt(share * (1 - share) / count + squared / (4 * count**2))
-    low = middle - half if right else 0.0  # which the formula gives too, but for rounding
-    return Score(right, count, share, low, middle + half if right < count else 1.0)
+    return Score(right, count, right / count, *wilson_interval(right, count))
 
 
 def trials(rows: Sequence[Row], firings: Firings, count: int, seed: int) -> Iterator[Trial]:

@@ -18,7 +18,7 @@ from spd_lightning.figures.query_key import query_key_maps
 from spd_lightning.figures.scrubbing import ScrubbedErrors, scrubbing_histograms
 from spd_lightning.figures.sparsity import sparsity_curve
 from spd_lightning.figures.spectrum import importance_spectrum
-from spd_lightning.figures.sweeps import Outcome, importance_comparison, sweep_sensitivity
+from spd_lightning.figures.sweeps import Outcome, importance_comparison, recovery_shares, sweep_sensitivity
 from spd_lightning.figures.vectors import component_vectors
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "importance_spectrum",
     "network_diagram",
     "query_key_maps",
+    "recovery_shares",
     "scrubbing_histograms",
     "sparsity_curve",
     "sweep_sensitivity",

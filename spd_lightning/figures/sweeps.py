@@ -25,9 +25,11 @@ from spd_lightning.figures.style import (
     new_figure,
     to_arrays,
 )
+from spd_lightning.functional import wilson_interval
 
 MANY = 50
 """Counts above this get a logarithmic axis, linear up to 10."""
+_SHARES = "recovered / runs above each value, bars: 95 % intervals"
 
 
 _COUNTED = {
@@ -68,25 +70,51 @@ def sweep_sensitivity(
     values = np.array(sorted(outcomes), dtype=np.float64)
     runs = [list(outcomes[value]) for value in sorted(outcomes)]
     figure, axes = new_figure(f"Recovery over {setting}", 2, 5.4, 3.2)
-    _draw_shares(axes[0], values, runs)
+    _draw_shares(axes[0], values, [(sum(run.recovered for run in group), len(group)) for group in runs])
     _draw_counts(axes[1], values, runs)
     for panel in axes:
-        _scale(panel, values, [*values, *([] if default is None else [default])])
-        if default is not None:
-            panel.axvline(default, color="0.4", linestyle=":", linewidth=1.4, zorder=0, label=f"default {default:g}")
-    describe(axes[0], "recovered runs", "recovered / runs above each value", setting, "share of runs")
+        _scale(panel, values, default)
+    describe(axes[0], "recovered runs", _SHARES, setting, "share of runs")
     describe(axes[1], "per run, over all sites", "lines: means", setting, "count")
     figure.legend(*axes[1].get_legend_handles_labels(), fontsize=TICK_SIZE, loc="outside lower center", ncols=6)
     return figure
 
 
-def _draw_shares(axes: Axes, values: Array, runs: Sequence[Sequence[Outcome]]) -> None:
-    """One mark per value with the two numbers behind it."""
-    found = [sum(run.recovered for run in group) for group in runs]
-    shares = [count / len(group) for count, group in zip(found, runs, strict=True)]
+def recovery_shares(setting: str, counts: Mapping[float, tuple[int, int]], default: float | None = None) -> Figure:
+    """Share of recovered runs over a setting, with 95 % confidence intervals (Wilson).
+
+    The setting's axis is logarithmic if its values are positive and span more than a decade.
+
+    Args:
+        setting: what is varied, for axis and headline.
+        counts: per value how many runs recovered, and of how many.
+        default: value to mark by a line.
+
+    Returns:
+        The figure, of one panel.
+
+    Raises:
+        ValueError: if there is no value, or one without a run.
+    """
+    if not counts or not all(count for _, count in counts.values()):
+        raise ValueError(f"counts must hold at least one run per value, got {dict(counts)}")
+    values = np.array(sorted(counts), dtype=np.float64)
+    figure, axes = new_figure(f"Recovery over {setting}", 1, 4.6, 2.8)
+    _draw_shares(axes[0], values, [counts[value] for value in sorted(counts)])
+    _scale(axes[0], values, default)
+    describe(axes[0], "", _SHARES, setting, "share of runs")
+    if default is not None:
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=TICK_SIZE, loc="outside lower center")
+    return figure
+
+
+def _draw_shares(axes: Axes, values: Array, counts: Sequence[tuple[int, int]]) -> None:
+    """One mark per value with its interval and the two numbers behind it."""
+    shares = [found / count for found, count in counts]
     axes.plot(values, shares, "o-", color=MAIN, markersize=6, linewidth=1.4)
-    for value, share, count, group in zip(values, shares, found, runs, strict=True):
-        text = f"{count}/{len(group)}"
+    axes.vlines(values, *zip(*(wilson_interval(*pair) for pair in counts), strict=True), color=MAIN, alpha=0.35, lw=5)
+    for value, share, (found, count) in zip(values, shares, counts, strict=True):
+        text = f"{found}/{count}"
         label = axes.annotate(text, (value, share), (0, 8), textcoords="offset points", ha="center", fontsize=TICK_SIZE)
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
     axes.set_ylim(-0.05, 1.15)
@@ -123,8 +151,9 @@ def _scale_counts(axes: Axes, most: int) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
 
 
-def _scale(axes: Axes, values: Array, marked: Sequence[float]) -> None:
-    """A scale for the setting, and its values as ticks as far as there is room."""
+def _scale(axes: Axes, values: Array, default: float | None) -> None:
+    """A scale for the setting, its values as ticks as far as there is room, and the default as a line."""
+    marked = [*values, *([] if default is None else [default])]
     places, ends = values, np.array([min(marked), max(marked)])
     if min(marked) > 0 and max(marked) > 10 * min(marked):
         axes.set_xscale("log")
@@ -136,6 +165,8 @@ def _scale(axes: Axes, values: Array, marked: Sequence[float]) -> None:
         if not shown or place - places[shown[-1]] >= 0.99 * room:
             shown.append(index)
     axes.set_xticks(values[shown], [f"{value:.3g}" for value in values[shown]])
+    if default is not None:
+        axes.axvline(default, color="0.4", linestyle=":", linewidth=1.4, zorder=0, label=f"default {default:g}")
 
 
 def importance_comparison(

@@ -26,6 +26,7 @@ from spd_lightning.functional.fourier import (
     plane_shares,
 )
 from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
+from spd_lightning.functional.intervals import wilson_interval
 from spd_lightning.functional.losses import (
     average,
     component_shares,
@@ -157,5 +158,6 @@ __all__ = [
     "term_contradictions",
     "uniform_subset",
     "upper_leaky",
+    "wilson_interval",
     "with_rank",
 ]

@@ -15,9 +15,9 @@ from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.checkpoints import check_writable
 from spd_lightning.sweep.configs import Config
 from spd_lightning.sweep.execute import Failures, execute, say
-from spd_lightning.sweep.grid import read_assignment, read_values, short_keys
-from spd_lightning.sweep.pictures import SEED, draw_pictures
-from spd_lightning.sweep.plan import PLAN_NAME, SweepPlan, read_plan
+from spd_lightning.sweep.grid import SEED, read_assignments, read_values, short_keys
+from spd_lightning.sweep.pictures import draw_pictures
+from spd_lightning.sweep.plan import PLAN_NAME, SweepPlan, checked_name, read_plan
 from spd_lightning.sweep.runs import SweptRun, plan_runs
 from spd_lightning.sweep.table import TABLE_NAME, write_table
 
@@ -142,25 +142,16 @@ def _plan(options: argparse.Namespace) -> SweepPlan:
     """What the sweep file says, overridden by the command line."""
     path = None if options.sweep is None else find_sweep(options.sweep)
     plan = SweepPlan() if path is None else read_plan(path)
-    over = {key: read_values(key, text) for key, text in _assignments(options.over, "--over").items()}
+    over = {key: read_values(key, text) for key, text in read_assignments(options.over, "--over").items()}
     plan = replace(
         plan,
         configs=tuple(options.config) or plan.configs,
-        settings={**plan.fixed, **_assignments(options.set, "--set")},
+        settings={**plan.fixed, **read_assignments(options.set, "--set")},
         grids=tuple({**grid, **over} for grid in plan.grids or ({},)),
     )
     _check_complete(plan)
     given = options.name or plan.name or (path.stem if path else "")
-    return replace(plan, name=_checked_name(given or _default_name(plan)))
-
-
-def _assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in (read_assignment(text, flag) for text in texts):
-        if key in found:
-            raise UsageError(f"{flag}: {key} is given twice; name each key once")
-        found[key] = value
-    return found
+    return replace(plan, name=checked_name(given or _default_name(plan)))
 
 
 def _check_complete(plan: SweepPlan) -> None:
@@ -168,20 +159,9 @@ def _check_complete(plan: SweepPlan) -> None:
         raise UsageError("a sweep needs a config, for example --config tms.yaml")
     if not plan.keys:
         raise UsageError("a sweep needs something to vary, for example --over seed_everything=0,1,2")
-    for key in plan.keys:
-        if key in plan.fixed:
-            raise UsageError(f"{key} is both set and swept; name it once")
-        if key.endswith("+"):
-            raise UsageError(f"{key} adds to a list and cannot be swept; sweep the whole list")
+    plan.check_keys()
 
 
 def _default_name(plan: SweepPlan) -> str:
     swept = [key for key in plan.keys if key != SEED] or [SEED]
     return "-".join([Path(plan.configs[-1]).stem, *short_keys(swept).values()])
-
-
-def _checked_name(name: str) -> str:
-    allowed = name and name[0].isalnum() and all(letter.isalnum() or letter in "._+=,-" for letter in name)
-    if not allowed or not name.isascii():
-        raise UsageError(f"--name must start with a letter or digit, then also . _ + = , and -, got {name!r}")
-    return name

@@ -9,9 +9,10 @@ import yaml
 
 from spd_lightning.cli.arguments import one_line, with_shipped_configs
 from spd_lightning.cli.command import DecompositionCLI
+from spd_lightning.cli.settings import LARGEST_SEED
 from spd_lightning.errors import UsageError
 from spd_lightning.runs.planned import LOGGER
-from spd_lightning.sweep.grid import Point
+from spd_lightning.sweep.grid import SEED, Point
 
 Config = Mapping[str, Any]
 
@@ -97,10 +98,31 @@ def read_configs(
         plain = reader.read({})
         for key in settings:
             _check_known(plain, key.removesuffix("+"), may_be_new=True)
-        default = reader.read(settings)
+        default = reader.read(settings) if settings else plain
         for key in points[0]:
             _check_known(default, key)
-        return default, [reader.read(settings, point) for point in points]
+        return default, _read_points(reader, default, settings, points)
+
+
+def _read_points(
+    reader: ConfigReader, default: Config, settings: Mapping[str, str], points: Sequence[Point]
+) -> list[Config]:
+    """The config of every point. Reading one takes about a second, so that points which differ in the seed share it."""
+    known: list[tuple[Point, Config]] = [({}, default)]
+    found = []
+    for point in points:
+        others = {key: value for key, value in point.items() if key != SEED}
+        same = next((config for values, config in known if values == others), None)
+        if same is None or not _is_seed(point.get(SEED, "")):
+            same = reader.read(settings, point)
+            known.append((others, same))
+        found.append({**same, SEED: int(point[SEED])} if _is_seed(point.get(SEED, "")) else same)
+    return found
+
+
+def _is_seed(text: str) -> bool:
+    """Whether it means a seed that every run may have, as it stands: ``010`` would be read as 8."""
+    return text.isdecimal() and str(int(text)) == text and int(text) <= LARGEST_SEED
 
 
 def lookup(config: Config, key: str, default: Any = None) -> Any:

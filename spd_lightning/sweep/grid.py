@@ -16,6 +16,7 @@ Values = Mapping[str, Sequence[str]]
 Point = Mapping[str, str]
 """One value per dotted key."""
 
+SEED = "seed_everything"
 LONGEST_NAME = 120
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_=-]+")
 _KEY = re.compile(r"[A-Za-z_][\w*-]*(\.[\w*-]+)*\+?")
@@ -35,6 +36,24 @@ def read_assignment(text: str, flag: str) -> tuple[str, str]:
     if not separator or not _KEY.fullmatch(key):
         raise UsageError(f"{flag} must be KEY=VALUE with a dotted key such as model.optimization.lr, got {text!r}")
     return key, value
+
+
+def read_assignments(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """Split several ``key=value``; see :func:`read_assignment`.
+
+    Args:
+        texts: what follows the flag.
+        flag: its name, for messages.
+
+    Raises:
+        UsageError: also if a key is given twice.
+    """
+    found: dict[str, str] = {}
+    for key, value in (read_assignment(text, flag) for text in texts):
+        if key in found:
+            raise UsageError(f"{flag}: {key} is given twice; name each key once")
+        found[key] = value
+    return found
 
 
 def read_values(key: str, text: str) -> list[str]:

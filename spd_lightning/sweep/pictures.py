@@ -16,11 +16,10 @@ from spd_lightning.functional import pattern_order
 from spd_lightning.runs.record import RunRecord
 from spd_lightning.runs.verdict import known_sites, pattern_contradictions
 from spd_lightning.sweep.configs import Config, lookup
-from spd_lightning.sweep.grid import short_keys
+from spd_lightning.sweep.grid import SEED, short_keys
 from spd_lightning.sweep.runs import SweptRun
 from spd_lightning.targets import KnownMechanisms
 
-SEED = "seed_everything"
 ALL_SITES = "all sites"
 PROBE = 0.75
 """Magnitude of the one-hot probes, as in the paper's figures."""

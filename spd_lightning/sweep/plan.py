@@ -66,21 +66,36 @@ class SweepPlan:
 
     def text(self) -> str:
         """The plan as a sweep file."""
-        lines = ["# Written by python -m spd_lightning.sweep, which also takes it as --sweep."]
-        lines += [f"name: {yaml_of(self.name)}", f"config: [{', '.join(map(yaml_of, self.configs))}]"]
+        return "\n".join(
+            ["# Written by python -m spd_lightning.sweep, which also takes it as --sweep.", *self.lines, ""]
+        )
+
+    @property
+    def lines(self) -> list[str]:
+        """The plan as lines of YAML."""
+        lines = [f"name: {yaml_of(self.name)}", f"config: [{', '.join(map(yaml_of, self.configs))}]"]
         if self.fixed:
             lines += ["set:", *(f"  {key}: {yaml_of(value)}" for key, value in self.fixed.items())]
         lines.append("over:")
         for grid in self.grids:
             rows = [f"{key}: [{', '.join(map(yaml_of, grid[key]))}]" for key in self.keys]
             lines += [f"{'- ' if row == 0 else '  '}{text}" for row, text in enumerate(rows)]
-        return "\n".join(lines) + "\n"
+        return lines
 
-    def joined(self, new: "SweepPlan") -> "SweepPlan":
+    def check_keys(self) -> None:
+        """Raise a :class:`UsageError` for a key that is both set and swept, or one that adds to a list."""
+        for key in self.keys:
+            if key in self.fixed:
+                raise UsageError(f"{key} is both set and swept; name it once")
+            if key.endswith("+"):
+                raise UsageError(f"{key} adds to a list and cannot be swept; sweep the whole list")
+
+    def joined(self, new: "SweepPlan", what: str = "sweep") -> "SweepPlan":
         """This plan with the points of another added.
 
         Args:
             new: of the same name.
+            what: what it is called in messages.
 
         Returns:
             The union; this very plan if nothing is new.
@@ -88,7 +103,7 @@ class SweepPlan:
         Raises:
             UsageError: if configs, settings or swept keys differ.
         """
-        kept = f"sweep {self.name!r} exists with another"
+        kept = f"{what} {self.name!r} exists with another"
         if self.configs != new.configs:
             raise UsageError(f"{kept} config ({', '.join(self.configs)}); choose another --name")
         if _meanings(self.fixed) != _meanings(new.fixed):
@@ -98,6 +113,22 @@ class SweepPlan:
             raise UsageError(f"{kept} set of swept keys ({', '.join(self.keys)}); choose another --name")
         both = replace(self, grids=(*self.grids, *new.grids))
         return both if len(both.points) > len(self.points) else self
+
+
+def checked_name(name: str, flag: str = "--name") -> str:
+    """A name, if it can be that of a folder.
+
+    Args:
+        name: the name.
+        flag: where it was given, for the message.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    allowed = name and name[0].isalnum() and all(letter.isalnum() or letter in "._+=,-" for letter in name)
+    if not allowed or not name.isascii():
+        raise UsageError(f"{flag} must start with a letter or digit, then also . _ + = , and -, got {name!r}")
+    return name
 
 
 def read_plan(path: Path) -> SweepPlan:
@@ -114,21 +145,39 @@ def read_plan(path: Path) -> SweepPlan:
     """
     try:
         node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-        entries = _entries(node, "a sweep file")
-        unknown = sorted(set(entries) - set(KEYS))
-        if unknown:
-            raise UsageError(f"unknown key {unknown[0]!r}; a sweep file has the keys {', '.join(KEYS)}")
-        return SweepPlan(
-            configs=_configs(entries.get("config")),
-            settings={key: value_text(value) for key, value in _entries(entries.get("set"), "set").items()},
-            grids=_grids(entries.get("over")),
-            name=value_text(entries["name"]) if "name" in entries else "",
-        )
+        return plan_from(entries(node, "a sweep file", KEYS))
     except (yaml.YAMLError, OSError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"sweep file {str(path)!r}: {' '.join(str(error).split())}") from None
 
 
-def _entries(node: yaml.Node | None, what: str) -> dict[str, yaml.Node]:
+def plan_from(nodes: Mapping[str, yaml.Node]) -> SweepPlan:
+    """A plan from the parts of its file.
+
+    Args:
+        nodes: values of some of :data:`KEYS`.
+
+    Raises:
+        UsageError: if one of them does not have its form.
+    """
+    return SweepPlan(
+        configs=_configs(nodes.get("config")),
+        settings={key: value_text(value) for key, value in entries(nodes.get("set"), "set").items()},
+        grids=_grids(nodes.get("over")),
+        name=value_text(nodes["name"]) if "name" in nodes else "",
+    )
+
+
+def entries(node: yaml.Node | None, what: str, keys: Sequence[str] = ()) -> dict[str, yaml.Node]:
+    """A mapping of YAML, its keys as text.
+
+    Args:
+        node: the mapping; ``None`` for an empty one.
+        what: what it is, for messages.
+        keys: those that it may have; empty for any.
+
+    Raises:
+        UsageError: if it is not a mapping, holds a key twice, or one that it may not have.
+    """
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
@@ -137,6 +186,9 @@ def _entries(node: yaml.Node | None, what: str) -> dict[str, yaml.Node]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"{what} holds {twice!r} twice")
+    unknown = sorted(set(names) - set(keys)) if keys else []
+    if unknown:
+        raise UsageError(f"unknown key {unknown[0]!r}; {what} has the keys {', '.join(keys)}")
     return dict(zip(names, (value for _, value in node.value), strict=True))
 
 
@@ -149,7 +201,7 @@ def _configs(node: yaml.Node | None) -> tuple[str, ...]:
 def _grids(node: yaml.Node | None) -> tuple[Values, ...]:
     """A mapping of keys to lists of values, or a list of such mappings over the same keys."""
     nodes: Sequence[yaml.Node | None] = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    grids = [_entries(item, "over") for item in nodes]
+    grids = [entries(item, "over") for item in nodes]
     if any(set(grid) != set(grids[0]) for grid in grids):
         raise UsageError("all entries of over must sweep the same keys")
     if not grids or not grids[0]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spd_lightning.figures import Outcome, importance_comparison, sweep_sensitivity
+from spd_lightning.figures import Outcome, importance_comparison, recovery_shares, sweep_sensitivity
 
 RIGHT, WRONG = Outcome(True, 0, 10, 10), Outcome(False, 60, 3, 10)
 HALF_DECADES = [2.4e-4, 7.6e-4, 2.4e-3, 7.6e-3, 2.4e-2]
@@ -41,6 +41,34 @@ def test_shares_and_counts_are_those_of_the_runs():
     np.testing.assert_allclose(_curve(counts, "components alive").get_ydata(), [3, 10, 23 / 3])
     assert list(_curve(counts, "10 mechanisms").get_ydata()) == [10, 10]
     assert list(_curve(shares, "default 0.01").get_xdata()) == [0.01, 0.01]
+
+
+def _intervals(axes):
+    """Ends of the bars by their place."""
+    (bars,) = axes.collections
+    return {segment[0][0]: (segment[0][1], segment[1][1]) for segment in bars.get_segments()}
+
+
+def test_shares_stand_in_their_intervals(render):
+    figure = recovery_shares("a", {0.1: (3, 3), 0.001: (0, 3), 0.01: (2, 4)}, 0.01)
+    render(figure)
+
+    (axes,) = figure.axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.001, 0], [0.01, 0.5], [0.1, 1]])
+    bars = _intervals(axes)
+    assert bars[0.1] == pytest.approx((3 / 6.84146, 1))  # n / (n + 1.96²) to 1
+    assert bars[0.001] == pytest.approx((0, 3.84146 / 6.84146))
+    assert bars[0.01] == pytest.approx((0.15, 0.85), abs=1e-4)
+    assert _intervals(sweep_sensitivity("a", {0.1: [RIGHT] * 3}).axes[0])[0.1] == pytest.approx(bars[0.1])
+    assert [text.get_text() for text in axes.texts] == ["0/3", "2/4", "3/3"]
+    assert axes.get_xscale() == "log"
+    assert list(_curve(axes, "default 0.01").get_xdata()) == [0.01, 0.01]
+
+
+@pytest.mark.parametrize("counts", [{}, {1.0: (0, 0)}])
+def test_shares_need_runs(counts):
+    with pytest.raises(ValueError, match=r"^counts must hold at least one run per value"):
+        recovery_shares("a", counts)
 
 
 @pytest.mark.parametrize(

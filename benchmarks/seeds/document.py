@@ -1,0 +1,110 @@
+"""The table as a page."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.options import ROOT
+from benchmarks.reproduce.kept import kept_sections
+from benchmarks.seeds.draw import RULE as DRAWN
+from benchmarks.seeds.pictures import draw
+from benchmarks.seeds.plan import PLAN_NAME, TablePlan
+from benchmarks.seeds.runs import EntryRuns
+from benchmarks.seeds.table import Group, failed, groups_of, losses, summary, write_sheets
+from spd_lightning.files.whole import written_whole
+from spd_lightning.runs.verdict import RULE
+
+DOCS = ROOT / "docs"
+PAGE, FIGURES, SHEETS = "seeds.md", "figures", "seeds"
+INTRODUCTION = f"""\
+# Seeds, sizes and settings
+
+Written by `make seeds` (`python -m benchmarks.seeds`) from run directories; nothing here is typed in.
+
+A run counts as recovered if {RULE}. A run whose process fails counts as not recovered. The interval is Wilson's, at
+95 %. Steps and wall time are means over finished runs, whose time ends with their last picture; the first run on a
+target trains it.
+"""
+
+
+def write_table(folder: Path, plan: TablePlan, entries: Sequence[EntryRuns]) -> None:
+    """Write the table into its folder, without drawing anything: ``seeds.md`` and two CSV files.
+
+    Args:
+        folder: of the table.
+        plan: what it is of.
+        entries: its entries and their runs.
+    """
+    groups = groups_of(entries)
+    write_sheets(folder, plan.name, groups)
+    pictures = {name: folder / FIGURES / f"{name}.png" for name in (own.entry.name for own in entries)}
+    _write(folder / PAGE, [section(plan, groups, _existing(pictures, folder), plan.name)])
+
+
+def publish(folder: Path, plan: TablePlan, entries: Sequence[EntryRuns], docs: Path | None) -> list[Path]:
+    """Draw pictures, and write the table into its folder and, where wanted, into the documentation.
+
+    Args:
+        folder: of the table.
+        plan: what it is of.
+        entries: its entries and their runs.
+        docs: folder of ``seeds.md``, which keeps what it says of other tables; ``None`` to leave it alone.
+
+    Returns:
+        The pages.
+    """
+    groups = groups_of(entries)
+    for own in entries:
+        draw(own, [group for group in groups if group.entry == own.entry.name], folder / FIGURES)
+    write_table(folder, plan, entries)
+    if docs is None:
+        return [folder / PAGE]
+    write_sheets(docs / SHEETS, plan.name, groups)
+    copies = {}
+    for own in entries:
+        name = own.entry.name
+        copies[name] = docs / "images" / SHEETS / f"{plan.name}_{name}.png"
+        _copy(folder / FIGURES / f"{name}.png", copies[name])
+        _copy(folder / FIGURES / f"{name}.json", copies[name].with_suffix(".json"))
+    kept = kept_sections(docs / PAGE)
+    kept[plan.name] = section(plan, groups, _existing(copies, docs), f"{SHEETS}/{plan.name}")
+    _write(docs / PAGE, [kept[name] for name in sorted(kept)])
+    return [folder / PAGE, docs / PAGE]
+
+
+def section(plan: TablePlan, groups: Sequence[Group], pictures: Mapping[str, str], sheet: str) -> list[str]:
+    """Lines on one table.
+
+    Args:
+        plan: what it is of.
+        groups: its lines.
+        pictures: paths from the page, by entry.
+        sheet: path of its CSV file from the page, without ending.
+    """
+    lines = [f"## {plan.name}", ""]
+    if plan.draw:
+        origin = f"Sizes were drawn with seed {plan.draw.seed} and written to `{PLAN_NAME}` before the first run."
+        lines += [f"{origin} {DRAWN}", ""]
+    lines += [*summary(groups), f"The same as [CSV]({sheet}.csv), and [a row for every run]({sheet}_runs.csv).", ""]
+    for entry, path in pictures.items():
+        lines += [f"![{entry}: recovered share]({path})", ""]
+    without, reasons = losses(groups), failed(groups)
+    if without:
+        lines += ["Targets that do not represent all features; the others alone are scored:", "", *without, ""]
+    return lines + (["Not recovered:", "", *reasons] if reasons else [])
+
+
+def _write(path: Path, sections: Sequence[Sequence[str]]) -> None:
+    with written_whole(path) as aside:
+        aside.write_text("\n".join([INTRODUCTION, *(line for own in sections for line in own)]))
+
+
+def _existing(pictures: Mapping[str, Path], page: Path) -> dict[str, str]:
+    return {name: os.path.relpath(path, page) for name, path in pictures.items() if path.is_file()}
+
+
+def _copy(source: Path, destination: Path) -> None:
+    if source.is_file():
+        with written_whole(destination) as aside:
+            shutil.copyfile(source, aside)

@@ -1,0 +1,67 @@
+"""The recovered share over what an entry varies."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from benchmarks.seeds.runs import EntryRuns
+from benchmarks.seeds.table import Group
+from spd_lightning.figures import recovery_shares
+from spd_lightning.files.whole import written_whole
+from spd_lightning.sweep.configs import lookup
+from spd_lightning.sweep.grid import short_keys
+
+DPI = 100
+
+
+def draw(entry: EntryRuns, groups: Sequence[Group], folder: Path) -> list[Path]:
+    """Draw an entry that varies one value, as ``ENTRY.png`` with its numbers in ``ENTRY.json``.
+
+    One value is varied if each value of its first key stands for a point of its own; further keys then go along with
+    it. A mapping, such as the components of all sites, stands for its first number.
+
+    Args:
+        entry: the entry and its runs.
+        groups: its lines of the table.
+        folder: where the files go.
+
+    Returns:
+        The picture; nothing if there is nothing to draw.
+    """
+    keys = list(entry.runs[0].point)
+    varied = {number(yaml.safe_load(group.point[keys[0]])): group for group in groups} if keys else {}
+    if len(varied) < 2 or len(varied) < len(groups) or None in varied:
+        return []
+    counts = {value: (g.recovered, g.count) for value, g in varied.items() if value is not None and g.count}
+    if not counts:
+        return []
+    name = short_keys(keys)[keys[0]]
+    picture, data = (folder / f"{entry.entry.name}.{kind}" for kind in ("png", "json"))
+    figure = recovery_shares(name, counts, number(lookup(entry.default, keys[0])))
+    with written_whole(picture) as aside:
+        FigureCanvasAgg(figure).figure.savefig(aside, dpi=DPI, format="png")
+    with written_whole(data) as aside:
+        aside.write_text(json.dumps(_data(entry, keys[0], varied), indent=2) + "\n")
+    return [picture]
+
+
+def number(value: Any) -> float | None:
+    """A value as a place on an axis; a mapping's first one."""
+    if isinstance(value, Mapping):
+        return number(next(iter(value.values()), None))
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _data(entry: EntryRuns, key: str, varied: Mapping[float | None, Group]) -> dict[str, object]:
+    rows = []
+    for value, group in varied.items():
+        low, high = group.interval or (None, None)
+        rows.append({"value": value, "recovered": group.recovered, "runs": group.count, "low": low, "high": high})
+    return {"entry": entry.entry.name, "key": key, "rows": rows}

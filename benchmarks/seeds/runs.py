@@ -1,0 +1,135 @@
+"""The runs of a table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.reproduce.plan import unusable
+from benchmarks.reproduce.systems import SYSTEMS
+from benchmarks.seeds.plan import TablePlan
+from spd_lightning.errors import UsageError
+from spd_lightning.files.progress import progress
+from spd_lightning.runs.planned import PlannedRun
+from spd_lightning.runs.record import RunRecord
+from spd_lightning.sweep.configs import Config, lookup
+from spd_lightning.sweep.grid import SEED, Point, meaning
+from spd_lightning.sweep.plan import SweepPlan
+from spd_lightning.sweep.runs import SweptRun, plan_runs
+
+STEP_MS = {system.config: system.step_ms for system in SYSTEMS.values()}
+OTHER_STEP_MS = 20.0
+
+
+class TableRun:
+    """One run of a table; see :class:`benchmarks.reproduce.job.Job`.
+
+    Args:
+        entry: what it belongs to.
+        swept: the same as a run of a sweep.
+
+    Attributes:
+        point: its values by varied key, the seed left out.
+        seed: its seed.
+    """
+
+    def __init__(self, entry: SweepPlan, swept: SweptRun) -> None:
+        self.entry, self.swept = entry, swept
+        self.point: Point = {key: value for key, value in swept.point.items() if key != SEED}
+        self.seed = int(swept.point[SEED])
+        self.name = f"{entry.name} {swept.name}"
+        self._finished: RunRecord | None = None
+
+    @property
+    def planned(self) -> PlannedRun:
+        """Its run directory and command."""
+        return self.swept.planned
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.planned.folder
+
+    @property
+    def log(self) -> Path:
+        """What was written while it was made."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def record(self) -> RunRecord:
+        """What its directory says; that of a finished run is read once, since the table is written after every run."""
+        record = self._finished or self.planned.record
+        self._finished = record if record.state == "finished" else None
+        return record
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return int(lookup(self.swept.config, "trainer.max_steps"))
+
+    @property
+    def expected_s(self) -> float:
+        """Rough seconds of the whole run."""
+        return self.steps * STEP_MS.get(self.entry.configs[-1], OTHER_STEP_MS) / 1000
+
+    @property
+    def target(self) -> str:
+        """What tells targets and their training apart."""
+        return json.dumps([lookup(self.swept.config, f"model.{part}") for part in ("target", "recipe")], sort_keys=True)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything of it."""
+        return self.log.exists() or self.folder.exists()
+
+    @property
+    def obstacle(self) -> str:
+        """Why it can neither be used nor continued, and the way out, in one line; empty if nothing is in the way."""
+        return unusable(self.record, self.swept.config, self.seed)
+
+
+@dataclass(frozen=True)
+class EntryRuns:
+    """An entry and its runs.
+
+    Attributes:
+        entry: what is run.
+        default: its config without what it varies.
+        runs: in order.
+    """
+
+    entry: SweepPlan
+    default: Config
+    runs: Sequence[TableRun]
+
+    def asked(self, plan: TablePlan) -> list[TableRun]:
+        """Those runs that a plan asks for, which may be fewer than the folder's own plan has."""
+        points = {_meanings(point) for entry in plan.all if entry.name == self.entry.name for point in entry.points}
+        return [run for run in self.runs if _meanings(run.swept.point) in points]
+
+
+def runs_of(plan: TablePlan, folder: Path) -> list[EntryRuns]:
+    """The runs of every entry, all values checked; nothing is built or written.
+
+    Args:
+        plan: with its configs resolved.
+        folder: of the table.
+
+    Raises:
+        UsageError: naming the entry, if a key or value is refused.
+    """
+    return [_runs(entry, folder / entry.name) for entry in progress("Reading configs", plan.all)]
+
+
+def _runs(entry: SweepPlan, folder: Path) -> EntryRuns:
+    keys = [*(key for key in entry.keys if key != SEED), SEED]
+    grids = tuple({key: grid[key] for key in keys} for grid in entry.grids)
+    try:
+        default, runs = plan_runs(replace(entry, grids=grids), folder)
+    except UsageError as error:
+        raise UsageError(f"entry {entry.name!r}: {error}") from None
+    return EntryRuns(entry, default, [TableRun(entry, run) for run in runs])
+
+
+def _meanings(point: Point) -> frozenset[tuple[str, str]]:
+    return frozenset((key, meaning(value)) for key, value in point.items())
