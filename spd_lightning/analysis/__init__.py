@@ -11,6 +11,7 @@ from spd_lightning.analysis.circuit_search import CircuitSearch
 from spd_lightning.analysis.circuits import WITH, WITHOUT, Circuit, PromptCircuits, prompt_circuits
 from spd_lightning.analysis.clustering import Clustering, cluster
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
+from spd_lightning.analysis.edit_fitting import fitted_vectors
 from spd_lightning.analysis.edit_outcomes import Outcome
 from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited
@@ -27,6 +28,7 @@ from spd_lightning.analysis.intruders import Judge, TokenJudge
 from spd_lightning.analysis.labelling import Labeller, StatisticsLabeller
 from spd_lightning.analysis.mechanisms import read_mechanisms
 from spd_lightning.analysis.query_key import QueryKey, pair_scores, query_key
+from spd_lightning.analysis.site_fitting import FittedVectors
 from spd_lightning.analysis.token_statistics import TokenCounts, TokenReading
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Edit",
     "EditReport",
     "Firings",
+    "FittedVectors",
     "Goal",
     "GraphPath",
     "Harvest",
@@ -68,6 +71,7 @@ __all__ = [
     "drawing",
     "edit_report",
     "edited",
+    "fitted_vectors",
     "harvest",
     "head_logits",
     "influence",

@@ -1,7 +1,7 @@
 """What an edit does where the edited components matter, and elsewhere, beside random changes of the same size."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from spd_lightning.analysis.edit_controls import Changes, controls
 from spd_lightning.analysis.edit_outcomes import CleanBatch, Outcome, Sums, add_up, fires
 from spd_lightning.analysis.editing import Edit, alike, apply, changes, copied, resolved, sites_in
+from spd_lightning.analysis.site_fitting import FittedVectors
 from spd_lightning.errors import UsageError, check_fraction, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.functional.distances import DistanceKind
@@ -33,6 +34,8 @@ class EditReport:
         edited: the edit itself, one entry.
         controls: random changes of the same sizes at the same sites, by kind, see
             :func:`spd_lightning.analysis.edit_controls.controls`.
+        fitted: of each edited site, how much of what its edited components read the fitted vectors read, in their
+            order, see :class:`spd_lightning.analysis.FittedVectors`; empty where nothing was fitted.
     """
 
     edits: list[Edit]
@@ -44,6 +47,7 @@ class EditReport:
     relative_size: dict[str, float]
     edited: Outcome
     controls: dict[str, Outcome]
+    fitted: dict[str, list[float]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -56,6 +60,7 @@ def edit_report(
     draws: int = 5,
     seed: int = 0,
     mechanisms: Grouping | None = None,
+    fitted: Mapping[str, FittedVectors] | None = None,
 ) -> EditReport:
     """Measure an edit on data, in edited copies of the target.
 
@@ -71,6 +76,7 @@ def edit_report(
         draws: random changes of each kind.
         seed: seeds them.
         mechanisms: see :func:`spd_lightning.analysis.edited`.
+        fitted: see :func:`spd_lightning.analysis.edited`.
 
     Returns:
         The report.
@@ -81,7 +87,7 @@ def edit_report(
     check_fraction("edit: threshold", threshold)
     check_whole("edit: draws", draws, least=1)
     chosen = resolved(model, edits, mechanisms)
-    found, numbers = changes(model, chosen), _numbers(model, chosen)
+    found, numbers = changes(model, chosen, fitted), _numbers(model, chosen)
     random = controls(model, found, numbers, _alive(model, batches, threshold), draws, seed)
     tried = [found, *(one for some in random.values() for one in some)]
     sums = Sums(len(tried))
@@ -106,6 +112,7 @@ def edit_report(
         relative_size={name: size[name] / matrices[name] if matrices[name] else float("nan") for name in found},
         edited=first,
         controls=dict(zip(random, rest, strict=True)),
+        fitted={name: some.explained.tolist() for name, some in (fitted or {}).items()},
     )
 
 

@@ -67,7 +67,10 @@ class CleanBatch(NamedTuple):
             if some:
                 inside |= at_positions(fires(importance, clean.weights, threshold)[..., some].any(-1), leading)
         return cls(
-            clean.output, _raw(clean.weights, clean.output), inside, model.call.fitting_labels(batch, clean.output)
+            clean.output,
+            raw_weights(clean.weights, leading).to(clean.output.device),
+            inside,
+            model.call.fitting_labels(batch, clean.output),
         )
 
 
@@ -136,12 +139,11 @@ def _cross_entropy(output: Tensor, labels: Tensor | None) -> Tensor | None:
     return flat.reshape(labels.shape)
 
 
-def _raw(weights: Weights, output: Tensor) -> Tensor:
-    """Weights of an output's positions, in the unit that they were given in, ``[...]``."""
-    leading = output.shape[:-1]
+def raw_weights(weights: Weights, leading: torch.Size) -> Tensor:
+    """Weights of positions, in the unit that they were given in and double precision, ``[...]``."""
     if weights.values is None:
-        return torch.ones(leading, dtype=torch.double, device=output.device)
-    return weights.raw(leading).double().to(output.device)
+        return torch.ones(leading, dtype=torch.double)
+    return weights.raw(leading).double()
 
 
 def at_positions(marked: Tensor, leading: torch.Size) -> Tensor:

@@ -53,6 +53,7 @@ def as_json(report: EditReport) -> dict[str, Any]:
         "share_where_important": report.share,
         "size": report.size,
         "relative_size": {name: _number(size) for name, size in report.relative_size.items()},
+        "fitted": report.fitted,
         "edited": {name: _number(value[0].item()) for name, value in _columns(report.edited).items()},
         "controls": {kind: _spread(outcome) for kind, outcome in report.controls.items()},
     }

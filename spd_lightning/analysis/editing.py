@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spd_lightning.analysis.site_fitting import FittedVectors
 from spd_lightning.errors import UsageError, check_finite, check_whole
 from spd_lightning.functional.precision import single
 from spd_lightning.model import ComponentModel, Components, Grouping, Site
@@ -61,7 +62,12 @@ class Change(NamedTuple):
         return float(((read.T @ read) * (write @ write.T)).sum().clamp_min(0).sqrt())
 
 
-def edited(model: ComponentModel, edits: Iterable[Edit], mechanisms: Grouping | None = None) -> nn.Module:
+def edited(
+    model: ComponentModel,
+    edits: Iterable[Edit],
+    mechanisms: Grouping | None = None,
+    fitted: Mapping[str, FittedVectors] | None = None,
+) -> nn.Module:
     """A copy of the target without some components, or with others in their place; the target stays as it is.
 
     Removing is ``W − U[c] ⊗ V[:, c]``; scaling by ``s`` adds ``(s − 1) U[c] ⊗ V[:, c]``; redirecting towards the unit
@@ -73,6 +79,8 @@ def edited(model: ComponentModel, edits: Iterable[Edit], mechanisms: Grouping | 
         model: the decomposition.
         edits: what becomes of which components.
         mechanisms: what belongs to a named component goes its way too; ``None`` for the model's own grouping.
+        fitted: vectors to edit by instead of the components' own, see
+            :func:`spd_lightning.analysis.fitted_vectors`, of all that is edited.
 
     Returns:
         The copy, frozen and in eval mode.
@@ -81,24 +89,27 @@ def edited(model: ComponentModel, edits: Iterable[Edit], mechanisms: Grouping | 
         UsageError: for a site or component that does not exist, edits that contradict each other, or a weight that
             cannot be written.
     """
-    found = changes(model, resolved(model, edits, mechanisms))
+    found = changes(model, resolved(model, edits, mechanisms), fitted)
     network = copied(model.target)
     apply(sites_in(network, model), found)
     return network
 
 
-def changes(model: ComponentModel, chosen: Sequence[Edit]) -> dict[str, Change]:
+def changes(
+    model: ComponentModel, chosen: Sequence[Edit], fitted: Mapping[str, FittedVectors] | None = None
+) -> dict[str, Change]:
     """What edits add to the matrix of each site; of sites that are one matrix, that of one alone.
 
     Args:
         model: the decomposition.
         chosen: what :func:`resolved` gives.
+        fitted: vectors instead of the components' own, see :func:`edited`.
     """
     parts = dict(model.components.items())
     by_site: dict[str, list[Edit]] = {}
     for edit in chosen:
         by_site.setdefault(edit.site, []).append(edit)
-    return {site: _joined(parts, site, some) for site, some in by_site.items()}
+    return {site: _joined(parts, site, some, fitted) for site, some in by_site.items()}
 
 
 def resolved(model: ComponentModel, edits: Iterable[Edit], mechanisms: Grouping | None = None) -> list[Edit]:
@@ -235,17 +246,29 @@ def _name(site: str, component: int) -> str:
 
 
 @torch.no_grad()
-def _joined(parts: Mapping[str, Components], site: str, edits: Sequence[Edit]) -> Change:
+def _joined(
+    parts: Mapping[str, Components], site: str, edits: Sequence[Edit], fitted: Mapping[str, FittedVectors] | None
+) -> Change:
     """The changes of several components of a site as one."""
-    own = parts[site]
     numbers = [edit.component for edit in edits]
-    write = torch.cat([_added(parts, edit) for edit in edits])
-    return Change(own.V[:, numbers].flatten(1), write, tuple(numbers))
+    own = parts[site]
+    read, write = (own.V[:, numbers], own.U[numbers]) if fitted is None else _fitted(fitted, site, numbers)
+    added = torch.cat([_added(parts, edit, vector) for edit, vector in zip(edits, write, strict=True)])
+    return Change(read.flatten(1), added, tuple(numbers))
 
 
-def _added(parts: Mapping[str, Components], edit: Edit) -> Tensor:
+def _fitted(fitted: Mapping[str, FittedVectors], site: str, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Read vectors ``[d_in, n]`` and write vectors ``[n, d_out]``, where all of them were fitted."""
+    there = fitted[site].components if site in fitted else ()
+    missing = [number for number in numbers if number not in there]
+    if missing:
+        raise UsageError(f"edit: {_name(site, missing[0])} is not among those that were fitted; fit all that is edited")
+    chosen = [there.index(number) for number in numbers]
+    return fitted[site].read[:, chosen], fitted[site].write[chosen]
+
+
+def _added(parts: Mapping[str, Components], edit: Edit, own: Tensor) -> Tensor:
     """What is added to a component's write vectors, ``[m, d_out]``."""
-    own = parts[edit.site].U[edit.component]
     if edit.towards is None:
         added: Tensor = (edit.factor - 1) * own
         return added.reshape(-1, own.shape[-1])

@@ -135,8 +135,7 @@ class Partners:
                 self.alive, self._cost - self._together * numpy.maximum(self._until, self._rate), numpy.inf
             )
             wanted = min(2 * most - 1, self.count)  # a pair may come up from either side
-            first = numpy.argpartition(bounds, wanted - 1)[:wanted] if wanted < len(bounds) else numpy.arange(wanted)
-            first = first[numpy.lexsort((first, bounds[first]))]
+            first = _lowest(bounds, wanted)
             stale = first[(self._best[first] < 0) | (self._until[first] > self._rate)]
             if not len(stale):
                 return self._pairs(first)[:most]
@@ -202,3 +201,12 @@ class Partners:
         risky = (better & more) | (~better & less & (self._best >= 0))
         self._until[risky] = numpy.maximum(self._until[risky], crossing[risky])
         self._best[better], self._cost[better], self._together[better] = group, cost[better], together[better]
+
+
+def _lowest(values: Numbers, wanted: int) -> Whole:
+    """Where the lowest values stand, in their order."""
+    if wanted == 1:
+        return numpy.array([values.argmin()])  # many times faster than sorting apart
+    first = numpy.argpartition(values, wanted - 1)[:wanted] if wanted < len(values) else numpy.arange(wanted)
+    ordered: Whole = first[numpy.lexsort((first, values[first]))]
+    return ordered

@@ -1,6 +1,7 @@
 """A finished run, opened again without training: its decomposition, the data that it was tested on, its distance."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,12 +23,12 @@ from spd_lightning.runs.record import CONFIG_NAME, read_record
 
 @dataclass(frozen=True)
 class ScoredBatches:
-    """The batches that a run was scored on, the same ones every time they are gone through.
+    """The batches that a run was scored on, or some of training, the same ones every time they are gone through.
 
     Attributes:
         data: the run's data module, prepared.
         limit: how many of them the run took, as a number or a share; ``None`` for all.
-        stage: ``"test"``, or ``"val"`` where the data holds nothing for a test.
+        stage: ``"test"``, ``"val"`` where the data holds nothing for a test, or ``"train"``.
     """
 
     data: LightningDataModule
@@ -35,7 +36,7 @@ class ScoredBatches:
     stage: str = "test"
 
     def _loader(self) -> Any:
-        return self.data.test_dataloader() if self.stage == "test" else self.data.val_dataloader()
+        return getattr(self.data, f"{self.stage}_dataloader")()
 
     def __iter__(self) -> Iterator[Any]:
         count = self.count() if isinstance(self.limit, float) else self.limit
@@ -67,6 +68,19 @@ class Reopened:
     batches: ScoredBatches
     distance: DistanceKind
     tokenizer: Any = None
+
+    def training(self, count: int) -> ScoredBatches:
+        """The first batches that the run trained on.
+
+        Args:
+            count: how many.
+
+        Raises:
+            UsageError: if the data cannot be had.
+        """
+        with _told(CONFIG_NAME):
+            self.batches.data.setup("fit")
+        return ScoredBatches(self.batches.data, count, "train")
 
 
 def reopened(folder: Path, import_classes: bool = False, model: ComponentModel | None = None) -> Reopened:
@@ -104,18 +118,25 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 def _data(config: Mapping[str, Any], origin: str, nested: type, seed: int) -> LightningDataModule:
     """The data module that a config describes, ready to be asked for batches."""
-    try:
+    with _told(origin):
         data: LightningDataModule = rebuilt(config["data"], LightningDataModule, "config.yaml: data", nested)
         if isinstance(data, KeyedData) and data.seed is None:
             data.seed = seed
         data.prepare_data()
         data.setup("test")
+    return data
+
+
+@contextmanager
+def _told(origin: str) -> Iterator[None]:
+    """Whatever goes wrong with the data inside becomes one line."""
+    try:
+        yield
     except UsageError:
         raise
     except Exception as error:  # a data module of anybody's may fail in any way
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{origin}: data: cannot be had again ({type(error).__name__}: {reason})") from None
-    return data
 
 
 def _batches(data: LightningDataModule, config: Mapping[str, Any]) -> ScoredBatches:

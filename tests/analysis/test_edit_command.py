@@ -16,8 +16,9 @@ from spd_lightning import (
     ToyModelOfSuperposition,
     Unfused,
 )
-from spd_lightning.analysis import Edit, edited, save_edited
+from spd_lightning.analysis import Edit, edited, fitted_vectors, save_edited
 from spd_lightning.analysis.__main__ import main
+from spd_lightning.runs.reopened import reopened
 from tests.analysis.run_directories import written
 from tests.targets.hugging_face import built
 
@@ -74,6 +75,35 @@ def test_a_toy_model_is_edited(toy, tmp_path, capsys):
     report = json.loads((output / "edit.json").read_text())
     assert report["edits"][2] == {"site": "linear2", "component": 1, "factor": 0.5, "towards": None}
     assert len(report["controls"]["random directions"]["elsewhere"]["draws"]) == 2
+
+
+def test_vectors_are_fitted_to_training_data_first(toy, tmp_path, capsys):
+    said = {}
+    for name, options in {"whole": [], "weights": ["--no_report"]}.items():
+        output = tmp_path / name
+        main(["edit", str(toy), "--remove", "linear1:1,3", "--fit", "3", "--output", str(output), *options])
+        said[name] = capsys.readouterr().out.splitlines()
+    run = reopened(toy)
+    edits = [Edit("linear1", 1), Edit("linear1", 3)]
+    fitted = fitted_vectors(run.model, edits, [run.batches.data.train_batch(index) for index in range(3)])
+    shares = fitted["linear1"].explained.tolist()
+
+    line = "the fitted vector of linear1:{} reads {:.1%} of what it should"
+    assert said["whole"][3:5] == [line.format(1, shares[0]), line.format(3, shares[1])] == said["weights"][3:5]
+    assert json.loads((tmp_path / "whole/edit.json").read_text())["fitted"] == {"linear1": pytest.approx(shares)}
+    wanted = edited(run.model, edits, fitted=fitted)
+    for name in said:
+        assert torch.equal(load_file(tmp_path / name / "model.safetensors")["linear1.weight"], wanted.linear1.weight)
+    assert not torch.allclose(wanted.linear1.weight, edited(run.model, edits).linear1.weight, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"), [("0", "--fit must be at least 1, got 0"), ("x", "invalid int value: 'x'")]
+)
+def test_a_number_of_batches_that_is_none_is_refused(batches, message, toy, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["edit", str(toy), "--remove", "linear1:0", "--fit", batches, "--output", str(tmp_path / "edited")])
+    assert message in capsys.readouterr().err
 
 
 LOADER = """

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,20 @@ from torch import Tensor
 
 from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device
 from spd_lightning.analysis.edit_effect import EditReport, edit_report
+from spd_lightning.analysis.edit_fitting import fitted_vectors
 from spd_lightning.analysis.edit_saving import save_edited
 from spd_lightning.analysis.editing import Edit, edited, resolved, shared_with
+from spd_lightning.analysis.site_fitting import FittedVectors
 from spd_lightning.artefact import load_model
-from spd_lightning.errors import UsageError
+from spd_lightning.errors import UsageError, check_whole
+from spd_lightning.files.progress import progress
 from spd_lightning.files.whole import check_free
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.model import ComponentModel
 from spd_lightning.runs.reopened import Reopened, reopened
 
 COMPONENT, COMPONENTS = "SITE:INDEX", "SITE:INDEX[,INDEX...]"
+Fitted = Mapping[str, FittedVectors]
 SCALED, REDIRECTED = f"{COMPONENTS}=FACTOR", f"{COMPONENTS}={COMPONENT}"
 
 
@@ -33,6 +37,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--redirect", metavar=REDIRECTED, help="let them write where another one does; may be given again", **again
     )
+    parser.add_argument(
+        "--fit", type=int, metavar="BATCHES", help="first fit the components' vectors to so many training batches"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="new folder for the weights")
     parser.add_argument("--threshold", type=float, default=ALIVE_THRESHOLD, help="importance that counts (%(default)s)")
     parser.add_argument("--draws", type=int, default=5, help="random changes to compare with (%(default)s)")
@@ -44,21 +51,33 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Edit, measure, write, and say what was found."""
     check_free(options.output)
+    if options.fit is not None:
+        check_whole("--fit", options.fit, least=1)
     edits = [*_removed(options.remove), *_scaled(options.scale), *_redirected(options.redirect)]
     model = load_model(options.folder, options.import_classes)
     chosen = resolved(model, edits)  # what does not exist is refused before the data is looked for
-    report = tokenizer = None
-    if not options.no_report:
+    report = tokenizer = fitted = None
+    if options.fit or not options.no_report:
         found = reopened(options.folder, options.import_classes, model)
-        report, tokenizer = _report(found, chosen, options), found.tokenizer
-    save_edited(edited(model, chosen).cpu(), options.output, report, tokenizer)
-    lines = [*_told(model, chosen), *([] if report is None else table(report)), f"written to {options.output}"]
+        fitted = _fitted(found, chosen, options)
+        report = None if options.no_report else _report(found, chosen, fitted, options)
+        tokenizer = found.tokenizer
+    save_edited(edited(model, chosen, fitted=fitted).cpu(), options.output, report, tokenizer)
+    told = [*_told(model, chosen), *_told_fitted(fitted or {})]
+    lines = [*told, *([] if report is None else table(report)), f"written to {options.output}"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _report(found: Reopened, edits: Iterable[Edit], options: argparse.Namespace) -> EditReport:
+def _fitted(found: Reopened, edits: Iterable[Edit], options: argparse.Namespace) -> Fitted | None:
+    if options.fit is None:
+        return None
+    batches = on_device(found.model, found.training(options.fit), options.device)
+    return fitted_vectors(found.model, edits, progress("fit", batches, options.fit), options.threshold)
+
+
+def _report(found: Reopened, edits: Iterable[Edit], fitted: Fitted | None, options: argparse.Namespace) -> EditReport:
     batches = on_device(found.model, found.batches, options.device)
-    return edit_report(found.model, edits, batches, found.distance, options.threshold, options.draws)
+    return edit_report(found.model, edits, batches, found.distance, options.threshold, options.draws, fitted=fitted)
 
 
 def _removed(given: Iterable[str]) -> Iterator[Edit]:
@@ -107,6 +126,13 @@ def _told(model: ComponentModel, chosen: Sequence[Edit]) -> Iterator[str]:
         shared = shared_with(model.target, model.components[site].site)
         if shared:
             yield f"{', '.join(shared)} are one matrix: the edit is in all of them"
+
+
+def _told_fitted(fitted: Fitted) -> Iterator[str]:
+    """A line for every component whose vectors were fitted."""
+    for site, vectors in fitted.items():
+        for number, share in zip(vectors.components, vectors.explained.tolist(), strict=True):
+            yield f"the fitted vector of {site}:{number} reads {share:.1%} of what it should"
 
 
 def table(report: EditReport) -> list[str]:
