@@ -184,10 +184,10 @@ class MatchedTerms(NamedTuple):
 
 
 def match_terms(read: Tensor, write: Tensor, term_read: Tensor, term_write: Tensor) -> MatchedTerms:
-    """Match components to known terms so that squared distances, each over the term's square, sum to least (ours).
+    """Match components to known terms so that cosines, times the shorter length over the longer, sum to most (ours).
 
-    A component of hardly any length is as far from every term as nothing at all, wherever it happens to point. By
-    direction alone one that has died would take the place of the one that does the work.
+    A component of hardly any length counts for nothing, wherever it happens to point. By direction alone one that has
+    died would take the place of the one that does the work.
 
     Args:
         read: ``V``, ``[d_in, C]``.
@@ -198,13 +198,14 @@ def match_terms(read: Tensor, write: Tensor, term_read: Tensor, term_write: Tens
     norms = term_read.norm(dim=1) * term_write.norm(dim=1) + EPS
     lengths = ((read.norm(dim=0) * write.norm(dim=1))[None] / norms[:, None]).detach().cpu().double()
     along = ((term_read @ read) * (term_write @ write.T) / norms[:, None].square()).detach().cpu().double()
-    distances = 1 - 2 * along + lengths.square()
-    terms, components = map(torch.as_tensor, linear_sum_assignment(distances.numpy()))
+    cosines = along / (lengths + EPS)
+    likeness = cosines * torch.minimum(lengths, 1 / (lengths + EPS))
+    terms, components = map(torch.as_tensor, linear_sum_assignment(likeness.numpy(), maximize=True))
     component = torch.full((len(norms),), UNMATCHED)
     component[terms] = components
     cosine, length = torch.zeros(len(norms)), torch.zeros(len(norms))
     length[terms] = lengths[terms, components].float()
-    cosine[terms] = (along[terms, components] / (lengths[terms, components] + EPS)).float()
+    cosine[terms] = cosines[terms, components].float()
     return MatchedTerms(component, cosine, length)
 
 

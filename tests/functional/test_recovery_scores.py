@@ -179,16 +179,17 @@ def test_a_component_without_length_does_not_take_the_place_of_one_that_acts():
     assert found.length.tolist() == pytest.approx([1.01**0.5])
 
 
-def test_terms_are_matched_so_that_the_sum_of_distances_is_least():
+def test_terms_are_matched_so_that_their_likeness_sums_to_most():
     generator = torch.Generator().manual_seed(0)
     V, U = torch.randn(3, 4, generator=generator), torch.randn(4, 2, generator=generator)
     read, write = torch.randn(3, 3, generator=generator), torch.randn(3, 2, generator=generator)
 
-    def distance(term: int, component: int) -> float:
-        whole = torch.outer(read[term], write[term])
-        return float((torch.outer(V[:, component], U[component]) - whole).square().sum() / whole.square().sum())
+    def likeness(term: int, component: int) -> float:
+        whole, part = torch.outer(read[term], write[term]), torch.outer(V[:, component], U[component])
+        cosine = (whole * part).sum() / whole.norm() / part.norm()
+        return float(cosine * min(whole.norm() / part.norm(), part.norm() / whole.norm()))
 
-    best = min(permutations(range(4), 3), key=lambda chosen: sum(map(distance, range(3), chosen)))
+    best = max(permutations(range(4), 3), key=lambda chosen: sum(map(likeness, range(3), chosen)))
 
     assert match_terms(V, U, read, write).component.tolist() == list(best)
 
