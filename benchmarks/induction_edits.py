@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spd_lightning.analysis import Edit, components_of_head, edited, silent_head
-from spd_lightning.analysis.edit_outcomes import fires
+from spd_lightning.analysis.edit_effect import alive_anywhere
 from spd_lightning.data import InductionSequences
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.model import ComponentModel
-from spd_lightning.model.wrapping import site_of
 from spd_lightning.runs.reopened import reopened
 from spd_lightning.targets import AttentionOnly
 
@@ -44,10 +43,7 @@ def scores(network: nn.Module, data: InductionSequences) -> Tensor:
 
 def head_edits(model: ComponentModel, batches: Iterable[Any]) -> list[Edit]:
     """Removals of all components of the last layer's head that are important anywhere."""
-    alive = {name: torch.zeros(parts.n_components, dtype=torch.bool) for name, parts in model.components.items()}
-    for batch in batches:
-        for call, importance in model.importance_of(batch).items():
-            alive[site_of(call)] |= fires(importance, model.clean(batch).weights, ALIVE_THRESHOLD).flatten(0, -2).any(0)
+    alive = alive_anywhere(model, batches, ALIVE_THRESHOLD)
     last = cast(AttentionOnly, model.target).n_layers - 1
     found = components_of_head(dict(model.components.items()), alive, f"layers.{last}", 0, 1)
     return [Edit(name, number) for name, numbers in found.items() for number in numbers]

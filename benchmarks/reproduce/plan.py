@@ -10,18 +10,18 @@ from typing import Any
 import yaml
 
 from benchmarks.reproduce.agreement import contradiction
+from benchmarks.reproduce.job import Job
 from benchmarks.reproduce.systems import System
 from spd_lightning.cli.arguments import find_config
 from spd_lightning.errors import UsageError
 from spd_lightning.files.version import library_version
 from spd_lightning.runs.planned import PlannedRun
 from spd_lightning.runs.record import RunRecord
-
-SEED_KEY = "seed_everything"
+from spd_lightning.sweep.grid import SEED
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Job):
     """One system with one seed.
 
     Attributes:
@@ -40,21 +40,6 @@ class Run:
         return f"{self.system.name} seed {self.seed}"
 
     @property
-    def folder(self) -> Path:
-        """The run directory."""
-        return self.planned.folder
-
-    @property
-    def log(self) -> Path:
-        """What its processes wrote, one after the other."""
-        return self.folder.with_name(f"{self.folder.name}.log")
-
-    @property
-    def record(self) -> RunRecord:
-        """What its directory says now."""
-        return self.planned.record
-
-    @property
     def steps(self) -> int:
         """Steps of the whole run."""
         return int(read_config(self.system.config).get("trainer", {}).get("max_steps") or _base_steps())
@@ -69,11 +54,6 @@ class Run:
         """What tells targets and their training apart."""
         model = read_config(self.system.config).get("model", {})
         return json.dumps([model.get("target"), model.get("recipe")], sort_keys=True)
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything of it."""
-        return self.log.exists() or self.folder.exists()
 
     @property
     def obstacle(self) -> str:
@@ -103,7 +83,7 @@ def runs_of(systems: Iterable[System], seeds: Iterable[int], folder: Path) -> li
 def make_run(system: System, seed: int, folder: Path) -> Run:
     """One run, by its place: ``folder/SYSTEM/seed_N``."""
     place = folder / system.name / f"seed_{seed}"
-    return Run(system, seed, PlannedRun(place, (system.config,), {SEED_KEY: str(seed)}))
+    return Run(system, seed, PlannedRun(place, (system.config,), {SEED: str(seed)}))
 
 
 def found_runs(systems: Iterable[System], folder: Path) -> list[Run]:
@@ -139,8 +119,8 @@ def _other(record: RunRecord, config: Mapping[str, Any], seed: int) -> str:
     if record.other_version is not None:
         return f"it was made by version {record.other_version}, this is {library_version()}"
     differs = contradiction({**config}, record.config)
-    if not differs and record.config.get(SEED_KEY) != seed:
-        differs = f"{SEED_KEY} {record.config.get(SEED_KEY)} in the run, {seed} in its name"
+    if not differs and record.config.get(SEED) != seed:
+        differs = f"{SEED} {record.config.get(SEED)} in the run, {seed} in its name"
     return f"it was made with other settings ({differs})" if differs else ""
 
 

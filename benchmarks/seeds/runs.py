@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.reproduce.job import Job
 from benchmarks.reproduce.plan import unusable
 from benchmarks.reproduce.systems import SYSTEMS
 from benchmarks.seeds.plan import TablePlan
 from spd_lightning.errors import UsageError
 from spd_lightning.files.progress import progress
-from spd_lightning.runs.planned import PlannedRun
 from spd_lightning.runs.record import RunRecord
 from spd_lightning.sweep.configs import Config, lookup
 from spd_lightning.sweep.grid import SEED, Point, meaning
@@ -21,8 +21,8 @@ STEP_MS = {system.config: system.step_ms for system in SYSTEMS.values()}
 OTHER_STEP_MS = 20.0
 
 
-class TableRun:
-    """One run of a table; see :class:`benchmarks.reproduce.job.Job`.
+class TableRun(Job):
+    """One run of a table of sizes and settings.
 
     Args:
         entry: what it belongs to.
@@ -37,23 +37,13 @@ class TableRun:
         self.entry, self.swept = entry, swept
         self.point: Point = {key: value for key, value in swept.point.items() if key != SEED}
         self.seed = int(swept.point[SEED])
-        self.name = f"{entry.name} {swept.name}"
+        self.planned = swept.planned
         self._finished: RunRecord | None = None
 
     @property
-    def planned(self) -> PlannedRun:
-        """Its run directory and command."""
-        return self.swept.planned
-
-    @property
-    def folder(self) -> Path:
-        """The run directory."""
-        return self.planned.folder
-
-    @property
-    def log(self) -> Path:
-        """What was written while it was made."""
-        return self.folder.with_name(f"{self.folder.name}.log")
+    def name(self) -> str:
+        """Entry, values and seed in words."""
+        return f"{self.entry.name} {self.swept.name}"
 
     @property
     def record(self) -> RunRecord:
@@ -76,11 +66,6 @@ class TableRun:
     def target(self) -> str:
         """What tells targets and their training apart."""
         return json.dumps([lookup(self.swept.config, f"model.{part}") for part in ("target", "recipe")], sort_keys=True)
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything of it."""
-        return self.log.exists() or self.folder.exists()
 
     @property
     def obstacle(self) -> str:

@@ -88,7 +88,7 @@ def edit_report(
     check_whole("edit: draws", draws, least=1)
     chosen = resolved(model, edits, mechanisms)
     found, numbers = changes(model, chosen, fitted), _numbers(model, chosen)
-    random = controls(model, found, numbers, _alive(model, batches, threshold), draws, seed)
+    random = controls(model, found, numbers, alive_anywhere(model, batches, threshold), draws, seed)
     tried = [found, *(one for some in random.values() for one in some)]
     sums = Sums(len(tried))
     scratch = _Scratch(model, found)
@@ -147,8 +147,20 @@ def _numbers(model: ComponentModel, chosen: Iterable[Edit]) -> dict[str, set[int
     return found
 
 
-def _alive(model: ComponentModel, batches: Iterable[Any], threshold: float) -> dict[str, Tensor]:
-    """Components that are important anywhere, boolean ``[C]`` by site."""
+def alive_anywhere(model: ComponentModel, batches: Iterable[Any], threshold: float) -> dict[str, Tensor]:
+    """Components that are important anywhere.
+
+    Args:
+        model: the decomposition.
+        batches: as its call takes them.
+        threshold: importance above which a component counts as important.
+
+    Returns:
+        Boolean ``[C]`` by site, on the CPU.
+
+    Raises:
+        UsageError: if there are no batches.
+    """
     alive = {name: torch.zeros(parts.n_components, dtype=torch.bool) for name, parts in model.components.items()}
     seen = 0
     for batch in batches:

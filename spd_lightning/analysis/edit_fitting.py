@@ -7,9 +7,9 @@ import torch
 
 from spd_lightning.analysis.editing import Edit, resolved
 from spd_lightning.analysis.site_fitting import FittedVectors, Moments
-from spd_lightning.errors import check_fraction
+from spd_lightning.errors import UsageError, check_fraction
 from spd_lightning.functional import ALIVE_THRESHOLD
-from spd_lightning.model import ComponentModel, Grouping
+from spd_lightning.model import ComponentModel, DecomposedModel, Grouping
 from spd_lightning.model.wrapping import site_of
 
 
@@ -45,13 +45,16 @@ def fitted_vectors(
             positions than a site has inputs or on which a component is nowhere important.
     """
     check_fraction("edit: threshold", threshold)
+    chosen = resolved(model, edits, mechanisms)
+    if not isinstance(model, DecomposedModel):
+        raise UsageError("edit: fits components of rank one, not those of the older method")
     numbers: dict[str, list[int]] = {}
-    for edit in resolved(model, edits, mechanisms):
+    for edit in chosen:
         numbers.setdefault(edit.site, []).append(edit.component)
     moments = {site: Moments(site, model.components[site], some) for site, some in numbers.items()}
     for batch in batches:
         clean = model.clean(batch)
-        for call, importance in model.importance_of(batch).items():
+        for call, importance in model.importance(clean).items():
             if site_of(call) in moments:
                 moments[site_of(call)].add(clean.site_inputs[call], importance, clean.weights, threshold)
     return {site: some.solved(threshold) for site, some in moments.items()}

@@ -45,8 +45,6 @@ class Moments:
     """
 
     def __init__(self, site: str, parts: Components, numbers: Sequence[int]) -> None:
-        if parts.rank is not None:
-            raise UsageError("edit: fits components of rank one, not those of the older method")
         if parts.site.d_in > MOST_INPUTS:
             raise UsageError(f"edit: fits sites of at most {MOST_INPUTS} inputs, {site!r} has {parts.site.d_in}")
         self._name, self._parts, self._numbers = site, parts, list(numbers)

@@ -134,6 +134,18 @@ def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Train
     guard = InterruptGuard()  # Ctrl-C ends training, not the session
     judging = [ComponentActivity(), AblationCheck(), TaskPerformance(), ImportanceDistribution()]
     shown = [DecompositionProgressBar()] if progress else []
+    return bare_trainer(steps, [*shown, guard, TrainingHealth(), *judging, *callbacks], bar=progress)
+
+
+def bare_trainer(steps: int, callbacks: Sequence[Callback], bar: bool = False, **others: Any) -> Trainer:
+    """A trainer in this process that writes nothing.
+
+    Args:
+        steps: of training.
+        callbacks: all there are.
+        bar: whether a progress bar may be shown.
+        others: further arguments of Lightning's ``Trainer``.
+    """
     return Trainer(
         devices=1,
         max_steps=steps,
@@ -142,10 +154,11 @@ def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Train
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=bar,
         inference_mode=False,
         use_distributed_sampler=False,
-        callbacks=[*shown, guard, TrainingHealth(), *judging, *callbacks],
+        callbacks=list(callbacks),
+        **others,
     )
 
 

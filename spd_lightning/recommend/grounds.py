@@ -6,7 +6,7 @@ from spd_lightning.notebook.decompose import WARM_UP_SHARE
 from spd_lightning.recommend.fitting import Plan
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.proposals import Proposal
-from spd_lightning.recommend.rules import FEWEST, PER_COMPONENT, SEEN, STEPS
+from spd_lightning.recommend.rules import FEWEST, PER_COMPONENT, SEEN, STEPS, scarcest
 from spd_lightning.recommend.subject import Subject
 from spd_lightning.report.notes import duration
 
@@ -45,9 +45,8 @@ def _of_components(plan: Plan) -> str:
 
 
 def _of_batch(subject: Subject, network: NetworkMeasure, plan: Plan) -> str:
-    shares = {name: network.sites[name].reached.filled / count for name, count in plan.components.items()}
-    name = min((name for name in shares if shares[name] > 0), key=lambda name: shares[name])
-    given = plan.batch_size * shares[name]
+    name, share = scarcest(network, plan.components)
+    given = plan.batch_size * share
     told = f"{given:.2g} positions that are not empty for each component of {name!r}, where there are fewest"
     wanted = f"{PER_COMPONENT} are wanted"
     if not subject.sizeable:

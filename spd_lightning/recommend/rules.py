@@ -54,7 +54,7 @@ def batch_for(network: NetworkMeasure, components: Mapping[str, int], examples: 
     Returns:
         Between 16 and 4096, and at most a quarter of the examples.
     """
-    needed = PER_COMPONENT / _share_a_component(network, components)
+    needed = PER_COMPONENT / scarcest(network, components)[1]
     batch = 1 << max(math.ceil(math.log2(needed)), 0)
     most = BATCHES[1] if examples is None else max(min(BATCHES[1], power_of_two(examples / SHARE)), 1)
     return min(max(batch, BATCHES[0]), most)
@@ -72,15 +72,17 @@ def steps_for(network: NetworkMeasure, components: Mapping[str, int], batch: int
     Returns:
         A multiple of 100 between 2000 and 6000; above 2000, at most about 500 passes through the examples.
     """
-    needed = SEEN / (batch * _share_a_component(network, components))
+    needed = SEEN / (batch * scarcest(network, components)[1])
     most = STEPS[1] if examples is None else min(STEPS[1], PASSES * examples / batch)
     return 100 * round(max(min(needed, most), STEPS[0]) / 100)
 
 
-def _share_a_component(network: NetworkMeasure, components: Mapping[str, int]) -> float:
-    """Positions that are not empty, per example and component, at the site where there are fewest."""
+def scarcest(network: NetworkMeasure, components: Mapping[str, int]) -> tuple[str, float]:
+    """The site with the fewest positions that are not empty for each component, and how many these are per example."""
     filled = {name: site.reached.filled for name, site in network.sites.items()}
-    return min(filled[name] / count for name, count in components.items() if filled[name] > 0)
+    shares = {name: filled[name] / count for name, count in components.items() if filled[name] > 0}
+    name = min(shares, key=lambda name: shares[name])
+    return name, shares[name]
 
 
 def power_of_two(number: float) -> int:

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule
 
 from spd_lightning.lightning_private import LeanEpochLoop
 from spd_lightning.methods import StochasticDecomposition, Warmup
+from spd_lightning.notebook.decompose import bare_trainer
 from spd_lightning.runs.notices import silence_notices
 
 MOST_STEPS, MOST_SECONDS = 8, 4.0
@@ -44,20 +45,8 @@ def seconds_of_a_step(module: StochasticDecomposition, data: LightningDataModule
     clock = _Clock()
     with warnings.catch_warnings():
         silence_notices()
-        trainer = Trainer(
-            accelerator="gpu" if module.device.type == "cuda" else "cpu",
-            devices=1,
-            max_steps=steps,
-            max_epochs=-1,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            inference_mode=False,
-            use_distributed_sampler=False,
-            callbacks=[clock],
-        )
+        accelerator = "gpu" if module.device.type == "cuda" else "cpu"
+        trainer = bare_trainer(steps, [clock], accelerator=accelerator)
         LeanEpochLoop.install(trainer)
         trainer.fit(module, datamodule=data)
     return clock.median
