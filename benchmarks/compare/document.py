@@ -20,6 +20,7 @@ from spd_lightning.report import rows as report_rows
 from spd_lightning.runs.verdict import pattern_contradictions
 
 DOCUMENT, PICTURES = "comparison.md", "images/comparison"
+SENSITIVITY = "How far a number may be off"
 COST = "Cost against the number of components"
 INTRODUCTION = """\
 Written by `make compare` (`python -m benchmarks.compare`) from run directories of both methods (`runs/reproduce`,
@@ -60,7 +61,7 @@ def write(output: Path, runs: Path, sweeps: Path, cost: Sequence[Row], keep: boo
         name, both = pair.spd.name, (pair.spd, pair.apd)
         stays = name in kept and not any(_results(system, seeds(pair), runs) for system in both)
         lines += kept[name] if stays else _pair(pair, runs)
-    lines += _sensitivity(sweeps, output)
+    lines += _sensitivity(sweeps, output) or kept.get(SENSITIVITY, [f"## {SENSITIVITY}", "", "No sweep was made.", ""])
     lines += _cost(cost, output) or kept.get(COST, [])
     with written_whole(output / DOCUMENT) as aside:
         aside.write_text("\n".join(lines))
@@ -167,9 +168,8 @@ COLUMNS: Mapping[str, Callable[[Sequence[Result]], str]] = {
 
 def _sensitivity(sweeps: Path, output: Path) -> list[str]:
     outcomes: list[dict[str, Any]] = [row for knob in KNOBS for row in knobs.outcomes(knob, sweeps)]
-    lines = ["## How far a number may be off", ""]
     if not outcomes:
-        return [*lines, "No sweep was made.", ""]
+        return []
     said = (
         "The 5-2 toy model, each method's most delicate numbers around their shipped values, seed 0 each. A feature "
         "counts as found if the component that is most important on it is no other feature's, and points along its "
@@ -181,7 +181,8 @@ def _sensitivity(sweeps: Path, output: Path) -> list[str]:
         for row in outcomes
     ]
     picture = _draw(output, "sensitivity.png", lambda path: knobs.draw(outcomes, path))
-    return [*lines, said, "", *filled_columns(["method", "number", "value", "features found", "runs"], table), *picture]
+    heading = [f"## {SENSITIVITY}", "", said, ""]
+    return [*heading, *filled_columns(["method", "number", "value", "features found", "runs"], table), *picture]
 
 
 def _cost(cost: Sequence[Row], output: Path) -> list[str]:
