@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from spd_lightning.losses import (
+    ConstrainedImportance,
     Faithfulness,
     FrequencyMinimality,
     ImportanceMinimality,
@@ -62,7 +63,10 @@ def _pushes(adversary: Loss) -> str:
 
 
 def _coefficient(terms: dict[str, Loss], name: str) -> str:
-    return _now(f"model.losses.{name}.coefficient", terms[name].coefficient) if name else ""
+    if not name:
+        return ""
+    knob = "tolerance" if isinstance(terms[name], ConstrainedImportance) else "coefficient"
+    return _now(f"model.losses.{name}.{knob}", getattr(terms[name], knob))
 
 
 def _now(flag: str, value: Any) -> str:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from spd_lightning.errors import UsageError
     from spd_lightning.losses import (
         ActivationReconstruction,
+        ConstrainedImportance,
         ContributionSparsity,
         Faithfulness,
         FrequencyMinimality,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         GateMLP,
         Grouping,
         ImportanceFunction,
+        InnerMLP,
         KeywordCall,
         PerSite,
         PositionalCall,
@@ -72,6 +74,7 @@ __all__ = [
     "AttributionDecomposition",
     "AutomaticCall",
     "ClassifierTraining",
+    "ConstrainedImportance",
     "ContributionSparsity",
     "DatasetBatches",
     "DecomposedModel",
@@ -86,6 +89,7 @@ __all__ = [
     "ImportanceCovariance",
     "ImportanceFunction",
     "ImportanceMinimality",
+    "InnerMLP",
     "KeywordCall",
     "LanguageModel",
     "LanguageModelTraining",

@@ -450,3 +450,16 @@ def relative_faithfulness(sites):
                 rest, whole = rest + (W[i, j] - approximation) ** 2, whole + W[i, j] ** 2
         shares.append(rest / whole)
     return sum(shares) / len(shares)
+
+
+def constrained_price(steps, price, tolerances, rate, knee, loosest):
+    """The price after each step; per step its error, its penalty and the tolerance of then."""
+    prices, mean = [], None
+    for (error, penalty), tolerance in zip(steps, tolerances, strict=True):
+        mean = error if mean is None else 0.95 * mean + 0.05 * error
+        distance = math.log(tolerance) - math.log(mean)
+        price = price * math.exp(rate * max(-1, min(1, distance)))
+        if mean < loosest:
+            price = max(price, knee * mean / penalty)
+        prices.append(price)
+    return prices

@@ -39,6 +39,7 @@ from spd_lightning.functional.losses import (
     mean_over_examples,
     rank_penalty,
     relative_faithfulness,
+    written_length,
 )
 from spd_lightning.functional.masks import jittered_importance, mask_from_source, random_source
 from spd_lightning.functional.modular import is_odd_prime, number_pairs, split_rows
@@ -160,4 +161,5 @@ __all__ = [
     "upper_leaky",
     "wilson_interval",
     "with_rank",
+    "written_length",
 ]

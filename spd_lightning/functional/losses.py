@@ -188,6 +188,20 @@ def contribution_sparsity(sites: Iterable[tuple[Tensor, Tensor]], weights: Tenso
     return torch.stack(sums).sum()
 
 
+def written_length(inner: Tensor, write: Tensor, weights: Tensor | None = None) -> Tensor:
+    r"""Length of what all components of a site write together, mean over examples (ours).
+
+    Args:
+        inner: inner activations ``h [..., C]``.
+        write: write vectors ``U [C, d_out]``.
+        weights: of the examples, see :func:`mean_over_examples`.
+
+    Returns:
+        A scalar.
+    """
+    return mean_over_examples((inner @ write).norm(dim=-1), weights)
+
+
 LENGTH_EPS = 1e-8
 """Squared relative length at which the power levels off, so that its slope at 0 stays finite."""
 

@@ -3,6 +3,7 @@
 from spd_lightning.losses.activations import ActivationReconstruction
 from spd_lightning.losses.apd import HiddenActivations, Minimality, Simplicity
 from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.constrained import ConstrainedImportance
 from spd_lightning.losses.penalties import (
     Faithfulness,
     FrequencyMinimality,
@@ -18,6 +19,7 @@ from spd_lightning.losses.untuned import guessed_distance, untuned_losses
 
 __all__ = [
     "ActivationReconstruction",
+    "ConstrainedImportance",
     "ContributionSparsity",
     "Faithfulness",
     "FrequencyMinimality",

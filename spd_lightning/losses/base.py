@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -66,6 +66,23 @@ class Loss(nn.Module, ABC):
         if not found:
             raise UsageError(f"{type(self).__name__}: sites {list(patterns)} match none of {list(names)}")
         return found
+
+    def check_beside(self, terms: Mapping[str, "Loss"]) -> None:
+        """Raise a :class:`UsageError` if the other terms of an objective do not go with this one.
+
+        Args:
+            terms: all terms by name, this one included.
+        """
+        return
+
+    def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:
+        """See what all terms of a training step came to; nothing to do for most.
+
+        Args:
+            terms: each term unweighted and detached, by name, over the rows of all processes.
+            progress: fraction of training done.
+        """
+        return
 
     def after_backward(self, scale: float) -> None:
         """See a backward pass of the objective before the optimiser does; nothing to do for most terms.

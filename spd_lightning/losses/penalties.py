@@ -17,7 +17,8 @@ from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
 
 
-def _check_window(name: str, start: float, end: float) -> tuple[float, float]:
+def check_window(name: str, start: float, end: float) -> tuple[float, float]:
+    """Two fractions of training in order, or a :class:`UsageError` that names the arguments."""
     check_number(f"{name}_start", start)
     check_number(f"{name}_end", end)
     if not 0 <= start <= end <= 1:
@@ -94,7 +95,7 @@ class ImportanceMinimality(Loss):
         super().__init__(coefficient)
         self.p = check_positive("p", p)
         self.p_final = None if p_final is None else check_positive("p_final", p_final)
-        self.anneal_start, self.anneal_end = _check_window("anneal", anneal_start, anneal_end)
+        self.anneal_start, self.anneal_end = check_window("anneal", anneal_start, anneal_end)
         self.eps = check_positive("eps", eps, allow_zero=True)
         if coefficient_final is not None:
             check_positive("coefficient_final", coefficient_final)
@@ -103,7 +104,7 @@ class ImportanceMinimality(Loss):
         check_number("coefficient_end", coefficient_end)
         if not 0 < coefficient_end <= 1:
             raise UsageError(f"coefficient_end must be above 0 and at most 1, got {coefficient_end}")
-        self.coefficient_start, self.coefficient_end = _check_window("coefficient", coefficient_start, coefficient_end)
+        self.coefficient_start, self.coefficient_end = check_window("coefficient", coefficient_start, coefficient_end)
         if coefficient_points is not None and (coefficient_final, coefficient_start, coefficient_end) != (None, 0, 1):
             raise UsageError(
                 "coefficient_points stand in place of coefficient_final, coefficient_start and coefficient_end; "

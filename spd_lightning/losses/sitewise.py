@@ -5,19 +5,23 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from spd_lightning.errors import UsageError, check_list
+from spd_lightning.errors import UsageError, check_flag, check_list
 from spd_lightning.functional import (
     along_points,
     contribution_sparsity,
     full_precision,
     importance_covariance,
     rank_penalty,
+    written_length,
 )
 from spd_lightning.losses.base import Loss, check_positive, checked_points
-from spd_lightning.losses.sharing import mean_over_processes
+from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
 from spd_lightning.model.wrapping import site_of
+
+TINY = 1e-12
+"""Where nothing is written there is no unit."""
 
 
 class SitewisePenalty(Loss):
@@ -76,15 +80,39 @@ class ContributionSparsity(CallwisePenalty):
     Of two components that are both important on an example nothing else says how they divide what the target's layer
     writes there: masks leave both alone, and their sum is all that faithfulness sees. This term says that one should
     write it. A component then no longer reads what is another's, and its gate can close on it. Weak features lose their
-    components to it unless they have them before it sets in; arguments are those of :class:`SitewisePenalty`.
+    components to it unless they have them before it sets in.
+
+    Args:
+        coefficient: weight of the term.
+        sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
+        coefficient_points: as in :class:`SitewisePenalty`.
+        relative: whether each site's sum is divided by the length of what its components write together on the same
+            batch. It is then 1 where one component writes all, whatever the scale of the weights.
     """
+
+    def __init__(
+        self,
+        coefficient: float = 3e-5,
+        sites: list[str] | None = None,
+        coefficient_points: list[tuple[float, float]] | None = None,
+        relative: bool = False,
+    ) -> None:
+        super().__init__(coefficient, sites, coefficient_points)
+        check_flag("relative", relative)
+        self.relative = relative
 
     def of_call(self, call: str, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.contribution_sparsity`."""
         read = step.inner(call)  # a product like any other, rounded under mixed precision
         with full_precision(read):
-            write = step.model.components[site_of(call)].U
-            return contribution_sparsity([(read, write)], step.weights_of(read))
+            write, weights = step.model.components[site_of(call)].U, step.weights_of(read)
+            summed = contribution_sparsity([(read, write)], weights)
+            return summed / self._unit(read.detach(), write.detach(), weights) if self.relative else summed
+
+    @staticmethod
+    def _unit(read: Tensor, write: Tensor, weights: Tensor | None) -> Tensor:
+        whole = written_length(read, write, weights)
+        return (mean_over_processes(whole) if processes() > 1 else whole).clamp_min(TINY)
 
 
 class ImportanceCovariance(CallwisePenalty):

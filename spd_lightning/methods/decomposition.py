@@ -80,6 +80,7 @@ class Decomposition(CheckpointedModule):
                 raise UsageError(
                     f"losses: {name!r} is a {type(loss).__name__}, no part of {type(self).__name__}; remove it"
                 )
+            loss.check_beside(losses)
 
     def terms(self) -> dict[str, Loss]:
         """The terms of the objective by name."""
@@ -139,6 +140,8 @@ class Decomposition(CheckpointedModule):
         self.guard.begin(Running(batch, noise.key, progress))
         total, terms = self.with_whole_parameters(self.objective, batch, noise, progress)
         self.guard.check_loss(total, terms)
+        for loss in self.terms().values():
+            loss.observe(terms, progress)
         return {"loss": total, "terms": terms}
 
     def on_after_backward(self) -> None:

@@ -12,6 +12,7 @@ from spd_lightning.model.grouping import Grouping
 from spd_lightning.model.importance import (
     GateMLP,
     ImportanceFunction,
+    InnerMLP,
     PerSite,
     SharedMLP,
     SiteFunction,
@@ -42,6 +43,7 @@ __all__ = [
     "GateMLP",
     "Grouping",
     "ImportanceFunction",
+    "InnerMLP",
     "KeywordCall",
     "Mask",
     "MaskedPass",

@@ -33,6 +33,26 @@ def test_contributions_equal_the_reference(make_model, make_step, x, ties):
     assert_same_with_gradients(loss, _restated(model, step, model.site_names), model.components.parameters())
 
 
+def test_relative_contributions_count_in_lengths_of_their_sum(make_model, make_step, x):
+    model = make_model(sites={"linear*": 4})
+    step = make_step(model, x)
+    expected = sum(_restated(model, step, [name]) / _whole(model, step, name) for name in model.site_names)
+    loss = ContributionSparsity(relative=True)(step)
+    assert_same_with_gradients(loss, expected, model.components.parameters())
+
+
+def _whole(model, step, name):
+    """Mean length of what the components of a site write together, a constant."""
+    a, parts = step.clean.site_inputs[name], model.components[name]
+    rows = [(row @ parts.V @ parts.U).norm().item() for row in a.reshape(-1, a.shape[-1])]
+    return sum(rows) / len(rows)
+
+
+def test_where_nothing_is_written_relative_contributions_are_nothing(make_model, make_step):
+    model = make_model(sites={"linear1": 4})
+    assert ContributionSparsity(relative=True)(make_step(model, torch.zeros(2, 5, dtype=torch.float64))).item() == 0
+
+
 def _uppers(model, step, names):
     uppers = []
     for name in names:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from spd_lightning import (
+    ConstrainedImportance,
     Faithfulness,
     ImportanceMinimality,
     Optimization,
@@ -424,13 +425,15 @@ def test_the_warmup_follows_the_start_from_examples(tmp_path):
 
 @pytest.mark.parametrize("scope", ["row", "component"])
 def test_a_resumed_run_goes_on_with_what_its_terms_remember(tmp_path, scope):
-    """A persistent adversary and a moving average, bit for bit."""
+    """A persistent adversary, a moving average and a price, bit for bit."""
 
     def made():
         losses = {
             "faithfulness": RelativeFaithfulness(),
             "adversary": PersistentAdversary(distance="mse", scope=scope, warmup=0.0),
             "frequency": SmoothFrequency(half_life=3.0),
+            "stochastic": Reconstruction(relative=True),
+            "price": ConstrainedImportance(),
         }
         return toy(losses=losses)
 
@@ -446,6 +449,7 @@ def test_a_resumed_run_goes_on_with_what_its_terms_remember(tmp_path, scope):
     for name, loss in straight.terms().items():
         torch.testing.assert_close(resumed.terms()[name].state(), loss.state(), rtol=0, atol=0)
     assert straight.terms()["adversary"].state()["pushes"] == 18
+    assert straight.terms()["price"].price not in (1e-3, first.terms()["price"].price)
     assert StochasticDecomposition.load_from_checkpoint(tmp_path / "b.ckpt").terms()["adversary"].state()["pushes"] == 9
 
 

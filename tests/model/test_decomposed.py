@@ -7,7 +7,16 @@ from torch import nn
 
 from spd_lightning import ToyModelOfSuperposition, UsageError
 from spd_lightning.functional import lower_leaky, upper_leaky
-from spd_lightning.model import DecomposedModel, GateMLP, ImportanceFunction, PerSite, SharedMLP, SiteMask, VectorMLP
+from spd_lightning.model import (
+    DecomposedModel,
+    GateMLP,
+    ImportanceFunction,
+    InnerMLP,
+    PerSite,
+    SharedMLP,
+    SiteMask,
+    VectorMLP,
+)
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -41,7 +50,7 @@ def test_clean_pass_has_no_gradient_even_if_the_input_has(make_model, x):
 
 
 @pytest.mark.parametrize("leak", ["one_sided", "linear"])
-@pytest.mark.parametrize("function", [GateMLP, SharedMLP, VectorMLP])
+@pytest.mark.parametrize("function", [GateMLP, InnerMLP, SharedMLP, VectorMLP])
 def test_importances_come_from_clean_inputs(make_model, x, leak, function):
     model = make_model(leak=leak, importance=partial(PerSite, function=function))
     clean = model.clean(x)
@@ -53,7 +62,9 @@ def test_importances_come_from_clean_inputs(make_model, x, leak, function):
         torch.testing.assert_close(importance.upper, upper_leaky(logits))
 
 
-@pytest.mark.parametrize(("function", "reads_inner"), [(GateMLP, True), (SharedMLP, False), (VectorMLP, False)])
+@pytest.mark.parametrize(
+    ("function", "reads_inner"), [(GateMLP, True), (InnerMLP, True), (SharedMLP, False), (VectorMLP, False)]
+)
 def test_gate_trains_the_read_vectors_and_a_vector_input_does_not(make_model, x, function, reads_inner):
     model = make_model(importance=partial(PerSite, function=function))
     importances = model.importance_of(x)
@@ -167,7 +178,7 @@ def _permute(model):
             parameter.copy_(parameter.flip(0))
 
 
-@pytest.mark.parametrize("function", [GateMLP, SharedMLP, VectorMLP])
+@pytest.mark.parametrize("function", [GateMLP, InnerMLP, SharedMLP, VectorMLP])
 def test_a_double_precision_target_needs_nothing_else(function):
     target = nn.Sequential(nn.Linear(3, 4)).double()
     model = DecomposedModel(target, {"0": 5}, importance=partial(PerSite, function=function))

@@ -18,6 +18,7 @@ from spd_lightning.model import (
     FastForm,
     FastOptions,
     GateMLP,
+    InnerMLP,
     PerSite,
     PlainForm,
     SharedMLP,
@@ -132,6 +133,7 @@ def test_the_clean_pass_is_the_plain_one(model, x):
 FUNCTIONS = {
     "gates": partial(GateMLP, hidden=[3]),
     "even gates": partial(GateMLP, hidden=[3], even=True),
+    "inner": partial(InnerMLP, hidden=[3]),
     "shared": partial(SharedMLP, hidden=[3]),
     "vector": partial(VectorMLP, hidden=[3]),
 }

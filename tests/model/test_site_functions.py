@@ -3,7 +3,7 @@ import torch
 
 from spd_lightning import UsageError
 from spd_lightning.functional import keyed_generator
-from spd_lightning.model import GateMLP, SharedMLP, VectorMLP
+from spd_lightning.model import GateMLP, InnerMLP, SharedMLP, VectorMLP
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -70,6 +70,16 @@ def test_shared_mlp_equals_the_reference(hidden, leading):
 
 @HIDDEN
 @LEADING
+def test_inner_mlp_is_a_shared_one_of_all_inner_activations(hidden, leading):
+    function = _random(InnerMLP(3, 5, hidden))
+    inner = torch.randn(*leading, 3, dtype=torch.float64, requires_grad=True)
+    weights, biases = [layer.weight for layer in function.layers], [layer.bias for layer in function.layers]
+    expected = reference.shared_mlp(inner.flatten(0, -2), weights, biases).reshape(*leading, 3)
+    assert_same_with_gradients(function(inner, None), expected, [inner, *function.parameters()])
+
+
+@HIDDEN
+@LEADING
 def test_vector_mlp_equals_one_mlp_per_component(hidden, leading):
     function = _random(VectorMLP(3, 5, hidden))
     features = torch.randn(*leading, 5, dtype=torch.float64, requires_grad=True)
@@ -102,8 +112,8 @@ def test_vector_mlp_starts_scaled_by_its_fan_in():
     assert all((bias == 0).all() for bias in function.biases)
 
 
-def test_gates_alone_do_without_features():
-    assert (GateMLP.reads_features, SharedMLP.reads_features, VectorMLP.reads_features) == (False, True, True)
+def test_functions_of_inner_activations_do_without_features():
+    assert [kind.reads_features for kind in (GateMLP, InnerMLP, SharedMLP, VectorMLP)] == [False, False, True, True]
 
 
 def test_gates_do_not_see_each_other():
@@ -146,7 +156,7 @@ def test_shared_mlp_starts_scaled_by_its_fan_in():
     assert all((layer.bias == 0).all() for layer in shared.layers)
 
 
-@pytest.mark.parametrize("kind", [GateMLP, SharedMLP, VectorMLP])
+@pytest.mark.parametrize("kind", [GateMLP, InnerMLP, SharedMLP, VectorMLP])
 def test_empty_layers_are_refused(kind):
     with pytest.raises(UsageError, match=r"hidden: every width must be at least 1, got \[8, 0\]"):
         kind(3, 5, [8, 0])

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from spd_lightning import (
     ActivationReconstruction,
+    ConstrainedImportance,
     ContributionSparsity,
     Faithfulness,
     FrequencyMinimality,
     GateMLP,
     ImportanceCovariance,
     ImportanceMinimality,
+    InnerMLP,
     PersistentAdversary,
     PerSite,
     RankPenalty,
@@ -130,6 +132,8 @@ LOSSES = {
     "importance": ImportanceMinimality(p=0.7),
     "frequency": FrequencyMinimality(p=0.7),
     "contributions": ContributionSparsity(),
+    "relative contributions": ContributionSparsity(relative=True),
+    "constrained importance": ConstrainedImportance(p=0.7),
     "covariance": ImportanceCovariance(),
     "rank": RankPenalty(),
     "activations": ActivationReconstruction(),
@@ -141,6 +145,7 @@ LOSSES = {
 }
 FUNCTIONS = {
     "gates": partial(PerSite, function=partial(GateMLP, hidden=[3])),
+    "inner MLPs": partial(PerSite, function=partial(InnerMLP, hidden=[3])),
     "shared MLPs": partial(PerSite, function=partial(SharedMLP, hidden=[3])),
     "vector MLPs": partial(PerSite, function=partial(VectorMLP, hidden=[3])),
 }

@@ -4,13 +4,14 @@ from spd_lightning.model.importance.base import Features, ImportanceFunction, In
 from spd_lightning.model.importance.gate import GateMLP
 from spd_lightning.model.importance.per_site import PerSite
 from spd_lightning.model.importance.transformer import SiteTransformer
-from spd_lightning.model.importance.vector import SharedMLP, VectorMLP
+from spd_lightning.model.importance.vector import InnerMLP, SharedMLP, VectorMLP
 
 __all__ = [
     "Features",
     "GateMLP",
     "ImportanceFunction",
     "InnerActivations",
+    "InnerMLP",
     "PerSite",
     "SharedMLP",
     "SiteFunction",

@@ -41,11 +41,39 @@ class SharedMLP(SiteFunction):
 
     def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
         """Logits ``[..., C]`` from features ``[..., d_in]``."""
+        assert features is not None
+        return self._read(features)
+
+    def _read(self, state: Tensor) -> Tensor:
         *body, head = self.layers
-        state = features
         for layer in body:
             state = F.gelu(layer(state))
         return cast(Tensor, head(state))
+
+
+class InnerMLP(SharedMLP):
+    """One MLP per site, from all its inner activations to all its logits (ours).
+
+    What a component answers to may depend on the others: two features that one component reads are told apart by
+    the components that read one of them. Starts as :class:`SharedMLP` does; inner activations need no scaling to their
+    site, whatever the scale of its input.
+
+    Args:
+        n_components: ``C``.
+        d_in: width of the features (not read by this function).
+        hidden: widths of the hidden layers; empty for a linear map.
+    """
+
+    reads_inner = True
+    reads_features = False
+
+    def __init__(self, n_components: int, d_in: int, hidden: Sequence[int] = (64,)) -> None:
+        super().__init__(n_components, n_components, hidden)
+
+    def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
+        """Logits ``[..., C]`` from inner activations ``[..., C]``."""
+        assert inner is not None
+        return self._read(inner)
 
 
 class VectorMLP(SiteFunction):

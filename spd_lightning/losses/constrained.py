@@ -1,0 +1,130 @@
+"""A price of importance that follows what random ablation costs."""
+
+from collections.abc import Mapping
+from math import exp, log
+from typing import Any
+
+from torch import Tensor
+
+from spd_lightning.errors import UsageError, check_below_one, check_fraction
+from spd_lightning.functional import geometric_anneal
+from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.losses.penalties import ImportanceMinimality, check_window
+from spd_lightning.losses.reconstruction import Reconstruction
+
+MEMORY = 0.95
+"""Decay of the average of errors: noise of single batches does not move the price, twenty steps do."""
+LEAST, MOST = 1e-9, 1e3
+"""Bounds of the price, in units of what ablating everything costs."""
+
+
+class ConstrainedImportance(ImportanceMinimality):
+    """Importance minimality at the price that a tolerated error allows (GECO's constraint; used for importances, ours).
+
+    In place of a coefficient the user says how much of what ablating everything costs random ablation may cost, a
+    number without scale: it depends neither on the units of the output, nor on how sparse the data are, nor on ``C``.
+    At every step the price moves by ``rate * clamp(log(tolerance / error), -1, 1)`` on a logarithmic scale, where
+    ``error`` is a running mean of the term that is followed. The tolerance falls geometrically: a wide one early lets
+    components compete for what they explain, a narrow one late lets those that are left fit it.
+
+    A network may have a floor below which error is bought with many more components. As long as the error is within
+    ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
+    would have to spare more than ``knee`` hundredths of the error.
+
+    Args:
+        tolerance: error at the end, as a share of what ablating everything costs; above 0, below 1.
+        tolerance_start: the same at the start.
+        fall_start: fraction of training at which the tolerance begins to fall.
+        fall_end: fraction of training at which it arrives.
+        follows: name of the term whose value is the error, a ``Reconstruction`` that is ``relative``.
+        rate: logarithm of the most that the price moves by in one step.
+        knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
+        coefficient: the price at the start.
+        p: exponent at the start of training.
+        p_final: exponent at the end; ``None`` keeps ``p``.
+        anneal_start: fraction of training at which the exponent starts to move.
+        anneal_end: fraction of training at which it arrives.
+        eps: added inside the power.
+
+    Attributes:
+        price: the coefficient of now, in units of what ablating everything costs.
+
+    Raises:
+        UsageError: for a value outside its range.
+    """
+
+    def __init__(
+        self,
+        tolerance: float = 0.02,
+        tolerance_start: float = 0.1,
+        fall_start: float = 0.3,
+        fall_end: float = 0.7,
+        follows: str = "stochastic",
+        rate: float = 0.02,
+        knee: float = 0.5,
+        coefficient: float = 1e-3,
+        p: float = 1.0,
+        p_final: float | None = None,
+        anneal_start: float = 0.0,
+        anneal_end: float = 1.0,
+        eps: float = 1e-12,
+    ) -> None:
+        super().__init__(check_positive("coefficient", coefficient), p, p_final, anneal_start, anneal_end, eps)
+        self.tolerance = _share("tolerance", tolerance)
+        self.tolerance_start = _share("tolerance_start", tolerance_start)
+        self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
+        self.follows, self.rate = follows, check_positive("rate", rate)
+        self.knee = check_positive("knee", knee, allow_zero=True)
+        self.price = coefficient
+        self._own = ""
+        self._error: float | None = None
+        self._seen: dict[str, Any] = {}
+
+    def coefficient_at(self, progress: float) -> float:
+        """The price of now; how far training is does not say it."""
+        return self.price
+
+    def tolerance_at(self, progress: float) -> float:
+        """The tolerated error at a fraction of training."""
+        return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
+
+    def check_beside(self, terms: Mapping[str, Loss]) -> None:
+        """Raise a :class:`UsageError` unless the term that is followed is there and measures a share."""
+        self._own = next(name for name, term in terms.items() if term is self)
+        term = terms.get(self.follows)
+        if not isinstance(term, Reconstruction) or not term.relative:
+            found = "is not among them" if term is None else "is not one"
+            raise UsageError(
+                f"losses: {self._own!r} follows {self.follows!r}, which {found}; name a Reconstruction with relative: "
+                f"true, of {', '.join(terms)}"
+            )
+
+    def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:
+        """Move the price by the step before, whose numbers are at hand without waiting for the device."""
+        self._move()
+        self._seen = {"error": terms[self.follows], "penalty": terms[self._own], "progress": progress}
+
+    def _move(self) -> None:
+        if not self._seen:
+            return
+        error = float(self._seen["error"])
+        self._error = error if self._error is None else MEMORY * self._error + (1 - MEMORY) * error
+        ratio = log(self.tolerance_at(self._seen["progress"]) / max(self._error, LEAST))
+        self.price = min(max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST), MOST)
+        if self._error < self.tolerance_start:
+            self.price = max(self.price, self.knee * self._error / max(float(self._seen["penalty"]), LEAST))
+
+    def state(self) -> dict[str, Any]:
+        """The price, the running mean, and what the last step came to."""
+        seen = {key: value.cpu() if isinstance(value, Tensor) else value for key, value in self._seen.items()}
+        return {"price": self.price, "error": self._error, "seen": seen}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.price, self._error, self._seen = state["price"], state["error"], dict(state["seen"])
+
+
+def _share(name: str, value: float) -> float:
+    check_fraction(name, value, zero=False)
+    check_below_one(name, value)
+    return value

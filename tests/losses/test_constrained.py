@@ -1,0 +1,95 @@
+"""The price that follows an error: its path against the formula, what it refuses, and where it leads."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from spd_lightning import UsageError
+from spd_lightning.losses import ConstrainedImportance, ImportanceMinimality, Reconstruction
+from tests import reference
+
+STEPS = [(0.9, 3.0), (0.4, 2.5), (0.2, 2.0), (0.05, 1.5), (0.01, 1e-3), (0.01, 4.0), (0.3, 4.0)]
+
+
+def _objective(**arguments):
+    loss = ConstrainedImportance(**arguments)
+    terms = {"stochastic": Reconstruction(relative=True), "price": loss}
+    loss.check_beside(terms)
+    return loss
+
+
+def _seen(error, penalty):
+    return {"stochastic": torch.tensor(error), "price": torch.tensor(penalty)}
+
+
+@pytest.mark.parametrize("knee", [0.0, 0.5])
+def test_the_price_follows_the_formula_one_step_behind(knee):
+    loss = _objective(tolerance=0.02, tolerance_start=0.95, fall_start=0.2, fall_end=0.6, rate=0.5, knee=knee)
+    fractions = [index / 10 for index in range(len(STEPS))]
+    tolerances = [0.95 * (0.02 / 0.95) ** min(max((fraction - 0.2) / 0.4, 0), 1) for fraction in fractions]
+    expected = reference.constrained_price(STEPS, 1e-3, tolerances, 0.5, knee, 0.95)
+    found = []
+    for step, fraction in zip(STEPS, fractions, strict=True):
+        loss.observe(_seen(*step), fraction)
+        found.append(loss.coefficient_at(fraction))
+    assert found == pytest.approx([1e-3, *expected[:-1]], rel=1e-5)
+    assert (max(expected) > 0.1) == bool(knee)  # else the knee would have had nothing to do
+
+
+def test_it_goes_on_from_what_it_remembers():
+    loss = _objective()
+    for step in STEPS[:4]:
+        loss.observe(_seen(*step), 0.1)
+    other = _objective()
+    other.load_state(copy.deepcopy(loss.state()))
+    for step in STEPS[4:]:
+        for one in (loss, other):
+            one.observe(_seen(*step), 0.1)
+        assert other.price == loss.price != 1e-3
+
+
+def test_a_penalty_of_nothing_leaves_a_finite_price():
+    loss = _objective()
+    for _ in range(5):
+        loss.observe(_seen(0.0, 0.0), 0.5)
+    assert math.isfinite(loss.price)
+    for _ in range(5):
+        loss.observe(_seen(0.5, 0.0), 0.5)
+    assert math.isfinite(loss.price)
+
+
+def test_the_term_itself_is_the_penalty(make_model, make_step, x):
+    step = make_step(make_model(), x)
+    assert ConstrainedImportance(p=0.7)(step).item() == ImportanceMinimality(p=0.7)(step).item()
+
+
+@pytest.mark.parametrize(
+    ("followed", "said"),
+    [
+        ({}, "'price' follows 'stochastic', which is not among them; name a Reconstruction with relative: true, of pr"),
+        ({"stochastic": Reconstruction()}, "which is not one; name a Reconstruction with relative: true"),
+        ({"stochastic": ImportanceMinimality()}, "which is not one"),
+    ],
+)
+def test_what_it_follows_must_measure_a_share(followed, said):
+    loss = ConstrainedImportance()
+    with pytest.raises(UsageError, match=said):
+        loss.check_beside({**followed, "price": loss})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"tolerance": 0.0}, r"tolerance must lie in \(0, 1\], got 0.0"),
+        ({"tolerance_start": 1}, "tolerance_start must be below 1, got 1"),
+        ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
+        ({"rate": 0.0}, "rate must be a finite number above 0"),
+        ({"knee": -1.0}, "knee must be a finite number at least 0"),
+        ({"coefficient": 0.0}, "coefficient must be a finite number above 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        ConstrainedImportance(**arguments)
