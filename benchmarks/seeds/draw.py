@@ -24,7 +24,8 @@ CONFIGS = {"tms": "tms_40-10.yaml", "tms_id": "tms_40-10-id.yaml", "residual_mlp
 SEEN = ("tms_5-2", "tms_40-10", "residual_mlp_1_50", "residual_mlp_2_25", "residual_mlp_3_17")
 """Sizes that recipes were searched with, with or without identity."""
 MOST = 1000
-_KEYS = ("count", "seed", "seeds", *CONFIGS)
+RECIPE = "default.yaml"
+_KEYS = ("count", "seed", "seeds", "recipe", *CONFIGS)
 RULE = (
     "Of four sizes, three are toy models of superposition, one of them with an identity layer, and one is a residual "
     f"MLP. Toy models take {FEATURES[0]} to {FEATURES[1]} features in {DIMENSIONS[0]} to {DIMENSIONS[1]} dimensions, "
@@ -46,29 +47,38 @@ class Draw:
         seed: of the draw.
         seeds: of the runs of each.
         configs: the config of each kind.
+        recipe: the config that is put after it; none if empty.
     """
 
     count: int
     seed: int
     seeds: tuple[str, ...] = field(default=("0", "1", "2"), compare=False)
     configs: Mapping[str, str] = field(default_factory=lambda: dict(CONFIGS))
+    recipe: str = RECIPE
 
     def __str__(self) -> str:
         """As a plan has it."""
         configs = "".join(f", {kind}: {yaml_of(config)}" for kind, config in self.configs.items())
-        return f"{{count: {self.count}, seed: {self.seed}, seeds: [{', '.join(self.seeds)}]{configs}}}"
+        recipe = f", recipe: {yaml_of(self.recipe)}"
+        return f"{{count: {self.count}, seed: {self.seed}, seeds: [{', '.join(self.seeds)}]{configs}{recipe}}}"
 
     def resolved(self) -> "Draw":
         """The same with configs looked up, as those of entries are."""
         lasting = SweepPlan(tuple(self.configs.values())).resolved().configs
-        return replace(self, configs=dict(zip(self.configs, lasting, strict=True)))
+        recipe = "".join(SweepPlan((self.recipe,) if self.recipe else ()).resolved().configs)
+        return replace(self, configs=dict(zip(self.configs, lasting, strict=True)), recipe=recipe)
+
+    def of_kind(self, kind: str) -> tuple[str, ...]:
+        """The configs of a kind of network, in order."""
+        return (self.configs[kind], self.recipe) if self.recipe else (self.configs[kind],)
 
 
 def read_draw(node: yaml.Node) -> Draw:
     """A draw as a plan has it.
 
     Args:
-        node: a mapping with ``count`` and ``seed``; ``seeds`` of the runs and the configs of kinds have defaults.
+        node: a mapping with ``count`` and ``seed``; ``seeds`` of the runs, the configs of kinds and the recipe have
+            defaults.
 
     Raises:
         UsageError: if something is missing, unknown or out of range.
@@ -77,7 +87,8 @@ def read_draw(node: yaml.Node) -> Draw:
     count, seed = (whole(f"draw: {key}", value_text(parts[key]) if key in parts else "") for key in ("count", "seed"))
     given = {"seeds": tuple(seeds_of(parts["seeds"]))} if "seeds" in parts else {}
     configs = CONFIGS | {kind: value_text(parts[kind]) for kind in CONFIGS if kind in parts}
-    return Draw(count, seed, configs=configs, **given)
+    recipe = value_text(parts["recipe"]) if "recipe" in parts else RECIPE
+    return Draw(count, seed, configs=configs, recipe="" if recipe == "null" else recipe, **given)
 
 
 def whole(what: str, text: str) -> int:
@@ -127,7 +138,7 @@ def drawn_entries(draw: Draw) -> tuple[SweepPlan, ...]:
         kind = KINDS[len(found) % len(KINDS)]
         size = _residual_mlp(generator) if kind == "residual_mlp" else _superposition(generator, kind)
         if size and size[0] not in SEEN and size[0] not in found:
-            found[size[0]] = SweepPlan((draw.configs[kind],), size[1], name=size[0])
+            found[size[0]] = SweepPlan(draw.of_kind(kind), size[1], name=size[0])
     raise UsageError(f"draw: count must be below the number of sizes that there are, got {draw.count}")
 
 

@@ -189,7 +189,7 @@ def test_the_command_line_changes_a_plan():
     assert (options.plan.name, options.folder.name, options.jobs, options.docs) == ("short", "short", 1, None)
 
     some = parse(["plateaus", "--entries", "tms_5-2_*", "tms_40-10_C"])
-    assert some.entries == ("tms_5-2_coefficient", "tms_5-2_C", "tms_5-2_batch", "tms_5-2_rates", "tms_40-10_C")
+    assert some.entries == ("tms_5-2_tolerance", "tms_5-2_C", "tms_5-2_batch", "tms_5-2_rates", "tms_40-10_C")
     assert len(some.plan.entries) == 12  # the others stay in the table
 
 
@@ -221,17 +221,18 @@ def test_shipped_plans_name_configs_that_ship(path):
         assert len({point[SEED] for point in entry.points}) == (100 if path.stem == "hundred" else 3)
 
 
-def test_the_plateaus_surround_what_the_configs_say():
+def test_the_plateaus_surround_what_the_recipe_says():
     entries = {entry.name: entry for entry in parse(["plateaus"]).plan.entries}
+    recipe = yaml.safe_load(find_config("default.yaml").read_text())["model"]
     for system, config in (("tms_5-2", "tms.yaml"), ("tms_40-10", "tms_40-10.yaml"), ("residual_mlp_1",) * 2):
         own = yaml.safe_load(find_config(config if config.endswith(".yaml") else f"{config}.yaml").read_text())
         ratios = {
-            "coefficient": own["model"]["losses"]["importance"]["init_args"]["coefficient"],
+            "tolerance": recipe["losses"]["importance"]["init_args"]["tolerance"],
             "batch": own["data"]["init_args"]["batch_size"],
-            "rates": own["model"]["optimization"]["lr"],
+            "rates": recipe["optimization"]["lr"],
         }
         wanted = {
-            "coefficient": [0.1, 0.316, 1, 3.16, 10],
+            "tolerance": [0.1, 0.316, 1, 3.16, 10],
             "batch": [0.25, 0.5, 1, 2, 4],
             "rates": [0.5, 0.707, 1, 1.41, 2],
         }
