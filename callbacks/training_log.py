@@ -17,7 +17,8 @@ from spd_lightning.methods import Decomposition
 class TrainingLog(Callback):
     """Writes loss terms, their weighted sum, learning rate and gradients every n steps, in one call to each logger.
 
-    Of the gradients it writes the norm of each of the optimiser's groups, before they are clipped.
+    Of the gradients it writes the norm of each of the optimiser's groups, before they are clipped. A term whose price
+    moves by what happens in training has that beside its value, as ``train/NAME_price``.
 
     Where the recipe trained the target, its loss over its own updates is there as ``target/loss``.
 
@@ -72,6 +73,9 @@ class TrainingLog(Callback):
         seen |= {name: norm.to(outputs["loss"]) for name, norm in self._norms.items()}
         values = torch.stack(list(seen.values())).tolist()  # one transfer, not one per term
         scalars = {"headline/loss": values[0], **dict(zip(seen, values, strict=True)), "train/lr": self._lr}
+        scalars |= {
+            f"train/{name}_{key}": n for name, loss in pl_module.terms().items() for key, n in loss.numbers().items()
+        }
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=step)
 

@@ -92,6 +92,10 @@ class Loss(nn.Module, ABC):
         """
         return
 
+    def numbers(self) -> dict[str, float]:
+        """What is worth a curve beside the term's value, by name; nothing for most."""
+        return {}
+
     def state(self) -> dict[str, Any] | None:
         """What a continued run must know of the term's past; ``None`` for nothing.
 

@@ -114,6 +114,10 @@ class ConstrainedImportance(ImportanceMinimality):
         if self._error < self.tolerance_start:
             self.price = max(self.price, self.knee * self._error / max(float(self._seen["penalty"]), LEAST))
 
+    def numbers(self) -> dict[str, float]:
+        """The price, which no schedule tells."""
+        return {"price": self.price}
+
     def state(self) -> dict[str, Any]:
         """The price, the running mean, and what the last step came to."""
         seen = {key: value.cpu() if isinstance(value, Tensor) else value for key, value in self._seen.items()}

@@ -1,0 +1,40 @@
+"""The default recipe, put after a config of another, takes the toy model apart without being told how."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from spd_lightning.cli.command import main
+from spd_lightning.runs.verdict import shortfalls
+
+pytestmark = pytest.mark.slow
+TOLERANCE = 0.02
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    short = ["--trainer.max_steps", "3000", "--trainer.enable_progress_bar=false"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("default"))
+        cli = main(["fit", "--config", "tms.yaml", "--config", "default.yaml", *short])
+        return Path(cli.trainer.log_dir).resolve()
+
+
+def test_every_mechanism_is_found_and_nothing_else(folder):
+    scores = json.loads((folder / "metrics.json").read_text())["scores"]
+
+    assert shortfalls(scores) == []
+    assert scores["alive/linear1"] == scores["alive/linear2"] == 5
+
+
+def test_the_error_arrives_at_what_is_tolerated_and_the_price_moves_for_it(folder):
+    events = EventAccumulator(str(folder)).Reload()
+    errors, prices = (
+        [point.value for point in events.Scalars(f"train/{name}")] for name in ("stochastic", "importance_price")
+    )
+
+    assert len(prices) == len(errors) == 31
+    assert sum(errors[-5:]) / 5 == pytest.approx(TOLERANCE, rel=0.15)
+    assert max(prices) > 3 * prices[-1] > 100 * prices[0]
