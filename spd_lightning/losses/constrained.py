@@ -91,12 +91,11 @@ class ConstrainedImportance(ImportanceMinimality):
     def check_beside(self, terms: Mapping[str, Loss]) -> None:
         """Raise a :class:`UsageError` unless the term that is followed is there and measures a share."""
         self._own = next(name for name, term in terms.items() if term is self)
-        term = terms.get(self.follows)
-        if not isinstance(term, Reconstruction) or not term.relative:
-            found = "is not among them" if term is None else "is not one"
+        shares = [name for name, term in terms.items() if isinstance(term, Reconstruction) and term.relative]
+        if self.follows not in shares:
             raise UsageError(
-                f"losses: {self._own!r} follows {self.follows!r}, which {found}; name a Reconstruction with relative: "
-                f"true, of {', '.join(terms)}"
+                f"losses: {self._own!r} follows {self.follows!r}, which is no Reconstruction with relative: true; "
+                f"those that are: {', '.join(shares) or 'none'}"
             )
 
     def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:

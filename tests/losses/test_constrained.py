@@ -68,9 +68,9 @@ def test_the_term_itself_is_the_penalty(make_model, make_step, x):
 @pytest.mark.parametrize(
     ("followed", "said"),
     [
-        ({}, "'price' follows 'stochastic', which is not among them; name a Reconstruction with relative: true, of pr"),
-        ({"stochastic": Reconstruction()}, "which is not one; name a Reconstruction with relative: true"),
-        ({"stochastic": ImportanceMinimality()}, "which is not one"),
+        ({}, "'price' follows 'stochastic', which is no Reconstruction with relative: true; those that are: none"),
+        ({"stochastic": Reconstruction(), "layerwise": Reconstruction(relative=True)}, "those that are: layerwise"),
+        ({"stochastic": ImportanceMinimality()}, "those that are: none"),
     ],
 )
 def test_what_it_follows_must_measure_a_share(followed, said):
