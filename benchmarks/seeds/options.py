@@ -58,12 +58,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
     plan = replace(plan, draw=_draw(plan.draw, given.draw, given.seed), name=given.name or plan.name or "drawn")
     if plan.draw and not plan.drawn:
         plan = replace(plan, draw=plan.draw.resolved(), drawn=drawn_entries(plan.draw))
-    seeds = read_seeds(given.seeds)
-    plan = plan.changed(seeds, read_assignments(given.set, "--set")).resolved()
+    chosen = _chosen(plan, given.entries)
+    plan = plan.changed(chosen, read_seeds(given.seeds), read_assignments(given.set, "--set")).resolved()
     jobs = number_in("--jobs", given.jobs, 1, MANY_JOBS)
     runs = given.runs.absolute()
     docs = given.output.absolute() if given.write else None
-    return Options(plan, _chosen(plan, given.entries), jobs, given.table_only, runs / plan.name, runs / "cache", docs)
+    return Options(plan, chosen, jobs, given.table_only, runs / plan.name, runs / "cache", docs)
 
 
 def _parser() -> OneLineParser:
@@ -76,8 +76,8 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--entries", nargs="+", default=["*"], metavar="ENTRY", help="run only these of the plan; * is anything"
     )
-    parser.add_argument("--seeds", nargs="+", default=[], help="instead of each entry's own: 0-9, or 0 1 2")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="in every entry")
+    parser.add_argument("--seeds", nargs="+", default=[], help="of these entries, instead of their own: 0-9, or 0 1 2")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="in these entries")
     parser.add_argument("--draw", metavar="N", help="draw so many sizes, beside the plan's entries or without a plan")
     parser.add_argument("--seed", help="of the draw")
     parser.add_argument("--jobs", default="1", help="runs at a time, each on one thread (default: %(default)s)")
@@ -106,6 +106,6 @@ def _draw(own: Draw | None, count: str | None, seed: str | None) -> Draw | None:
 def _chosen(plan: TablePlan, patterns: Sequence[str]) -> tuple[str, ...]:
     names = [entry.name for entry in plan.all]
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if names and not any(fnmatchcase(name, pattern) for name in names):
             raise UsageError(f"--entries: {pattern!r} is none of {', '.join(names)}")
     return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))

@@ -1,6 +1,6 @@
 """Which runs a table is of: entries, each of one config, and sizes that are drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,15 +39,18 @@ class TablePlan:
         """Every entry, those of drawn sizes last."""
         return (*self.entries, *self.drawn)
 
-    def changed(self, seeds: Sequence[str], settings: Mapping[str, str]) -> "TablePlan":
-        """The same with other seeds, and with further settings in every entry.
+    def changed(self, names: Collection[str], seeds: Sequence[str], settings: Mapping[str, str]) -> "TablePlan":
+        """The same with other seeds and further settings in some of the entries.
 
         Args:
+            names: of these entries.
             seeds: instead of each entry's own; empty for those.
             settings: dotted keys and values, which win over an entry's own.
         """
 
         def change(entry: SweepPlan) -> SweepPlan:
+            if entry.name not in names:
+                return entry
             grids = tuple({**grid, SEED: seeds} if seeds else grid for grid in entry.grids)
             return replace(entry, grids=grids, settings={**entry.fixed, **settings})
 

@@ -193,6 +193,17 @@ def test_the_command_line_changes_a_plan():
     assert len(some.plan.entries) == 12  # the others stay in the table
 
 
+def test_seeds_and_settings_are_those_of_the_chosen_entries():
+    options = parse(["systems", "--entries", "tms_5-2*", "--seeds", "3-4", "--set", "trainer.max_steps=9"])
+    found = {entry.name: entry for entry in options.plan.entries}
+
+    for name in ("tms_5-2", "tms_5-2-id"):
+        assert found[name].points == [{SEED: "3"}, {SEED: "4"}]
+        assert found[name].fixed == {"trainer.max_steps": "9"}
+    assert found["tms_40-10"].points == [{SEED: "0"}, {SEED: "1"}, {SEED: "2"}]
+    assert not found["tms_40-10"].fixed
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
