@@ -224,6 +224,33 @@ def frequency_minimality(uppers, p, reference, eps=1e-12):
     return total
 
 
+def frequency_weighted_importance(uppers, p, exponent, eps=1e-12):
+    """Shares f of examples, each times a constant power of f, scaled per site to the sum of shares; [N, C] per site.
+
+    The power is of f relative to the site's typical one, and of a hundredth at least.
+    """
+    total = 0.0
+    for upper_ci in uppers:
+        shares = [sum((row[c] + eps) ** p for row in upper_ci) / len(upper_ci) for c in range(upper_ci.shape[1])]
+        constants = [f.detach() for f in shares]
+        typical = sum(f**2 for f in constants) / sum(constants)
+        prices = [max(f / typical, 0.01) ** exponent for f in constants]
+        scale = sum(constants) / sum(price * f for price, f in zip(prices, constants, strict=True))
+        total = total + sum(scale * price * f for price, f in zip(prices, shares, strict=True))
+    return total
+
+
+def company(importances):
+    """For each component, how much less alone it is where it is important than anywhere; [N, C] of one site."""
+    found = []
+    for c in range(importances.shape[1]):
+        alone = [1 / (1 + sum(row[d] for d in range(len(row)) if d != c)) for row in importances]
+        important = [row[c] for row in importances]
+        where = sum(g * a for g, a in zip(important, alone, strict=True))
+        found.append(1 - where / sum(important) * len(alone) / sum(alone) if sum(important) > 0 else 0.0)
+    return found
+
+
 def contribution_sparsity(sites):
     """Sum over sites and components of the length of what each writes, mean over examples; (a, V, U) per site."""
     total = 0.0
@@ -235,14 +262,18 @@ def contribution_sparsity(sites):
     return total
 
 
-def rank_penalty(sites, power, eps=1e-8):
-    """Sum over sites and components of their length relative to the weight, to a power; (V, U, W) per site."""
+def rank_penalty(sites, power, shares=None, eps=1e-8):
+    """Sum over sites and components of their length relative to the weight, to a power; (V, U, W) per site.
+
+    Shares say per site how far each component counts.
+    """
     total = 0.0
-    for V, U, W in sites:
+    for site, (V, U, W) in enumerate(sites):
         whole = sum(w**2 for w in W.reshape(-1))
         for c in range(V.shape[1]):
             entries = [(V[j, c] * U[c, i]) ** 2 for j in range(V.shape[0]) for i in range(U.shape[1])]
-            total = total + (sum(entries) / whole + eps) ** (power / 2)
+            counts = 1.0 if shares is None else shares[site][c]
+            total = total + counts * (sum(entries) / whole + eps) ** (power / 2)
     return total
 
 

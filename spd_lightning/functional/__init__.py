@@ -25,16 +25,20 @@ from spd_lightning.functional.fourier import (
     plane_invariance,
     plane_shares,
 )
+from spd_lightning.functional.frequency import (
+    company,
+    component_shares,
+    frequency_cost,
+    frequency_minimality,
+    frequency_weighted_importance,
+    importance_covariance,
+)
 from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
 from spd_lightning.functional.intervals import wilson_interval
 from spd_lightning.functional.losses import (
     average,
-    component_shares,
     contribution_sparsity,
     faithfulness,
-    frequency_cost,
-    frequency_minimality,
-    importance_covariance,
     importance_minimality,
     mean_over_examples,
     rank_penalty,
@@ -96,6 +100,7 @@ __all__ = [
     "batch_topk",
     "chance_mmcs",
     "chance_plane_alignment",
+    "company",
     "component_contributions",
     "component_shares",
     "contribution_sparsity",
@@ -110,6 +115,7 @@ __all__ = [
     "frequency_cost",
     "frequency_minimality",
     "frequency_power",
+    "frequency_weighted_importance",
     "full_precision",
     "geometric_anneal",
     "hidden_error",

@@ -1,6 +1,6 @@
 """The terms of the SPD objective (SPD paper, section 2; normalisations of the code shipped with it)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -83,91 +83,6 @@ def importance_minimality(
     return torch.stack(sums).sum()
 
 
-def frequency_minimality(
-    upper: Iterable[Tensor],
-    p: float,
-    reference: float,
-    eps: float = 1e-12,
-    weights: Tensor | None = None,
-    combine: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """``sum_l sum_c f_lc log2(1 + reference * f_lc)``, ``f`` being the mean of ``(g + eps) ** p`` (later SPD library).
-
-    A component that many examples need costs more per example than one that few need; how many is many, ``reference``
-    says: the logarithm takes over at a share of ``1 / reference`` of the examples.
-
-    Args:
-        upper: upper-leaky importances ``[..., C]`` of every site.
-        p: the exponent.
-        reference: examples that the logarithm counts on.
-        eps: added inside the power.
-        weights: of the examples, see :func:`mean_over_examples`.
-        combine: turns means over this process's examples into those over all, where several processes share a batch;
-            the logarithm of a mean is not the mean of logarithms.
-
-    Returns:
-        A scalar.
-    """
-    shares = [component_shares((g + eps).pow(p), weights, combine) for g in upper]
-    return frequency_cost(shares, reference)
-
-
-def frequency_cost(shares: Iterable[Tensor], reference: float) -> Tensor:
-    """``f log2(1 + reference * f)`` summed over sites and components.
-
-    Args:
-        shares: how often each component is needed, ``[C]`` per site.
-        reference: examples that the logarithm counts on.
-
-    Returns:
-        A scalar.
-    """
-    return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
-
-
-def importance_covariance(
-    importances: Iterable[Tensor], weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    r"""Covariance over examples of the importances of two components, summed over all pairs of each site (ours).
-
-    .. math:: \sum_l \sum_{c \neq d} \operatorname{Cov}(g^l_c, g^l_d)
-        = \sum_l \operatorname{Var}\Big(\sum_c g^l_c\Big) - \sum_c \operatorname{Var}(g^l_c)
-
-    Args:
-        importances: ``[..., C]`` in [0, 1], one tensor per site.
-        weights: of the examples, see :func:`mean_over_examples`.
-        combine: as in :func:`frequency_minimality`.
-
-    Returns:
-        A scalar; below 0 where components exclude each other.
-    """
-    return torch.stack([_covariance(g, weights, combine) for g in importances]).sum()
-
-
-def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
-    together = mean_over_examples(g.sum(-1).square() - g.square().sum(-1), weights)
-    shares = component_shares(g, weights, combine)
-    return together - (shares.sum().square() - shares.square().sum())
-
-
-def component_shares(
-    values: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    """Each component's mean over examples.
-
-    Args:
-        values: ``[..., C]``.
-        weights: of the examples, see :func:`mean_over_examples`.
-        combine: as in :func:`frequency_minimality`.
-
-    Returns:
-        ``[C]``.
-    """
-    values = values.flatten(0, -2)
-    shares = values.mean(0) if weights is None else weights.flatten().to(values.dtype) @ values
-    return shares if combine is None else combine(shares)
-
-
 def contribution_sparsity(sites: Iterable[tuple[Tensor, Tensor]], weights: Tensor | None = None) -> Tensor:
     r"""Summed length of what every component writes, mean over examples (ours).
 
@@ -206,7 +121,9 @@ LENGTH_EPS = 1e-8
 """Squared relative length at which the power levels off, so that its slope at 0 stays finite."""
 
 
-def rank_penalty(sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float) -> Tensor:
+def rank_penalty(
+    sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float, shares: Iterable[Tensor] | None = None
+) -> Tensor:
     r"""Relative lengths of components to a power, summed over sites (ours).
 
     .. math:: \sum_l \sum_c \left(
@@ -218,6 +135,7 @@ def rank_penalty(sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float) -
     Args:
         sites: read vectors ``V [d_in, C]``, write vectors ``U [C, d_out]`` and the target's weight of every site.
         power: ``q``.
+        shares: how far each component counts, ``[C]`` per site; ``None`` for in full.
 
     Returns:
         A scalar.
@@ -225,5 +143,7 @@ def rank_penalty(sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float) -
     costs = []
     for read, write, weight in sites:
         squared = read.square().sum(0) * write.square().sum(-1) / weight.to(read.dtype).square().sum()
-        costs.append((squared + LENGTH_EPS).pow(power / 2).sum())
-    return torch.stack(costs).sum()
+        costs.append((squared + LENGTH_EPS).pow(power / 2))
+    if shares is not None:
+        costs = [share * cost for share, cost in zip(shares, costs, strict=True)]
+    return torch.stack([cost.sum() for cost in costs]).sum()

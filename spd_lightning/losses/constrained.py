@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from math import exp, log
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from spd_lightning.errors import UsageError, check_below_one, check_fraction
-from spd_lightning.functional import geometric_anneal
+from spd_lightning.errors import UsageError, check_below_one, check_finite, check_fraction
+from spd_lightning.functional import frequency_weighted_importance, geometric_anneal, linear_anneal
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.penalties import ImportanceMinimality, check_window
 from spd_lightning.losses.reconstruction import Reconstruction
+from spd_lightning.losses.sharing import mean_over_processes
+from spd_lightning.losses.step import Step
 
 MEMORY = 0.95
 """Decay of the average of errors: noise of single batches does not move the price, twenty steps do."""
@@ -31,6 +34,11 @@ class ConstrainedImportance(ImportanceMinimality):
     ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
     would have to spare more than ``knee`` hundredths of the error.
 
+    How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
+    0 frequent ones are dearer early in training, so that what two mechanisms could share comes apart before it is
+    settled which components live; below 0 rare ones are dearer late, so that spares which live for a few examples let
+    go.
+
     Args:
         tolerance: error at the end, as a share of what ablating everything costs; above 0, below 1.
         tolerance_start: the same at the start.
@@ -39,6 +47,9 @@ class ConstrainedImportance(ImportanceMinimality):
         follows: name of the term whose value is the error, a ``Reconstruction`` that is ``relative``.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
+        frequency_exponent: power of a component's frequency, relative to its site's others, in its price at the start
+            of training; 0 for the same price for all, at least -1.
+        frequency_exponent_final: the same at the end; it moves linearly while the tolerance falls. ``None`` keeps it.
         coefficient: the price at the start.
         p: exponent at the start of training.
         p_final: exponent at the end; ``None`` keeps ``p``.
@@ -62,6 +73,8 @@ class ConstrainedImportance(ImportanceMinimality):
         follows: str = "stochastic",
         rate: float = 0.02,
         knee: float = 0.5,
+        frequency_exponent: float = 0.0,
+        frequency_exponent_final: float | None = None,
         coefficient: float = 1e-3,
         p: float = 1.0,
         p_final: float | None = None,
@@ -75,6 +88,9 @@ class ConstrainedImportance(ImportanceMinimality):
         self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
         self.follows, self.rate = follows, check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
+        self.frequency_exponent = _exponent("frequency_exponent", frequency_exponent)
+        final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
+        self.frequency_exponent_final = _exponent("frequency_exponent_final", final)
         self.price = coefficient
         self._own = ""
         self._error: float | None = None
@@ -87,6 +103,24 @@ class ConstrainedImportance(ImportanceMinimality):
     def tolerance_at(self, progress: float) -> float:
         """The tolerated error at a fraction of training."""
         return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
+
+    def frequency_exponent_at(self, progress: float) -> float:
+        """What a component's frequency is raised to in its price, at a fraction of training."""
+        window = (self.fall_start, self.fall_end)
+        return linear_anneal(progress, self.frequency_exponent, self.frequency_exponent_final, window)
+
+    def forward(self, step: Step) -> Tensor:
+        """See :func:`spd_lightning.functional.frequency_weighted_importance`."""
+        exponent = self.frequency_exponent_at(step.progress)
+        if exponent == 0:
+            return super().forward(step)
+        p, combine = self.exponent(step.progress), None if step.noise.share is None else mean_over_processes
+        uppers = [importance.upper for importance in step.importance.values()]
+        terms = [
+            frequency_weighted_importance([upper], p, exponent, self.eps, step.weights_of(upper), combine)
+            for upper in uppers
+        ]
+        return torch.stack(terms).sum()
 
     def check_beside(self, terms: Mapping[str, Loss]) -> None:
         """Raise a :class:`UsageError` unless the term that is followed is there and measures a share."""
@@ -125,6 +159,13 @@ class ConstrainedImportance(ImportanceMinimality):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
         self.price, self._error, self._seen = state["price"], state["error"], dict(state["seen"])
+
+
+def _exponent(name: str, value: float) -> float:
+    check_finite(name, value)
+    if value < -1:
+        raise UsageError(f"{name} must be at least -1, got {value}; below, what is rarer would cost more in all")
+    return value
 
 
 def _share(name: str, value: float) -> float:

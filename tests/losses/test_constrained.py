@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,16 @@ def test_the_term_itself_is_the_penalty(make_model, make_step, x):
     assert ConstrainedImportance(p=0.7)(step).item() == ImportanceMinimality(p=0.7)(step).item()
 
 
+def test_the_power_of_frequencies_moves_while_the_tolerance_falls(make_model, make_step, x):
+    loss = ConstrainedImportance(frequency_exponent=1.0, frequency_exponent_final=-0.5, fall_start=0.2, fall_end=0.6)
+    assert [loss.frequency_exponent_at(at) for at in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([1, 1, 0.25, -0.5, -0.5])
+    assert ConstrainedImportance(frequency_exponent=0.5).frequency_exponent_at(1) == 0.5
+    model = make_model()
+    for at in (0, 0.5, 1):  # what it costs together does not change
+        step = replace(make_step(model, x), progress=at)
+        torch.testing.assert_close(loss(step), ImportanceMinimality()(step))
+
+
 @pytest.mark.parametrize(
     ("followed", "said"),
     [
@@ -87,6 +98,8 @@ def test_what_it_follows_must_measure_a_share(followed, said):
         ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
+        ({"frequency_exponent": -1.5}, "frequency_exponent must be at least -1, got -1.5; below, what is rarer"),
+        ({"frequency_exponent_final": float("inf")}, "frequency_exponent_final must be a finite number, got inf"),
         ({"coefficient": 0.0}, "coefficient must be a finite number above 0"),
     ],
 )

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from spd_lightning import UsageError
-from spd_lightning.functional import frequency_minimality, keyed_generator
-from spd_lightning.losses import Faithfulness, FrequencyMinimality, ImportanceMinimality
+from spd_lightning.functional import frequency_minimality, frequency_weighted_importance, keyed_generator
+from spd_lightning.losses import ConstrainedImportance, Faithfulness, FrequencyMinimality, ImportanceMinimality
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -46,6 +46,15 @@ def test_frequency_minimality_equals_the_reference(make_model, make_step, x, p, 
     assert_same_with_gradients(FrequencyMinimality(p=p, reference=counted)(step), expected, _trained(model))
 
 
+@pytest.mark.parametrize(("p", "exponent"), [(0.7, 1.0), (1.0, 0.5), (2.0, -1.0)])
+def test_frequency_weighted_importance_equals_the_reference(make_model, make_step, x, p, exponent):
+    model = make_model()
+    step = make_step(model, x)
+    expected = reference.frequency_weighted_importance(_reference_uppers(model, step), p, exponent)
+    loss = ConstrainedImportance(p=p, frequency_exponent=exponent)
+    assert_same_with_gradients(loss(step), expected, _trained(model))
+
+
 def _reference_uppers(model, step):
     uppers = []
     for name, a in step.clean.site_inputs.items():
@@ -67,6 +76,23 @@ def test_weighted_rows_count_as_often_as_they_weigh():
     weights = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     repeated = frequency_minimality([upper[[0, 0, 1, 2]]], 0.5, 7.0)
     torch.testing.assert_close(frequency_minimality([upper], 0.5, 7.0, weights=weights), repeated)
+
+
+def test_weights_by_frequency_move_the_gradient_and_leave_the_value():
+    """Shares 1/2 and 1: at exponent 1 the second costs twice the first, and both together 3/2 as without weights."""
+    upper = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    value = frequency_weighted_importance([upper], 1.0, 1.0, eps=0.0)
+    assert value.item() == pytest.approx(1.5)
+    (gradient,) = torch.autograd.grad(value, upper)
+    torch.testing.assert_close(gradient, 0.5 * torch.tensor([[0.6, 1.2], [0.6, 1.2]], dtype=torch.float64))
+
+
+def test_components_that_nothing_needs_cost_nothing():
+    upper = torch.zeros(3, 4, requires_grad=True)
+    value = frequency_weighted_importance([upper], 2.0, 1.0)
+    (gradient,) = torch.autograd.grad(value, upper)
+    assert value.item() < 1e-20
+    assert gradient.isfinite().all()
 
 
 def test_the_same_importance_costs_more_in_one_frequent_component_than_in_many_rare_ones():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from spd_lightning import ContributionSparsity, DecomposedModel, ImportanceCovariance, RankPenalty, UsageError
-from spd_lightning.functional import contribution_sparsity, importance_covariance, rank_penalty
+from spd_lightning.functional import company, contribution_sparsity, importance_covariance, rank_penalty
 from spd_lightning.losses import Noise, Step
 from spd_lightning.model import FastForm, FastOptions
 from spd_lightning.targets import ResidualMLP
@@ -142,6 +142,46 @@ def test_rank_penalty_equals_the_reference(make_model, make_step, x, ties, power
     assert_same_with_gradients(RankPenalty(power=power)(make_step(model, x)), expected, model.components.parameters())
 
 
+@pytest.mark.parametrize("ties", [None, {"linear2": "linear1"}])
+def test_a_rank_penalty_of_what_acts_together_equals_the_reference(make_model, make_step, x, ties):
+    model = make_model(sites={"linear*": 4}, ties=ties)
+    with torch.no_grad():
+        for name, gate in model.importance_function.functions.items():  # open where inner activations are above 0
+            model.components[name].V[:, 1:] = model.components[name].V[:, :1]
+            for weight, bias in zip(gate.weights, gate.biases, strict=True):
+                weight.abs_()
+                bias.zero_()
+    step = make_step(model, torch.cat([x, -x]))
+    parts = [model.components[name] for name in model.site_names]
+    found = [reference.company(ci.detach().clamp(0, 1)) for ci in _uppers(model, step, model.site_names)]
+    shares = [[float(max(k, 0)) ** 2 for k in site] for site in found]
+    assert any(0.01 < share < 0.9 for site in shares for share in site)
+    expected = reference.rank_penalty([(part.V, part.U, part.site.weight()) for part in parts], 0.5, shares)
+    assert_same_with_gradients(RankPenalty(together=True)(step), expected, model.components.parameters())
+
+
+def test_company_by_hand():
+    """Two that always come together, one that comes with either of two others, and one that never comes."""
+    importances = torch.tensor([[1, 1, 1, 0, 0.0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    anywhere = [(1 / 3 + 1 / 3 + 2) / 4, (1 / 3 + 1 / 3 + 2) / 4, (1 / 3 + 1 / 2 + 2) / 4, (1 / 4 + 1 / 2 + 2) / 4]
+    where = [1 / 3, 1 / 3, (1 / 3 + 1 / 2) / 2, 1 / 2]
+    expected = [1 - one / other for one, other in zip(where, anywhere, strict=True)]
+    assert company(importances).tolist() == pytest.approx([*expected, 0.0])
+
+
+def test_components_that_come_and_go_independently_have_no_company():
+    one, other = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    importances = torch.stack([one.flatten() == 0, other.flatten() == 0], -1).double()
+    torch.testing.assert_close(company(importances), torch.zeros(2, dtype=torch.float64))
+    assert (company(importances[:, [0] * 50]) > 0.95).all()
+
+
+def test_company_in_weighted_rows_is_that_in_repeated_ones():
+    importances = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    torch.testing.assert_close(company(importances, weights), company(importances[[0, 0, 1, 2]]))
+
+
 def test_a_rank_penalty_by_hand():
     """Lengths 3 and 4 of a weight of length 5, and a component that is nothing."""
     weight = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
@@ -179,7 +219,11 @@ def test_a_power_outside_its_range_is_refused(power):
 
 @pytest.mark.parametrize(
     "loss",
-    [ContributionSparsity(sites=["*mlp_in"]), ImportanceCovariance(sites=["*mlp_in"]), RankPenalty(sites=["*mlp_out"])],
+    [
+        ContributionSparsity(sites=["*mlp_in"]),
+        ImportanceCovariance(sites=["*mlp_in"]),
+        RankPenalty(sites=["*mlp_out"], together=True),
+    ],
 )
 def test_fast_and_plain_agree_on_a_residual_stream(residual_mlp, loss):
     model, x = residual_mlp

@@ -1,0 +1,163 @@
+"""How often components are needed, and how often together."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from spd_lightning.functional.losses import mean_over_examples
+
+TINY = 1e-30
+"""Where nothing is important, nothing is shared out."""
+RAREST = 0.01
+"""Of the frequency that is typical of a site; what is rarer is priced as if it were this frequent."""
+
+
+def component_shares(
+    values: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Each component's mean over examples.
+
+    Args:
+        values: ``[..., C]``.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        ``[C]``.
+    """
+    values = values.flatten(0, -2)
+    shares = values.mean(0) if weights is None else weights.flatten().to(values.dtype) @ values
+    return shares if combine is None else combine(shares)
+
+
+def frequency_minimality(
+    upper: Iterable[Tensor],
+    p: float,
+    reference: float,
+    eps: float = 1e-12,
+    weights: Tensor | None = None,
+    combine: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """``sum_l sum_c f_lc log2(1 + reference * f_lc)``, ``f`` being the mean of ``(g + eps) ** p`` (later SPD library).
+
+    A component that many examples need costs more per example than one that few need; how many is many, ``reference``
+    says: the logarithm takes over at a share of ``1 / reference`` of the examples.
+
+    Args:
+        upper: upper-leaky importances ``[..., C]`` of every site.
+        p: the exponent.
+        reference: examples that the logarithm counts on.
+        eps: added inside the power.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: turns means over this process's examples into those over all, where several processes share a batch;
+            the logarithm of a mean is not the mean of logarithms.
+
+    Returns:
+        A scalar.
+    """
+    shares = [component_shares((g + eps).pow(p), weights, combine) for g in upper]
+    return frequency_cost(shares, reference)
+
+
+def frequency_weighted_importance(
+    upper: Iterable[Tensor],
+    p: float,
+    exponent: float,
+    eps: float = 1e-12,
+    weights: Tensor | None = None,
+    combine: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    r"""Importance minimality whose price depends on how frequent a component is beside its site's others (ours).
+
+    .. math:: \sum_l \sum_c w^l_c f^l_c, \qquad w^l_c \propto \max(f^l_c / \bar f^l, \varepsilon)^a, \qquad
+        \sum_c w^l_c f^l_c = \sum_c f^l_c, \qquad \bar f^l = \frac{\sum_c (f^l_c)^2}{\sum_c f^l_c}
+
+    ``f`` is the mean of ``(g + eps) ** p`` over examples, and the weights ``w`` are constants to the gradient. The
+    value is that of :func:`importance_minimality`, whatever the exponent, and so is the gradient where all components
+    are equally frequent.
+
+    Args:
+        upper: upper-leaky importances ``[..., C]`` of every site.
+        p: the exponent of importances.
+        exponent: ``a``. At 1 a component that is needed twice as often as another costs twice as much each time, so
+            that two mechanisms do not share one; at -1 both cost the same in all, so that none lives for few examples.
+        eps: added inside the power.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        A scalar.
+    """
+    costs = []
+    for g in upper:
+        shares = component_shares((g + eps).pow(p), weights, combine)
+        constant = shares.detach()
+        typical = constant.square().sum() / constant.sum().clamp_min(TINY)
+        price = (constant / typical.clamp_min(TINY)).clamp_min(RAREST).pow(exponent)
+        costs.append((price * shares).sum() * constant.sum() / (price * constant).sum().clamp_min(TINY))
+    return torch.stack(costs).sum()
+
+
+def frequency_cost(shares: Iterable[Tensor], reference: float) -> Tensor:
+    """``f log2(1 + reference * f)`` summed over sites and components.
+
+    Args:
+        shares: how often each component is needed, ``[C]`` per site.
+        reference: examples that the logarithm counts on.
+
+    Returns:
+        A scalar.
+    """
+    return torch.stack([(f * torch.log2(1 + reference * f)).sum() for f in shares]).sum()
+
+
+def importance_covariance(
+    importances: Iterable[Tensor], weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    r"""Covariance over examples of the importances of two components, summed over all pairs of each site (ours).
+
+    .. math:: \sum_l \sum_{c \neq d} \operatorname{Cov}(g^l_c, g^l_d)
+        = \sum_l \operatorname{Var}\Big(\sum_c g^l_c\Big) - \sum_c \operatorname{Var}(g^l_c)
+
+    Args:
+        importances: ``[..., C]`` in [0, 1], one tensor per site.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        A scalar; below 0 where components exclude each other.
+    """
+    return torch.stack([_covariance(g, weights, combine) for g in importances]).sum()
+
+
+def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
+    together = mean_over_examples(g.sum(-1).square() - g.square().sum(-1), weights)
+    shares = component_shares(g, weights, combine)
+    return together - (shares.sum().square() - shares.square().sum())
+
+
+def company(
+    importances: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    r"""How much less alone a component is, where it is important, than on any example (ours).
+
+    .. math:: k_c = 1 - \frac{\mathbb{E}[g_c \, a_c]}{\mathbb{E}[g_c] \, \mathbb{E}[a_c]}, \qquad
+        a_c = \frac{1}{1 + \sum_{d \neq c} g_d}
+
+    0 where the site's components come and go independently, close to 1 for one of many that only come together, and
+    below 0 where components exclude each other. Examples on which much happens count little in ``a``: components that
+    meet there alone are not taken for a group, as their covariance would have it.
+
+    Args:
+        importances: ``[..., C]`` in [0, 1], of one site.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        ``[C]``; 0 for a component that is never important.
+    """
+    alone = 1 / (1 + importances.sum(-1, keepdim=True) - importances)
+    where, anywhere = (component_shares(part, weights, combine) for part in (importances * alone, alone))
+    shares = component_shares(importances, weights, combine)
+    return torch.where(shares > 0, 1 - where / (shares.clamp_min(TINY) * anywhere), 0.0)
