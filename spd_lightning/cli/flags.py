@@ -27,7 +27,7 @@ _MODEL = """
     attribution_source call fast importance init init_scale k kinds leak losses n_components optimization rank recipe
     save_target seed sites speed target tied_updates ties unit_norm use_delta warmup
     optimization.clip_components optimization.clip_importance optimization.final_fraction optimization.importance_lr
-    optimization.lr optimization.schedule optimization.warmup_fraction
+    optimization.importance_weight_decay optimization.lr optimization.schedule optimization.warmup_fraction
     speed.compile speed.step speed.table_nodes speed.table_tolerance warmup.lr warmup.steps warmup.weight_decay
 """
 

@@ -91,13 +91,11 @@ class AttributionDecomposition(Decomposition):
         )
         if not 0 < k <= n_components:
             raise UsageError(f"k must be above 0 and at most n_components ({n_components}), got {k}")
-        if optimization.importance_lr is not None or optimization.clip_importance not in (
-            None,
-            Optimization().clip_importance,
-        ):
+        predicted, plain = ("importance_lr", "clip_importance", "importance_weight_decay"), Optimization()
+        if any(getattr(optimization, name) not in (None, getattr(plain, name)) for name in predicted):
             raise UsageError(
-                "optimization: importance_lr and clip_importance are for predicted importances; this method has none, "
-                "leave them out"
+                "optimization: importance_lr, clip_importance and importance_weight_decay are for predicted "
+                "importances; this method has none, leave them out"
             )
         super().__init__(model, recipe, optimization, save_target, seed)
         self.set_losses(toy_losses() if losses is None else losses)

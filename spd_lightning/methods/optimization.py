@@ -22,7 +22,7 @@ Through = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Optimization:
-    """One AdamW without weight decay over two groups, components and importance function (SPD paper).
+    """One AdamW over components and importance function, without weight decay unless asked for (SPD paper).
 
     Args:
         lr: learning rate at the schedule's height; 0 beside an ``importance_lr`` leaves the components as they start.
@@ -33,6 +33,8 @@ class Optimization:
         clip_components: largest gradient norm of the components; ``None`` for no limit (paper).
         clip_importance: the same for the importance function, 1 as in later work: with exponents below 1 its gradient
             grows without bound where an importance nears 0, which ended a run there after 310 000 steps.
+        importance_weight_decay: AdamW's weight decay of the importance function's matrices, not of its biases (ours).
+            What answers to nothing in training fades, and stays silent on inputs that training has not seen.
     """
 
     lr: float = 1e-3
@@ -42,6 +44,7 @@ class Optimization:
     final_fraction: float = 0.0
     clip_components: float | None = None
     clip_importance: float | None = 1.0
+    importance_weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("lr", "importance_lr", "clip_components", "clip_importance"):
@@ -49,6 +52,8 @@ class Optimization:
             if value is not None or name == "lr":
                 still = name == "lr" and self.importance_lr is not None
                 check_positive(f"optimization.{name}", value, allow_zero=still)
+        decay = self.importance_weight_decay
+        check_positive("optimization.importance_weight_decay", decay, allow_zero=True)
         for name in ("warmup_fraction", "final_fraction"):
             check_fraction(f"optimization.{name}", getattr(self, name))
         check_choice("optimization.schedule", self.schedule, get_args(LRSchedule))
@@ -64,18 +69,27 @@ class Optimization:
         Returns:
             Optimiser and scheduler, to be stepped once per update.
         """
-        components = list(model.components.parameters())
-        function = list(model.importance_function.parameters())
-        groups: list[dict[str, Any]] = [
-            {"name": "components", "params": components},
-            {"name": "importance", "params": function, "lr": self.importance_lr or self.lr},
-        ]
+        rate = self.importance_lr or self.lr
+        groups: list[dict[str, Any]] = [{"name": "components", "params": list(model.components.parameters())}]
+        groups += [{"lr": rate, **group} for group in self._importance_groups(model.importance_function)]
         groups = [group for group in groups if group["params"]]  # not every method predicts importances
         optimizer = AdamW(groups, lr=self.lr, weight_decay=0.0, fused=fused)
         if model.twins:
             _join_twins(optimizer, model)
         shape = (total_steps, self.schedule, self.warmup_fraction, self.final_fraction)
         return optimizer, LambdaLR(optimizer, lambda step: lr_factor(step, *shape))
+
+    def _importance_groups(self, function: nn.Module) -> list[dict[str, Any]]:
+        """One group, or two where only a part decays."""
+        if not self.importance_weight_decay:
+            return [{"name": "importance", "params": list(function.parameters())}]
+        parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in function.named_parameters():
+            parts[parameter.ndim > 1 and "bias" not in name].append(parameter)
+        return [
+            {"name": "importance", "params": parts[True], "weight_decay": self.importance_weight_decay},
+            {"name": "importance_biases", "params": parts[False]},
+        ]
 
     def clip(self, model: ComponentModel) -> dict[str, Tensor]:
         """Limit the gradient norm of each group on its own.

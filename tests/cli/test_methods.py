@@ -101,10 +101,8 @@ REFUSED = {
     "k above C": (["--model.k=4.5"], "k must be above 0 and at most n_components (4), got 4.5"),
     "no k": (["--model.k=null"], "model.k"),
     "rank above the matrix": (["--model.rank=5"], "rank must be at most 4, one above that of the weight of 'linear1'"),
-    "rate of gates": (
-        ["--model.optimization.importance_lr=1e-3"],
-        "importance_lr and clip_importance are for predicted",
-    ),
+    "rate of gates": (["--model.optimization.importance_lr=1e-3"], "optimization: importance_lr, clip_importance and"),
+    "decay of gates": (["--model.optimization.importance_weight_decay=0.1"], "are for predicted importances"),
     "gates": (["--model.importance=PerSite"], "importance"),
     "loss of gates": (
         ["--model.losses={'i': {'class_path': 'ImportanceMinimality'}}"],

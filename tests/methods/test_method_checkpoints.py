@@ -103,7 +103,7 @@ def _everything_set():
         "init": "overlap",
         "ties": {"linear2": "linear1"},
         "tied_updates": "twice",
-        "optimization": Optimization(lr=0.02, importance_lr=0.01, schedule="half_cosine", clip_importance=1.0),
+        "optimization": Optimization(lr=0.02, importance_lr=0.01, schedule="half_cosine", importance_weight_decay=0.1),
         "warmup": Warmup(steps=2),
         "seed": 7,
     }

@@ -227,6 +227,22 @@ def test_one_rate_for_both_groups_unless_told_otherwise():
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.0]
 
 
+def test_only_matrices_of_the_importance_function_decay():
+    """With no gradient, a step of AdamW is its decay alone."""
+    model = toy().model
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer, _ = Optimization(lr=0.03, importance_lr=0.1, importance_weight_decay=0.5).build(model, 10)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+    shrunk = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert shrunk == {name for name in before if name.startswith("importance_function") and "weights" in name}
+    for name in shrunk:
+        torch.testing.assert_close(model.get_parameter(name), before[name] * (1 - 0.1 * 0.5))
+
+
 def test_the_rate_rises_from_zero_and_ends_where_told(tmp_path):
     module, used = toy(optimization=Optimization(lr=0.01, warmup_fraction=0.4, final_fraction=0.25)), []
     module.on_before_optimizer_step = lambda optimizer: used.append(optimizer.param_groups[0]["lr"])
@@ -306,6 +322,7 @@ def test_a_run_without_end_is_refused(tmp_path):
         ({"lr": 0.0}, "optimization.lr must be a finite number above 0, got 0.0"),
         ({"importance_lr": -1.0}, "optimization.importance_lr must be .* got -1.0"),
         ({"clip_components": float("nan")}, "optimization.clip_components must be .* got nan"),
+        ({"importance_weight_decay": -0.1}, "optimization.importance_weight_decay must be .* got -0.1"),
         ({"clip_importance": 0.0}, "optimization.clip_importance must be .* got 0.0"),
         ({"warmup_fraction": 1.5}, r"optimization.warmup_fraction must lie in \[0, 1\], got 1.5"),
         ({"final_fraction": -0.1}, r"optimization.final_fraction must lie in \[0, 1\], got -0.1"),
