@@ -12,7 +12,6 @@ from spd_lightning.functional import frequency_weighted_importance, geometric_an
 from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.penalties import ImportanceMinimality, check_window
 from spd_lightning.losses.reconstruction import Reconstruction
-from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 
 MEMORY = 0.95
@@ -114,10 +113,10 @@ class ConstrainedImportance(ImportanceMinimality):
         exponent = self.frequency_exponent_at(step.progress)
         if exponent == 0:
             return super().forward(step)
-        p, combine = self.exponent(step.progress), None if step.noise.share is None else mean_over_processes
+        p = self.exponent(step.progress)
         uppers = [importance.upper for importance in step.importance.values()]
         terms = [
-            frequency_weighted_importance([upper], p, exponent, self.eps, step.weights_of(upper), combine)
+            frequency_weighted_importance([upper], p, exponent, self.eps, step.weights_of(upper), step.combine)
             for upper in uppers
         ]
         return torch.stack(terms).sum()

@@ -12,7 +12,6 @@ from spd_lightning.functional import (
     relative_faithfulness,
 )
 from spd_lightning.losses.base import Loss, check_positive, checked_points
-from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
 
@@ -172,10 +171,10 @@ class FrequencyMinimality(ImportanceMinimality):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.frequency_minimality`."""
-        p, combine = self.exponent(step.progress), None if step.noise.share is None else mean_over_processes
+        p = self.exponent(step.progress)
         uppers = [importance.upper for importance in step.importance.values()]
         terms = [
-            frequency_minimality([upper], p, self.reference, self.eps, step.weights_of(upper), combine)
+            frequency_minimality([upper], p, self.reference, self.eps, step.weights_of(upper), step.combine)
             for upper in uppers
         ]
         return torch.stack(terms).sum()

@@ -128,10 +128,9 @@ class ImportanceCovariance(CallwisePenalty):
 
     def of_call(self, call: str, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.importance_covariance`."""
-        combine = None if step.noise.share is None else mean_over_processes
         bounded = step.importance[call].upper.clamp(max=1.0)  # else it could fall without end
         with full_precision(bounded):  # small differences of large numbers
-            return importance_covariance([bounded], step.weights_of(bounded), combine)
+            return importance_covariance([bounded], step.weights_of(bounded), step.combine)
 
 
 class RankPenalty(SitewisePenalty):
@@ -179,11 +178,10 @@ class RankPenalty(SitewisePenalty):
     @torch.no_grad()
     def _together(site: str, step: Step) -> Tensor:
         """How far each of a site's components acts together with others, ``[C]``, mean over the site's calls."""
-        combine = None if step.noise.share is None else mean_over_processes
         shares = []
         for call in step.importance:
             if site_of(call) == site:
                 bounded = step.importance[call].upper.clamp(0.0, 1.0)
                 with full_precision(bounded):
-                    shares.append(company(bounded, step.weights_of(bounded), combine).clamp_min(0).square())
+                    shares.append(company(bounded, step.weights_of(bounded), step.combine).clamp_min(0).square())
         return torch.stack(shares).mean(0)

@@ -14,7 +14,6 @@ from spd_lightning.functional import (
     smooth_l0,
 )
 from spd_lightning.losses.base import Loss, check_positive
-from spd_lightning.losses.sharing import mean_over_processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
 
@@ -88,10 +87,10 @@ class SmoothFrequency(SmoothImportance):
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.frequency_cost`."""
-        gamma, combine = self.gamma_at(step.progress), None if step.noise.share is None else mean_over_processes
+        gamma = self.gamma_at(step.progress)
         uppers = {call: importance.upper for call, importance in step.importance.items()}
         shares = {
-            call: component_shares(smooth_l0(g, gamma), step.weights_of(g), combine) for call, g in uppers.items()
+            call: component_shares(smooth_l0(g, gamma), step.weights_of(g), step.combine) for call, g in uppers.items()
         }
         return frequency_cost((shares if self.half_life is None else self._averaged(shares)).values(), self.reference)
 

@@ -1,6 +1,6 @@
 """What every loss of one training step shares."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from spd_lightning.functional import RowShare, active_counts
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.weights import EVEN, Weights
-from spd_lightning.losses.sharing import processes, shared_rows, sum_over_processes
+from spd_lightning.losses.sharing import mean_over_processes, processes, shared_rows, sum_over_processes
 from spd_lightning.model import CausalImportance, CleanPass, ComponentModel, DecomposedModel, Form, Mask, PlainForm
 from spd_lightning.model.wrapping import site_of
 
@@ -155,6 +155,11 @@ class Step:
         output = self.clean.output
         share, weights = shared_rows(len(output), self.weights, output.device)
         return replace(self, weights=weights, noise=replace(self.noise, share=share))
+
+    @property
+    def combine(self) -> Callable[[Tensor], Tensor] | None:
+        """Turns means over the rows here into means over the batch; ``None`` where they are all here."""
+        return None if self.noise.share is None else mean_over_processes
 
     def with_first_row_noise(self) -> Self:
         """The same step with the noise of the batch's first rows, the same on every process that shares the batch."""

@@ -207,7 +207,7 @@ def test_seeds_and_settings_are_those_of_the_chosen_entries():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "plan 'nowhere' does not exist; shipped plans are hundred, plateaus, systems, unseen"),
+        (["nowhere"], "plan 'nowhere' does not exist; shipped plans are hundred, larger, plateaus, systems, unseen"),
         (["hundred", "--entries", "x*"], "--entries: 'x*' is none of tms_5-2"),
         (["--draw", "3"], "--draw needs --seed"),
         (["--draw", "many", "--seed", "1"], "--draw must be a whole number up to 1000, got 'many'"),
