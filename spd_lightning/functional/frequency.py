@@ -5,10 +5,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from spd_lightning.functional.losses import mean_over_examples
+from spd_lightning.functional.losses import TINY, mean_over_examples
 
-TINY = 1e-30
-"""Where nothing is important, nothing is shared out."""
 RAREST = 0.01
 """Of the frequency that is typical of a site; what is rarer is priced as if it were this frequent."""
 

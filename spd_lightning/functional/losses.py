@@ -8,7 +8,7 @@ from torch import Tensor
 from spd_lightning.functional.precision import single
 
 TINY = 1e-30
-"""In place of the square of a matrix of zeros, of which nothing can be a share."""
+"""In place of a whole that is zero, of which nothing can be a share."""
 
 
 def mean_over_examples(values: Tensor, weights: Tensor | None = None) -> Tensor:
