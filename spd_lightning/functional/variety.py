@@ -1,7 +1,7 @@
 """How many different things a matrix does, and how many different things a set of vectors shows."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 ROUNDING = 8
 """How many steps of its type, as a share of the largest, a singular value may come from rounding alone."""
@@ -11,6 +11,10 @@ FEWEST = 3
 """Vectors that a direction must hold: in a plane two of a thousand are as near to each other by chance."""
 GROWTH = 1e-3
 """How much longer the longest vector of a direction must be than the shortest, as a share of it."""
+COMPARED = 1024
+"""Most vectors that are compared in pairs."""
+ENOUGH = 0.01
+"""Share of vectors that must lie on growing directions; by chance a few neurons of a dense network are on alone."""
 LARGEST_SIDE = 2048
 """Of matrices whose singular values are computed here; those of larger ones take minutes."""
 
@@ -64,13 +68,31 @@ def growing_directions(vectors: Tensor) -> int:
     Returns:
         Their number.
     """
+    return int(_growing(vectors)[0].sum())
+
+
+def shows_features(vectors: Tensor, generator: Generator) -> bool:
+    """Whether features come one at a time: 1% of the vectors or more lie on :func:`growing_directions` (ours).
+
+    Args:
+        vectors: ``[n, d]``; those that are 0 are left out, and of the others 1024 are drawn.
+        generator: where the randomness comes from, on the CPU.
+    """
+    vectors = vectors[(vectors != 0).any(1)]
+    drawn = torch.randperm(len(vectors), generator=generator)[:COMPARED].to(vectors.device)
+    growing, held = _growing(vectors[drawn])
+    return bool(len(drawn)) and int(held[growing].sum()) >= ENOUGH * len(drawn)
+
+
+def _growing(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a vector stands for a growing direction, and how many vectors its direction holds, both ``[n]``."""
     if not len(vectors):
-        return 0
+        return torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
     lengths = vectors.double().norm(dim=1)
     units = vectors.double() / lengths[:, None]
     parallel = (units @ units.T).abs() > 1 - SAME_DIRECTION**2 / 2
     first = parallel.int().argmax(1)  # the first vector of each direction stands for it
     longest = torch.zeros_like(lengths).scatter_reduce(0, first, lengths, "amax")
     shortest = torch.full_like(lengths, torch.inf).scatter_reduce(0, first, lengths, "amin")
-    enough = first.bincount(minlength=len(first)) >= FEWEST
-    return int((enough & (longest > (1 + GROWTH) * shortest)).sum())
+    held = first.bincount(minlength=len(first))
+    return (held >= FEWEST) & (longest > (1 + GROWTH) * shortest), held

@@ -11,11 +11,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
 from spd_lightning.files.progress import progress
-from spd_lightning.functional import faithfulness, lr_factor
+from spd_lightning.functional import faithfulness, lr_factor, relative_faithfulness
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
 from spd_lightning.model import ComponentModel
 
+EXACT = 1e-8
+"""Squared difference from the target's weights, relative to them, below which nothing is left to warm up."""
 Through = Callable[..., Tensor]
 """Takes a computation and its arguments."""
 
@@ -136,9 +138,16 @@ def _unexplained(model: ComponentModel) -> Tensor:
     return faithfulness(parts.delta() for parts in model.explained())
 
 
+@torch.no_grad()
+def _relative(model: ComponentModel) -> Tensor:
+    return relative_faithfulness((parts.delta(), parts.site.weight()) for parts in model.explained())
+
+
 @dataclass(frozen=True)
 class Warmup:
     """Faithfulness alone, on components alone, before the first step, with an optimiser that is then discarded.
+
+    Components that sum to the target's weights already are left as they are.
 
     Args:
         steps: number of updates; 0 for none (paper), 200 in the later library's toys.
@@ -163,7 +172,7 @@ class Warmup:
             show: whether to show a progress bar, where there is a terminal.
             through: calls a computation, where parameters are sharded.
         """
-        if not self.steps:
+        if not self.steps or float(through(_relative, model)) < EXACT:
             return
         optimizer = AdamW(model.components.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if model.twins:

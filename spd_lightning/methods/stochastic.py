@@ -19,7 +19,7 @@ from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
 from spd_lightning.model.acceptance import taking
-from spd_lightning.model.components import Init
+from spd_lightning.model.components import FROM_EXAMPLES, Init
 from spd_lightning.model.decomposed import ImportanceFactory, TiedUpdates
 from spd_lightning.targets import TargetRecipe
 
@@ -43,10 +43,11 @@ class StochasticDecomposition(Decomposition):
         importance: the importance function, such as ``PerSite`` or ``SiteTransformer``.
         leak: lower-leaky sigmoid, ``one_sided`` (later library) or ``linear`` (paper).
         use_delta: whether the unexplained rest is an extra component (later library; off in the paper).
-        init: start of the components, ``random`` (later library), ``overlap`` (paper) or ``examples`` of the first
-            batch (ours; exact where it can be, so that it needs no warm-up). Or, without warm-up, a basis to hold
-            learned components against: ``neurons``, ``singular`` vectors or random ``directions``; with
-            ``optimization.lr: 0`` they stay, and importances alone are learned.
+        init: start of the components, ``random`` (later library), ``overlap`` (paper), ``examples`` of the first
+            batch (ours; exact where it can be, so that it needs no warm-up), or ``adaptive`` (ours): examples for sites
+            that features reach one at a time, ``random`` for others. Or, without warm-up, a basis to hold learned
+            components against: ``neurons``, ``singular`` vectors or random ``directions``; with ``optimization.lr: 0``
+            they stay, and importances alone are learned.
         ties: sites whose weight is another site's, as it is or transposed.
         tied_updates: ``once`` (ours) or ``twice`` (paper's code) a step.
         optimization: optimiser, schedule and clipping.
@@ -101,7 +102,7 @@ class StochasticDecomposition(Decomposition):
     def on_fit_start(self) -> None:
         """Say so if compiled kernels are missing; warm up, unless components are trained or start from examples."""
         self._tell(self.speed.notice())
-        later = self.model.init in ("examples", *get_args(Basis))  # or never: a basis is what it is
+        later = self.model.init in (*FROM_EXAMPLES, *get_args(Basis))  # or never: a basis is what it is
         if self.trainer.ckpt_path is None and not later and not self._started:
             self._warm_up()
 
@@ -128,7 +129,7 @@ class StochasticDecomposition(Decomposition):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """One step, see :meth:`Decomposition.training_step`."""
-        if self.global_step == batch_idx == 0 and self.model.init == "examples" and not self._started:
+        if self.global_step == batch_idx == 0 and self.model.init in FROM_EXAMPLES and not self._started:
             self.check_rows(batch)
             with taking(self.model.call, batch):
                 self.start_from_examples(batch)

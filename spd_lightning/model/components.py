@@ -11,7 +11,9 @@ from spd_lightning.functional.precision import single
 from spd_lightning.model.masks import Mask
 from spd_lightning.model.sites import Site
 
-Init = Literal["overlap", "random", "examples", "neurons", "singular", "directions"]
+Init = Literal["overlap", "random", "examples", "adaptive", "neurons", "singular", "directions"]
+FROM_EXAMPLES: tuple[Init, ...] = ("examples", "adaptive")
+"""Starts that need to see what reaches the sites."""
 
 
 class MaskMisfitError(ValueError):
@@ -155,8 +157,8 @@ class Components(nn.Module):
             init: ``"overlap"`` (SPD paper's code): random unit vectors, the write vector scaled by its
                 signed overlap ``u W v``. ``"random"`` (later library): ``V ~ N(0, 1/d_in)``,
                 ``U ~ N(0, 1/C)``, unrelated to ``W``; meant to be followed by a faithfulness warm-up.
-                ``"examples"`` (ours): as ``"random"``, until :meth:`start_from` sees examples. Else a basis that needs
-                no learning, see :func:`spd_lightning.functional.basis_start`.
+                ``"examples"`` and ``"adaptive"`` (ours): as ``"random"``, until :meth:`start_from` sees examples. Else
+                a basis that needs no learning, see :func:`spd_lightning.functional.basis_start`.
             generator: where the randomness comes from (a CPU generator gives the same start everywhere).
 
         Raises:

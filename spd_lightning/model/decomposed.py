@@ -12,6 +12,7 @@ from spd_lightning.errors import UsageError, check_choice, check_flag, check_who
 from spd_lightning.functional.precision import full_precision
 from spd_lightning.functional.seeds import keyed_generator
 from spd_lightning.functional.sigmoids import Leak, lower_leaky, upper_leaky
+from spd_lightning.functional.variety import shows_features
 from spd_lightning.model.call import TargetCall
 from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.components import Components, Init
@@ -41,9 +42,10 @@ class DecomposedModel(ComponentModel):
         leak: version of the lower-leaky sigmoid: ``"one_sided"`` (later SPD library) or ``"linear"`` (paper).
         use_delta: whether ``W - (V U)ᵀ`` takes part in stochastic and adversarial masking as an extra component
             of causal importance 0 (later SPD library; the paper has none).
-        init: how components start: ``"random"`` (later SPD library), ``"overlap"`` (paper) or ``"examples"`` (ours):
-            at random until :meth:`start_from_examples` sees some. Or as a basis that needs no learning, to hold learned
-            components against: ``"neurons"``, ``"singular"`` vectors or random ``"directions"``.
+        init: how components start: ``"random"`` (later SPD library), ``"overlap"`` (paper), ``"examples"`` (ours):
+            at random until :meth:`start_from_examples` sees some, or ``"adaptive"`` (ours): from examples where these
+            are features that come one at a time, at random elsewhere. Or as a basis that needs no learning, to hold
+            learned components against: ``"neurons"``, ``"singular"`` vectors or random ``"directions"``.
         ties: sites whose weight is another site's, as it is or transposed, e.g. ``{"linear2": "linear1"}``: they
             share the other's components and have importances of their own. Sites that are one parameter of the
             target, such as tied embeddings, are tied without being named.
@@ -138,6 +140,9 @@ class DecomposedModel(ComponentModel):
     def start_from_examples(self, batch: Any) -> None:
         """Start the components anew from what reaches their sites; the importance function stays.
 
+        With ``init="adaptive"`` those sites alone which :func:`features reach one at a time
+        <spd_lightning.functional.variety.shows_features>`; the others keep their random start.
+
         Args:
             batch: as the call takes it.
 
@@ -151,10 +156,17 @@ class DecomposedModel(ComponentModel):
                 if name in started:  # of several calls the first
                     continue
                 started.add(name)
-                try:
-                    self.components[name].start_from(site_input, keyed_generator(self.seed, "examples", name))
-                except ValueError as error:
-                    raise UsageError(f"init: 'examples' cannot start {name!r}: {error}; use 'random'") from None
+                self._start_site(name, site_input)
+
+    def _start_site(self, name: str, site_input: Tensor) -> None:
+        components, generator = self.components[name], keyed_generator(self.seed, "examples", name)
+        examples = components.site.examples(site_input).flatten(0, -2)
+        if self.init == "adaptive" and not shows_features(examples, keyed_generator(self.seed, "adaptive", name)):
+            return
+        try:
+            components.start_from(site_input, generator)
+        except ValueError as error:
+            raise UsageError(f"init: 'examples' cannot start {name!r}: {error}; use 'random'") from None
 
     def importance_of(self, batch: Any) -> dict[str, CausalImportance]:
         """Causal importances of every example, see :meth:`importance`."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spd_lightning.functional.variety import effective_dimension, growing_directions, numerical_rank
+from spd_lightning.functional.variety import effective_dimension, growing_directions, numerical_rank, shows_features
 
 
 def _generator(seed=0):
@@ -91,3 +91,32 @@ def test_dense_vectors_show_no_directions(width):
 
 def test_no_vectors_show_no_directions():
     assert growing_directions(torch.zeros(0, 4)) == 0
+
+
+def _sparse(features, probability, width, n=2000, scale=1.0):
+    strengths = torch.rand(n, features, generator=_generator(1)) * 2 - 1
+    present = torch.rand(n, features, generator=_generator(2)) < probability
+    return scale * (strengths * present) @ torch.randn(features, width, generator=_generator(3))
+
+
+@pytest.mark.parametrize(("features", "probability"), [(5, 0.05), (60, 0.05), (100, 0.01)])
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_features_that_come_one_at_a_time_are_seen(features, probability, scale):
+    vectors = _sparse(features, probability, 10, scale=scale)
+
+    assert shows_features(vectors, _generator())
+    assert shows_features(vectors.relu(), _generator())
+
+
+def test_dense_vectors_and_none_show_no_features():
+    assert not shows_features(_sparse(20, 0.5, 10), _generator())
+    assert not shows_features(torch.randn(2000, 10, generator=_generator()).relu(), _generator())
+    assert not shows_features(torch.zeros(50, 10), _generator())
+
+
+@pytest.mark.parametrize(("alone", "expected"), [(9, False), (11, True)])
+def test_a_few_vectors_on_a_line_are_not_features_yet(alone, expected):
+    vectors = torch.randn(1000, 10, generator=_generator())
+    vectors[:alone] = torch.linspace(1, 2, alone)[:, None] * torch.eye(10)[0]
+
+    assert shows_features(torch.cat([vectors, torch.zeros(500, 10)]), _generator()) == expected

@@ -440,6 +440,23 @@ def test_the_warmup_follows_the_start_from_examples(tmp_path):
     assert _unexplained(module) < 0.99 * _unexplained(cold)
 
 
+@pytest.mark.parametrize(("probability", "warmed"), [(0.2, False), (1.0, True)])
+def test_an_adaptive_start_is_warmed_up_where_it_is_not_exact(probability, warmed, tmp_path):
+    x = torch.rand(256, 5) * (torch.rand(256, 5) < probability)
+    still = Optimization(lr=1e-12, importance_lr=1e-12)
+    module, expected = (toy(init=init, warmup=Warmup(20), optimization=still) for init in ("adaptive", "random"))
+    if warmed:
+        expected.warmup.run(expected.model)
+    else:
+        expected = toy(init="examples")
+        expected.model.start_from_examples(x)
+
+    fit(module, Batches(x), tmp_path, max_steps=1)
+
+    for name, parameter in module.model.components.named_parameters():
+        torch.testing.assert_close(parameter, expected.model.components.get_parameter(name), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("scope", ["row", "component"])
 def test_a_resumed_run_goes_on_with_what_its_terms_remember(tmp_path, scope):
     """A persistent adversary, a moving average and a price, bit for bit."""

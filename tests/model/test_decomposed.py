@@ -221,6 +221,19 @@ def test_started_from_examples_it_is_the_target(updates):
     assert all(torch.equal(gate, other) for gate, other in zip(*functions, strict=True))
 
 
+@pytest.mark.parametrize(("probability", "like"), [(0.05, "examples"), (0.9, "random")])
+def test_an_adaptive_start_is_from_examples_where_features_come_one_at_a_time(probability, like):
+    x = torch.rand(500, 7) * (torch.rand(500, 7) < probability)
+    target, sites = ToyModelOfSuperposition(7, 3), {"linear*": 12}
+    model, expected = (DecomposedModel(target, sites, init=init, seed=5) for init in ("adaptive", like))
+
+    model.start_from_examples(x)
+    if like == "examples":
+        expected.start_from_examples(x)
+
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+
+
 def test_nothing_but_zeros_cannot_start_components():
     model = DecomposedModel(ToyModelOfSuperposition(5, 2), {"linear1": 8}, init="examples")
     with pytest.raises(UsageError, match="init: 'examples' cannot start 'linear1': every example is zero"):

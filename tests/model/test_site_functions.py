@@ -70,11 +70,12 @@ def test_shared_mlp_equals_the_reference(hidden, leading):
 
 @HIDDEN
 @LEADING
-def test_inner_mlp_is_a_shared_one_of_all_inner_activations(hidden, leading):
+def test_inner_mlp_is_a_shared_one_of_all_inner_activations_and_their_sizes(hidden, leading):
     function = _random(InnerMLP(3, 5, hidden))
     inner = torch.randn(*leading, 3, dtype=torch.float64, requires_grad=True)
     weights, biases = [layer.weight for layer in function.layers], [layer.bias for layer in function.layers]
-    expected = reference.shared_mlp(inner.flatten(0, -2), weights, biases).reshape(*leading, 3)
+    both = torch.stack([inner, torch.where(inner < 0, -inner, inner)], dim=-2).flatten(-2)
+    expected = reference.shared_mlp(both.flatten(0, -2), weights, biases).reshape(*leading, 3)
     assert_same_with_gradients(function(inner, None), expected, [inner, *function.parameters()])
 
 

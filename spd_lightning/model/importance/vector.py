@@ -52,11 +52,12 @@ class SharedMLP(SiteFunction):
 
 
 class InnerMLP(SharedMLP):
-    """One MLP per site, from all its inner activations to all its logits (ours).
+    """One MLP per site, from all its inner activations and their absolute values to all its logits (ours).
 
     What a component answers to may depend on the others: two features that one component reads are told apart by
-    the components that read one of them. Starts as :class:`SharedMLP` does; inner activations need no scaling to their
-    site, whatever the scale of its input.
+    the components that read one of them. Absolute values let both signs of a feature share a component without having
+    to be learned one by one. Starts as :class:`SharedMLP` does; inner activations need no scaling to their site,
+    whatever the scale of its input.
 
     Args:
         n_components: ``C``.
@@ -68,12 +69,12 @@ class InnerMLP(SharedMLP):
     reads_features = False
 
     def __init__(self, n_components: int, d_in: int, hidden: Sequence[int] = (64,)) -> None:
-        super().__init__(n_components, n_components, hidden)
+        super().__init__(n_components, 2 * n_components, hidden)
 
     def forward(self, inner: Tensor | None, features: Tensor | None) -> Tensor:
         """Logits ``[..., C]`` from inner activations ``[..., C]``."""
         assert inner is not None
-        return self._read(inner)
+        return self._read(torch.cat([inner, inner.abs()], dim=-1))
 
 
 class VectorMLP(SiteFunction):
