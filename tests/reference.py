@@ -483,11 +483,12 @@ def relative_faithfulness(sites):
     return sum(shares) / len(shares)
 
 
-def constrained_price(steps, price, tolerances, rate, knee, loosest):
-    """The price after each step; per step its error, its penalty and the tolerance of then."""
-    prices, mean = [], None
-    for (error, penalty), tolerance in zip(steps, tolerances, strict=True):
-        mean = error if mean is None else 0.95 * mean + 0.05 * error
+def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest):
+    """The price after each step; per step its errors, its penalty and the tolerance of then."""
+    prices, means = [], None
+    for (errors, penalty), tolerance in zip(steps, tolerances, strict=True):
+        means = errors if means is None else [0.95 * a + 0.05 * b for a, b in zip(means, errors, strict=True)]
+        mean = max(value / allowance for value, allowance in zip(means, allowances, strict=True))
         distance = math.log(tolerance) - math.log(mean)
         price = price * math.exp(rate * max(-1, min(1, distance)))
         if mean < loosest:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from spd_lightning.errors import UsageError, check_below_one, check_finite, check_fraction
 from spd_lightning.functional import frequency_weighted_importance, geometric_anneal, linear_anneal
@@ -26,8 +27,9 @@ class ConstrainedImportance(ImportanceMinimality):
     In place of a coefficient the user says how much of what ablating everything costs random ablation may cost, a
     number without scale: it depends neither on the units of the output, nor on how sparse the data are, nor on ``C``.
     At every step the price moves by ``rate * clamp(log(tolerance / error), -1, 1)`` on a logarithmic scale, where
-    ``error`` is a running mean of the term that is followed. The tolerance falls geometrically: a wide one early lets
-    components compete for what they explain, a narrow one late lets those that are left fit it.
+    ``error`` is the largest of the running means of the terms that are followed, each divided by its allowance. The
+    tolerance falls geometrically: a wide one early lets components compete for what they explain, a narrow one late
+    lets those that are left fit it.
 
     A network may have a floor below which error is bought with many more components. As long as the error is within
     ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
@@ -43,7 +45,8 @@ class ConstrainedImportance(ImportanceMinimality):
         tolerance_start: the same at the start.
         fall_start: fraction of training at which the tolerance begins to fall.
         fall_end: fraction of training at which it arrives.
-        follows: name of the term whose value is the error, a ``Reconstruction`` that is ``relative``.
+        follows: names of the terms whose values are errors, each a ``Reconstruction`` that is ``relative``, with its
+            allowance: how many times the tolerance it may cost. ``None`` for ``{"stochastic": 1}``.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
         frequency_exponent: power of a component's frequency, relative to its site's others, in its price at the start
@@ -69,7 +72,7 @@ class ConstrainedImportance(ImportanceMinimality):
         tolerance_start: float = 0.1,
         fall_start: float = 0.3,
         fall_end: float = 0.7,
-        follows: str = "stochastic",
+        follows: dict[str, float] | None = None,
         rate: float = 0.02,
         knee: float = 0.5,
         frequency_exponent: float = 0.0,
@@ -85,14 +88,20 @@ class ConstrainedImportance(ImportanceMinimality):
         self.tolerance = _share("tolerance", tolerance)
         self.tolerance_start = _share("tolerance_start", tolerance_start)
         self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
-        self.follows, self.rate = follows, check_positive("rate", rate)
+        self.follows = {
+            name: check_positive(f"follows: {name}", allowance)
+            for name, allowance in ({"stochastic": 1.0} if follows is None else follows).items()
+        }
+        if not self.follows:
+            raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
+        self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
         self.frequency_exponent = _exponent("frequency_exponent", frequency_exponent)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
         self.frequency_exponent_final = _exponent("frequency_exponent_final", final)
         self.price = coefficient
         self._own = ""
-        self._error: float | None = None
+        self._means: dict[str, float] = {}
         self._seen: dict[str, Any] = {}
 
     def coefficient_at(self, progress: float) -> float:
@@ -122,29 +131,32 @@ class ConstrainedImportance(ImportanceMinimality):
         return torch.stack(terms).sum()
 
     def check_beside(self, terms: Mapping[str, Loss]) -> None:
-        """Raise a :class:`UsageError` unless the term that is followed is there and measures a share."""
+        """Raise a :class:`UsageError` unless the terms that are followed are there and measure shares."""
         self._own = next(name for name, term in terms.items() if term is self)
         shares = [name for name, term in terms.items() if isinstance(term, Reconstruction) and term.relative]
-        if self.follows not in shares:
-            raise UsageError(
-                f"losses: {self._own!r} follows {self.follows!r}, which is no Reconstruction with relative: true; "
-                f"those that are: {', '.join(shares) or 'none'}"
-            )
+        for followed in self.follows:
+            if followed not in shares:
+                raise UsageError(
+                    f"losses: {self._own!r} follows {followed!r}, which is no Reconstruction with relative: true; "
+                    f"those that are: {', '.join(shares) or 'none'}"
+                )
 
     def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:
         """Move the price by the step before, whose numbers are at hand without waiting for the device."""
         self._move()
-        self._seen = {"error": terms[self.follows], "penalty": terms[self._own], "progress": progress}
+        errors = {name: terms[name] for name in self.follows}
+        self._seen = {"errors": errors, "penalty": terms[self._own], "progress": progress}
 
     def _move(self) -> None:
         if not self._seen:
             return
-        error = float(self._seen["error"])
-        self._error = error if self._error is None else MEMORY * self._error + (1 - MEMORY) * error
-        ratio = log(self.tolerance_at(self._seen["progress"]) / max(self._error, LEAST))
+        for name, value in self._seen["errors"].items():
+            self._means[name] = MEMORY * self._means.get(name, float(value)) + (1 - MEMORY) * float(value)
+        error = max(self._means[name] / allowance for name, allowance in self.follows.items())
+        ratio = log(self.tolerance_at(self._seen["progress"]) / max(error, LEAST))
         self.price = min(max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST), MOST)
-        if self._error < self.tolerance_start:
-            self.price = max(self.price, self.knee * self._error / max(float(self._seen["penalty"]), LEAST))
+        if error < self.tolerance_start:
+            self.price = max(self.price, self.knee * error / max(float(self._seen["penalty"]), LEAST))
 
     def numbers(self) -> dict[str, float]:
         """The price, which no schedule tells."""
@@ -152,12 +164,11 @@ class ConstrainedImportance(ImportanceMinimality):
 
     def state(self) -> dict[str, Any]:
         """The price, the running mean, and what the last step came to."""
-        seen = {key: value.cpu() if isinstance(value, Tensor) else value for key, value in self._seen.items()}
-        return {"price": self.price, "error": self._error, "seen": seen}
+        return {"price": self.price, "means": dict(self._means), "seen": tree_map_only(Tensor, Tensor.cpu, self._seen)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
-        self.price, self._error, self._seen = state["price"], state["error"], dict(state["seen"])
+        self.price, self._means, self._seen = state["price"], dict(state["means"]), dict(state["seen"])
 
 
 def _exponent(name: str, value: float) -> float:

@@ -11,26 +11,39 @@ from spd_lightning import UsageError
 from spd_lightning.losses import ConstrainedImportance, ImportanceMinimality, Reconstruction
 from tests import reference
 
-STEPS = [(0.9, 3.0), (0.4, 2.5), (0.2, 2.0), (0.05, 1.5), (0.01, 1e-3), (0.01, 4.0), (0.3, 4.0)]
+STEPS = [
+    (0.9, 0.1, 3.0),
+    (0.4, 0.2, 2.5),
+    (0.2, 0.9, 2.0),
+    (0.05, 4.0, 1.5),
+    (0.01, 0.9, 1e-3),
+    (0.01, 0.01, 4.0),
+    (0.3, 0.2, 4.0),
+]
+"""Errors of random masks and of an adversary, and the penalty."""
 
 
 def _objective(**arguments):
     loss = ConstrainedImportance(**arguments)
-    terms = {"stochastic": Reconstruction(relative=True), "price": loss}
+    terms = {"stochastic": Reconstruction(relative=True), "adversary": Reconstruction(relative=True), "price": loss}
     loss.check_beside(terms)
     return loss
 
 
-def _seen(error, penalty):
-    return {"stochastic": torch.tensor(error), "price": torch.tensor(penalty)}
+def _seen(error, attacked, penalty):
+    numbers = {"stochastic": error, "adversary": attacked, "price": penalty}
+    return {name: torch.tensor(number) for name, number in numbers.items()}
 
 
+@pytest.mark.parametrize("follows", [{"stochastic": 1.0}, {"stochastic": 1.0, "adversary": 2.5}])
 @pytest.mark.parametrize("knee", [0.0, 0.5])
-def test_the_price_follows_the_formula_one_step_behind(knee):
-    loss = _objective(tolerance=0.02, tolerance_start=0.95, fall_start=0.2, fall_end=0.6, rate=0.5, knee=knee)
+def test_the_price_follows_the_formula_one_step_behind(knee, follows):
+    moving = {"tolerance": 0.02, "tolerance_start": 0.95, "fall_start": 0.2, "fall_end": 0.6}
+    loss = _objective(follows=follows, rate=0.5, knee=knee, **moving)
     fractions = [index / 10 for index in range(len(STEPS))]
     tolerances = [0.95 * (0.02 / 0.95) ** min(max((fraction - 0.2) / 0.4, 0), 1) for fraction in fractions]
-    expected = reference.constrained_price(STEPS, 1e-3, tolerances, 0.5, knee, 0.95)
+    steps = [([error, attacked][: len(follows)], penalty) for error, attacked, penalty in STEPS]
+    expected = reference.constrained_price(steps, 1e-3, tolerances, list(follows.values()), 0.5, knee, 0.95)
     found = []
     for step, fraction in zip(STEPS, fractions, strict=True):
         loss.observe(_seen(*step), fraction)
@@ -40,10 +53,11 @@ def test_the_price_follows_the_formula_one_step_behind(knee):
 
 
 def test_it_goes_on_from_what_it_remembers():
-    loss = _objective()
+    follows = {"stochastic": 1.0, "adversary": 2.5}
+    loss = _objective(follows=follows)
     for step in STEPS[:4]:
         loss.observe(_seen(*step), 0.1)
-    other = _objective()
+    other = _objective(follows=follows)
     other.load_state(copy.deepcopy(loss.state()))
     for step in STEPS[4:]:
         for one in (loss, other):
@@ -54,10 +68,10 @@ def test_it_goes_on_from_what_it_remembers():
 def test_a_penalty_of_nothing_leaves_a_finite_price():
     loss = _objective()
     for _ in range(5):
-        loss.observe(_seen(0.0, 0.0), 0.5)
+        loss.observe(_seen(0.0, 0.0, 0.0), 0.5)
     assert math.isfinite(loss.price)
     for _ in range(5):
-        loss.observe(_seen(0.5, 0.0), 0.5)
+        loss.observe(_seen(0.5, 0.0, 0.0), 0.5)
     assert math.isfinite(loss.price)
 
 
@@ -100,6 +114,8 @@ def test_what_it_follows_must_measure_a_share(followed, said):
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
         ({"frequency_exponent": -1.5}, "frequency_exponent must be at least -1, got -1.5; below, what is rarer"),
         ({"frequency_exponent_final": float("inf")}, "frequency_exponent_final must be a finite number, got inf"),
+        ({"follows": {}}, "follows must name a term at least"),
+        ({"follows": {"stochastic": 0.0}}, "follows: stochastic must be a finite number above 0"),
         ({"coefficient": 0.0}, "coefficient must be a finite number above 0"),
     ],
 )

@@ -76,7 +76,7 @@ ALL = {
         "frequency": {"class_path": "SmoothFrequency", "init_args": {"coefficient": 1e-3, "half_life": 5}},
     },
 }
-STEPS = {"every loss": 20, "the paper's": 200, "the default recipe's": 100, "untuned": 20, "of language models": 20}
+STEPS = {"every loss": 20, "the paper's": 200, "the default recipe's": 20, "untuned": 20, "of language models": 20}
 """Masks that are drawn as 0 or 1 and an adversary's signed steps jump where a rounding turns them. After some dozens of
 steps one jump has parted two runs, which then differ by 1e-3 and not by roundings: such losses get few steps."""
 WITH_MOMENTS_OF_THEIR_OWN = 150
