@@ -367,6 +367,8 @@ def best_components(V, U, W):
         for c in range(V.shape[1]):
             mine = U[c] * V[j, c]
             cosine = float(mine @ column) / (float(mine.norm()) * float(column.norm()))
+            if mine.norm() < 1e-3 * column.norm():
+                cosine = 0.0
             candidates.append((cosine, c, float(mine.norm()) / float(column.norm())))
         found.append(max(candidates))
     return found

@@ -8,18 +8,21 @@ from torch import Generator, Tensor
 
 EPS = 1e-12
 """Added to norms, as in the paper's code."""
+NEGLIGIBLE = 1e-3
+"""Of the target's column; the direction of what is shorter is noise."""
 UNMATCHED = -1
 """In place of a component's number: none."""
 
 
 def _column_cosines(read: Tensor, write: Tensor, weight: Tensor) -> Tensor:
-    """Cosine of every component's column with the target's column, ``[C, d_in]``."""
+    """Cosine of every component's column with the target's, ``[C, d_in]``; 0 where it has next to no length."""
     if read.dim() == 3:
         columns = _columns(read, write)
         dots, norms = (columns @ weight.T[:, :, None])[..., 0].T, columns.norm(dim=-1).T + EPS
     else:
         dots, norms = read.T * (write @ weight), read.T.abs() * write.norm(dim=1, keepdim=True) + EPS
-    cosines: Tensor = dots / norms / (weight.norm(dim=0) + EPS)
+    lengths = weight.norm(dim=0) + EPS
+    cosines: Tensor = (dots / norms / lengths).masked_fill(norms < NEGLIGIBLE * lengths, 0.0)
     return cosines
 
 
@@ -32,7 +35,8 @@ def max_cosine_similarity(read: Tensor, write: Tensor, weight: Tensor) -> Tensor
     """Best signed cosine of a component's column with each column of the target's matrix.
 
     Column ``j`` of the rank-one matrix of component ``c`` is ``U[c] * V[j, c]``; of one of any rank, the sum of such
-    products.
+    products. A column shorter than a thousandth of the target's counts as orthogonal to it (ours): spares that have
+    shrunk to nothing point anywhere, and in a plane one of them is often the nearest.
 
     Args:
         read: ``V``, ``[d_in, C]``, or ``[d_in, C, m]`` for components of any rank.

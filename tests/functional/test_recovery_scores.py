@@ -1,5 +1,7 @@
 from itertools import permutations
 
+import math
+
 import pytest
 import torch
 
@@ -123,6 +125,19 @@ def test_zero_components_score_zero_and_not_nan():
     V, U, W = torch.zeros(2, 3), torch.ones(3, 2), torch.eye(2)
     assert max_cosine_similarity(V, U, W).tolist() == [0, 0]
     assert l2_ratio(V, U, W).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("length", "nearest"), [(0.9e-3, 0), (1.1e-3, 1)])
+def test_a_column_of_next_to_no_length_is_nobodys_nearest(length, nearest):
+    """Two components: one a little off, one exact but short; both scores speak of the same one."""
+    V, U, W = torch.ones(1, 2), torch.tensor([[1.0, 0.02], [length, 0.0]]), torch.tensor([[1.0], [0.0]])
+    near = 1 / math.hypot(1, 0.02)
+
+    assert max_cosine_similarity(V, U, W).item() == pytest.approx([near, 1.0][nearest], abs=1e-6)
+    assert l2_ratio(V, U, W).item() == pytest.approx([1 / near, length][nearest], rel=1e-5)
+    factors = V.double(), U.double(), W.double()
+    assert max_cosine_similarity(*factors).mean().item() == pytest.approx(reference.mmcs(*factors), abs=1e-9)
+    assert l2_ratio(*factors).mean().item() == pytest.approx(reference.ml2r(*factors), abs=1e-9)
 
 
 @pytest.mark.parametrize(("d_out", "columns", "C", "expected"), [(2, 5, 20, 0.979), (10, 40, 200, 0.759)])
