@@ -1,6 +1,5 @@
-from itertools import permutations
-
 import math
+from itertools import permutations
 
 import pytest
 import torch
