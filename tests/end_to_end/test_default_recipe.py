@@ -15,9 +15,10 @@ TOLERANCE = 0.02
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    short = ["--trainer.max_steps", "3000", "--trainer.enable_progress_bar=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("default"))
-        cli = main(["fit", "--config", "tms.yaml", "--config", "default.yaml", "--trainer.enable_progress_bar=false"])
+        cli = main(["fit", "--config", "tms.yaml", "--config", "default.yaml", *short])
         return Path(cli.trainer.log_dir).resolve()
 
 
@@ -34,6 +35,6 @@ def test_the_error_arrives_at_what_is_tolerated_and_the_price_moves_for_it(folde
         [point.value for point in events.Scalars(f"train/{name}")] for name in ("stochastic", "importance_price")
     )
 
-    assert len(prices) == len(errors) == 41
+    assert len(prices) == len(errors) == 31
     assert sum(errors[-5:]) / 5 == pytest.approx(TOLERANCE, rel=0.15)
     assert max(prices) > 1.5 * prices[-1] > 100 * prices[0]
