@@ -163,7 +163,7 @@ class ConstrainedImportance(ImportanceMinimality):
         return {"price": self.price}
 
     def state(self) -> dict[str, Any]:
-        """The price, the running mean, and what the last step came to."""
+        """The price, the running means, and what the last step came to."""
         return {"price": self.price, "means": dict(self._means), "seen": tree_map_only(Tensor, Tensor.cpu, self._seen)}
 
     def load_state(self, state: dict[str, Any]) -> None:
