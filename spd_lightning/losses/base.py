@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spd_lightning.errors import UsageError, check_list, check_number
+from spd_lightning.functional import along_points
 from spd_lightning.losses.step import Step
 from spd_lightning.model import ComponentModel
 
@@ -47,18 +48,21 @@ class Loss(nn.Module, ABC):
 
     Args:
         coefficient: weight of the term, finite and at least 0. With 0 the term is reported but not trained on.
+        coefficient_points: fractions of training in order, each with the coefficient there (ours). It moves
+            geometrically; next to a 0 it stays, then jumps. ``None`` keeps ``coefficient``.
     """
 
     needs: type[nn.Module] = ComponentModel
     """The kind of decomposition that the term is made for."""
 
-    def __init__(self, coefficient: float = 1.0) -> None:
+    def __init__(self, coefficient: float = 1.0, coefficient_points: list[tuple[float, float]] | None = None) -> None:
         super().__init__()
         self.coefficient = check_positive("coefficient", coefficient, allow_zero=True)
+        self.coefficient_points = None if coefficient_points is None else checked_points(coefficient_points)
 
     def coefficient_at(self, progress: float) -> float:
-        """The coefficient at a fraction of training; constant unless a subclass moves it."""
-        return self.coefficient
+        """The coefficient at a fraction of training."""
+        return along_points(progress, self.coefficient, self.coefficient_points or ())
 
     def matching(self, patterns: Sequence[str], names: Sequence[str]) -> list[str]:
         """The names that match any of the ``fnmatch`` patterns; a :class:`UsageError` if there are none."""

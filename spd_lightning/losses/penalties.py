@@ -5,13 +5,12 @@ from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional import (
-    along_points,
     frequency_minimality,
     geometric_anneal,
     linear_anneal,
     relative_faithfulness,
 )
-from spd_lightning.losses.base import Loss, check_positive, checked_points
+from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
 
@@ -91,7 +90,7 @@ class ImportanceMinimality(Loss):
         coefficient_end: float = 1.0,
         coefficient_points: list[tuple[float, float]] | None = None,
     ) -> None:
-        super().__init__(coefficient)
+        super().__init__(coefficient, coefficient_points)
         self.p = check_positive("p", p)
         self.p_final = None if p_final is None else check_positive("p_final", p_final)
         self.anneal_start, self.anneal_end = check_window("anneal", anneal_start, anneal_end)
@@ -109,14 +108,11 @@ class ImportanceMinimality(Loss):
                 "coefficient_points stand in place of coefficient_final, coefficient_start and coefficient_end; "
                 "leave these out"
             )
-        self.coefficient_points = None if coefficient_points is None else checked_points(coefficient_points)
 
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""
-        if self.coefficient_points is not None:
-            return along_points(progress, self.coefficient, self.coefficient_points)
         if self.coefficient_final is None:
-            return self.coefficient
+            return super().coefficient_at(progress)
         window = (self.coefficient_start, self.coefficient_end)
         return geometric_anneal(progress, self.coefficient, self.coefficient_final, window)
 

@@ -68,6 +68,7 @@ class Reconstruction(Loss):
         adversary_scope: one source ``"shared"`` by the batch or one ``"per_example"``.
         relative: whether the distance is divided by what ablating everything costs on the same batch (ours). Then a
             coefficient means the same for every network and output.
+        coefficient_points: as in :class:`Loss`.
 
     Raises:
         UsageError: for a value outside its range or choices.
@@ -85,8 +86,9 @@ class Reconstruction(Loss):
         adversary_step_size: float = 1.0,
         adversary_scope: AdversaryScope = "shared",
         relative: bool = False,
+        coefficient_points: list[tuple[float, float]] | None = None,
     ) -> None:
-        super().__init__(coefficient)
+        super().__init__(coefficient, coefficient_points)
         check_choice("sources", sources, get_args(Sources))
         check_choice("routing", routing, get_args(Routing))
         check_choice("distance", distance, get_args(DistanceKind))

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_flag, check_list
 from spd_lightning.functional import (
-    along_points,
     company,
     contribution_sparsity,
     full_precision,
@@ -15,7 +14,7 @@ from spd_lightning.functional import (
     rank_penalty,
     written_length,
 )
-from spd_lightning.losses.base import Loss, check_positive, checked_points
+from spd_lightning.losses.base import Loss, check_positive
 from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.losses.step import Step
 from spd_lightning.model import DecomposedModel
@@ -26,13 +25,12 @@ TINY = 1e-12
 
 
 class SitewisePenalty(Loss):
-    """A penalty over some of the sites, whose coefficient may move.
+    """A penalty over some of the sites.
 
     Args:
         coefficient: weight of the term.
         sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
-        coefficient_points: fractions of training in order, each with the coefficient there (ours). It moves
-            geometrically; next to a 0 it stays, then jumps.
+        coefficient_points: as in :class:`Loss`.
     """
 
     needs = DecomposedModel
@@ -43,14 +41,9 @@ class SitewisePenalty(Loss):
         sites: list[str] | None = None,
         coefficient_points: list[tuple[float, float]] | None = None,
     ) -> None:
-        super().__init__(coefficient)
+        super().__init__(coefficient, coefficient_points)
         check_list(f"{type(self).__name__}: sites", [] if sites is None else sites)
         self.sites = ["*"] if sites is None else list(sites)
-        self.coefficient_points = None if coefficient_points is None else checked_points(coefficient_points)
-
-    def coefficient_at(self, progress: float) -> float:
-        """The coefficient at a fraction of training."""
-        return along_points(progress, self.coefficient, self.coefficient_points or ())
 
     def chosen(self, step: Step) -> list[str]:
         """Names of the sites that it is taken over."""
@@ -86,7 +79,7 @@ class ContributionSparsity(CallwisePenalty):
     Args:
         coefficient: weight of the term.
         sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
-        coefficient_points: as in :class:`SitewisePenalty`.
+        coefficient_points: as in :class:`Loss`.
         relative: whether each site's sum is divided by the length of what its components write together on the same
             batch. It is then 1 where one component writes all, whatever the scale of the weights.
     """
@@ -146,7 +139,7 @@ class RankPenalty(SitewisePenalty):
         coefficient: weight of the term.
         power: of the lengths, above 0 and at most 1; the smaller, the closer to a count.
         sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
-        coefficient_points: as in :class:`SitewisePenalty`.
+        coefficient_points: as in :class:`Loss`.
         together: whether a component counts only as far as it acts together with others of its site: by the square of
             :func:`spd_lightning.functional.company`, a constant to the gradient. Until features have come apart all
             act together, so that the term should set in late.

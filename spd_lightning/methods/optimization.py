@@ -139,15 +139,15 @@ def _unexplained(model: ComponentModel) -> Tensor:
 
 
 @torch.no_grad()
-def _relative(model: ComponentModel) -> Tensor:
-    return relative_faithfulness((parts.delta(), parts.site.weight()) for parts in model.explained())
+def is_exact(model: ComponentModel) -> bool:
+    """Whether components, which must be whole here, sum to the target's weights already."""
+    pairs = ((parts.delta(), parts.site.weight()) for parts in model.explained())
+    return float(relative_faithfulness(pairs)) < EXACT
 
 
 @dataclass(frozen=True)
 class Warmup:
     """Faithfulness alone, on components alone, before the first step, with an optimiser that is then discarded.
-
-    Components that sum to the target's weights already are left as they are.
 
     Args:
         steps: number of updates; 0 for none (paper), 200 in the later library's toys.
@@ -172,7 +172,7 @@ class Warmup:
             show: whether to show a progress bar, where there is a terminal.
             through: calls a computation, where parameters are sharded.
         """
-        if not self.steps or float(through(_relative, model)) < EXACT:
+        if not self.steps:
             return
         optimizer = AdamW(model.components.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if model.twins:

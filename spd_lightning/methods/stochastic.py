@@ -15,7 +15,7 @@ from spd_lightning.losses import Loss, untuned_losses
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.methods.decomposition import Decomposition
-from spd_lightning.methods.optimization import Optimization, Warmup
+from spd_lightning.methods.optimization import Optimization, Warmup, is_exact
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
 from spd_lightning.model.acceptance import taking
@@ -51,7 +51,8 @@ class StochasticDecomposition(Decomposition):
         ties: sites whose weight is another site's, as it is or transposed.
         tied_updates: ``once`` (ours) or ``twice`` (paper's code) a step.
         optimization: optimiser, schedule and clipping.
-        warmup: faithfulness warm-up before the first step (later library; none in the paper).
+        warmup: faithfulness warm-up before the first step, unless components are exact (later library; none in the
+            paper).
         kinds: kinds of sites of your own.
         save_target: whether checkpoints hold the target's weights, whose fingerprint is always kept; ``null`` leaves
             out those of more than ten million parameters.
@@ -121,8 +122,11 @@ class StochasticDecomposition(Decomposition):
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Warm up, then make sure that all processes start from the same numbers, whatever machines they run on."""
-        self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
+        """Warm up what is not exact; make sure that all processes start from the same numbers, whatever they run on."""
+        with self.whole_parameters():
+            exact = is_exact(self.model)
+        if not exact:
+            self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
         if self.trainer.world_size > 1 and not self.is_sharded:
             components = self.model.components
             components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
