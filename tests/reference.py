@@ -486,11 +486,14 @@ def relative_faithfulness(sites):
 
 
 def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest):
-    """The price after each step; per step its errors, its penalty and the tolerance of then."""
-    prices, means = [], None
+    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance."""
+    prices, means = [], [None] * len(allowances)
     for (errors, penalty), tolerance in zip(steps, tolerances, strict=True):
-        means = errors if means is None else [0.95 * a + 0.05 * b for a, b in zip(means, errors, strict=True)]
-        mean = max(value / allowance for value, allowance in zip(means, allowances, strict=True))
+        for index, error in enumerate(errors):
+            if error is not None:
+                means[index] = error if means[index] is None else 0.95 * means[index] + 0.05 * error
+        present = [index for index, error in enumerate(errors) if error is not None]
+        mean = max(means[index] / allowances[index] for index in present)
         distance = math.log(tolerance) - math.log(mean)
         price = price * math.exp(rate * max(-1, min(1, distance)))
         if mean < loosest:

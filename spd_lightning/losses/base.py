@@ -41,6 +41,15 @@ def checked_points(points: list[tuple[float, float]]) -> list[tuple[float, float
     return [(float(fraction), float(coefficient)) for fraction, coefficient in points]
 
 
+def check_trained(terms: Mapping[str, "Loss"]) -> None:
+    """Raise a :class:`UsageError` if from some fraction of training on no term of an objective is trained on."""
+    fractions = {0.0, *(point[0] for term in terms.values() for point in term.coefficient_points or ())}
+    for fraction in sorted(fractions):
+        if not any(term.coefficient_at(fraction) > 0 for term in terms.values()):
+            since = f"; from {fraction:g} of training on none has" if fraction > 0 or len(fractions) > 1 else ""
+            raise UsageError(f"losses: at least one term must have a coefficient above 0{since}")
+
+
 class Loss(nn.Module, ABC):
     """One term of the objective: a coefficient and a scalar function of a :class:`Step`.
 
@@ -49,7 +58,8 @@ class Loss(nn.Module, ABC):
     Args:
         coefficient: weight of the term, finite and at least 0. With 0 the term is reported but not trained on.
         coefficient_points: fractions of training in order, each with the coefficient there (ours). It moves
-            geometrically; next to a 0 it stays, then jumps. ``None`` keeps ``coefficient``.
+            geometrically; next to a 0 it stays, then jumps. While it is 0 the term is not computed. ``None`` keeps
+            ``coefficient``.
     """
 
     needs: type[nn.Module] = ComponentModel
@@ -63,6 +73,10 @@ class Loss(nn.Module, ABC):
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""
         return along_points(progress, self.coefficient, self.coefficient_points or ())
+
+    def waits(self, progress: float) -> bool:
+        """Whether ``coefficient_points`` leave the term out at a fraction of training."""
+        return self.coefficient_points is not None and self.coefficient_at(progress) == 0
 
     def matching(self, patterns: Sequence[str], names: Sequence[str]) -> list[str]:
         """The names that match any of the ``fnmatch`` patterns; a :class:`UsageError` if there are none."""

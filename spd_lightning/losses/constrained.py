@@ -1,6 +1,6 @@
 """A price of importance that follows what ablation costs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import exp, log
 from typing import Any
 
@@ -46,8 +46,8 @@ class ConstrainedImportance(ImportanceMinimality):
         fall_start: fraction of training at which the tolerance begins to fall.
         fall_end: fraction of training at which it arrives.
         follows: names of the terms whose values are errors, each a ``Reconstruction`` that is ``relative``, with its
-            allowance: how many times the tolerance it may cost. ``None`` for ``{"stochastic": 1}``. A term is followed
-            while its coefficient is above 0.
+            allowance: how many times the tolerance it may cost. ``None`` for ``{"stochastic": 1}``. What waits for its
+            time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
         frequency_exponent: power of a component's frequency, relative to its site's others, in its price at the start
@@ -102,7 +102,6 @@ class ConstrainedImportance(ImportanceMinimality):
         self.frequency_exponent_final = _exponent("frequency_exponent_final", final)
         self.price = coefficient
         self._own = ""
-        self._coefficients: dict[str, Callable[[float], float]] = {}
         self._means: dict[str, float] = {}
         self._seen: dict[str, Any] = {}
 
@@ -142,12 +141,11 @@ class ConstrainedImportance(ImportanceMinimality):
                     f"losses: {self._own!r} follows {followed!r}, which is no Reconstruction with relative: true; "
                     f"those that are: {', '.join(shares) or 'none'}"
                 )
-        self._coefficients = {name: terms[name].coefficient_at for name in self.follows}
 
     def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:
         """Move the price by the step before, whose numbers are at hand without waiting for the device."""
         self._move()
-        errors = {name: terms[name] for name, coefficient in self._coefficients.items() if coefficient(progress) > 0}
+        errors = {name: terms[name] for name in self.follows if name in terms}
         self._seen = {"errors": errors, "penalty": terms[self._own], "progress": progress}
 
     def _move(self) -> None:

@@ -16,6 +16,7 @@ from spd_lightning.errors import UsageError
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss, Noise, Step
+from spd_lightning.losses.base import check_trained
 from spd_lightning.losses.sharing import mean_over_processes, processes
 from spd_lightning.losses.sources import fixed_masks
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, CheckpointedModule
@@ -73,8 +74,7 @@ class Decomposition(CheckpointedModule):
             UsageError: if none of them is trained on, or one is not made for this method.
         """
         self.losses = nn.ModuleDict(losses)
-        if not any(loss.coefficient for loss in losses.values()):
-            raise UsageError("losses: at least one term must have a coefficient above 0")
+        check_trained(losses)
         for name, loss in losses.items():
             if not isinstance(self.model, loss.needs):
                 raise UsageError(
@@ -104,9 +104,9 @@ class Decomposition(CheckpointedModule):
         return step
 
     def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
-        """Each term on a batch, with gradient, by name; of several processes, each its own part."""
+        """Each term that counts on a batch, with gradient, by name; of several processes, each its own part."""
         step = self.chosen(Step.seen(self.form_of(batch), noise, progress).among_processes())
-        return {name: loss(step.named(name)) for name, loss in self.terms().items()}
+        return {name: loss(step.named(name)) for name, loss in self.terms().items() if not loss.waits(progress)}
 
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
         """See a batch once, for all callbacks."""

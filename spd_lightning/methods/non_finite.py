@@ -140,6 +140,8 @@ class NonFiniteGuard:
         """The first term that alone gives such a gradient, each taken again with the same noise."""
         module, running = self.module, self.running
         for name, loss in module.terms().items():
+            if loss.waits(running.progress):
+                continue
             with torch.enable_grad(), module.whole_parameters():
                 terms = module.evaluated(running.batch, Noise(running.key, module.device), running.progress)
                 term = loss.coefficient_at(running.progress) * terms[name]

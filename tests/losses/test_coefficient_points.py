@@ -1,8 +1,10 @@
 import pytest
+import torch
 
 from spd_lightning import UsageError
 from spd_lightning.functional import along_points
-from spd_lightning.losses import FrequencyMinimality, ImportanceMinimality
+from spd_lightning.losses import FrequencyMinimality, ImportanceMinimality, Noise, RankPenalty, Reconstruction
+from tests.methods.tiny import toy
 
 
 def test_between_points_the_path_is_geometric():
@@ -25,6 +27,38 @@ def test_one_point_is_what_a_window_from_the_beginning_says(loss):
     windowed = loss(coefficient=2.5e-5, coefficient_final=1e-6, coefficient_end=0.5)
     for progress in (0.0, 0.1, 0.3, 0.5, 0.7, 1.0):
         assert pointed.coefficient_at(progress) == pytest.approx(windowed.coefficient_at(progress), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [Reconstruction, ImportanceMinimality, RankPenalty])
+def test_while_points_hold_it_at_zero_a_term_waits(loss):
+    late = loss(coefficient=0.0, coefficient_points=[(0.5, 0.3), (0.9, 0.0)])
+    assert [late.waits(at) for at in (0.0, 0.49, 0.5, 0.89, 0.9, 1.0)] == [True, True, False, False, True, True]
+    assert [late.coefficient_at(at) for at in (0.0, 0.5, 0.8, 1.0)] == [0.0, 0.3, 0.3, 0.0]
+
+
+def test_a_term_that_is_only_reported_does_not_wait():
+    assert not Reconstruction(coefficient=0.0).waits(0.0)
+
+
+def test_a_term_is_computed_from_when_it_counts():
+    late = Reconstruction(coefficient=0.0, coefficient_points=[(0.5, 2.0)], sources="adversarial")
+    module = toy(losses={"stochastic": Reconstruction(), "reported": Reconstruction(0.0), "late": late})
+    noise = Noise((0,), torch.device("cpu"))
+    total, terms = module.objective(torch.rand(8, 5), noise, 0.49)
+    assert list(terms) == ["stochastic", "reported"]
+    assert total.item() == terms["stochastic"].item()
+    total, terms = module.objective(torch.rand(8, 5), noise, 0.5)
+    assert list(terms) == ["stochastic", "reported", "late"]
+    assert total.item() == pytest.approx((terms["stochastic"] + 2 * terms["late"]).item())
+
+
+def test_some_term_must_count_at_every_time():
+    late = Reconstruction(coefficient=0.0, coefficient_points=[(0.5, 2.0)])
+    early = Reconstruction(coefficient_points=[(0.4, 0.0)])
+    with pytest.raises(UsageError, match=r"a coefficient above 0; from 0 of training on none has"):
+        toy(losses={"late": late, "reported": Reconstruction(0.0)})
+    with pytest.raises(UsageError, match=r"a coefficient above 0; from 0\.4 of training on none has"):
+        toy(losses={"late": late, "early": early})
 
 
 @pytest.mark.parametrize(

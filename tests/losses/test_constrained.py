@@ -52,6 +52,31 @@ def test_the_price_follows_the_formula_one_step_behind(knee, follows):
     assert (max(expected) > 0.1) == bool(knee)  # else the knee would have had nothing to do
 
 
+def test_a_term_that_waits_is_followed_when_its_time_comes():
+    loss = _objective(follows={"stochastic": 1.0, "adversary": 2.5}, rate=0.5, tolerance_start=0.95)
+    steps = [
+        ([error, attacked if index > 2 else None], penalty) for index, (error, attacked, penalty) in enumerate(STEPS)
+    ]
+    tolerances = [0.95] * len(steps)
+    expected = reference.constrained_price(steps, 1e-3, tolerances, [1.0, 2.5], 0.5, 0.5, 0.95)
+    alone = reference.constrained_price([([e[0]], p) for e, p in steps], 1e-3, tolerances, [1.0], 0.5, 0.5, 0.95)
+    found = []
+    for index, step in enumerate(STEPS):
+        seen = _seen(*step)
+        loss.observe(seen if index > 2 else {name: seen[name] for name in ("stochastic", "price")}, 0.0)
+        found.append(loss.price)
+    assert found == pytest.approx([1e-3, *expected[:-1]], rel=1e-5)
+    assert found[3] == pytest.approx(alone[2])
+    assert found[4] != pytest.approx(alone[3])
+
+
+def test_a_price_that_follows_nothing_yet_stays():
+    loss = _objective()
+    for _ in range(3):
+        loss.observe({"price": torch.tensor(1.0)}, 0.0)
+    assert loss.price == 1e-3
+
+
 def test_it_goes_on_from_what_it_remembers():
     follows = {"stochastic": 1.0, "adversary": 2.5}
     loss = _objective(follows=follows)
