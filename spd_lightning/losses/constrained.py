@@ -155,9 +155,10 @@ class ConstrainedImportance(ImportanceMinimality):
             self._means[name] = MEMORY * self._means.get(name, float(value)) + (1 - MEMORY) * float(value)
         error = max(self._means[name] / self.follows[name] for name in self._seen["errors"])
         ratio = log(self.tolerance_at(self._seen["progress"]) / max(error, LEAST))
-        self.price = min(max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST), MOST)
+        price = max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST)
         if error < self.tolerance_start:
-            self.price = max(self.price, self.knee * error / max(float(self._seen["penalty"]), LEAST))
+            price = max(price, self.knee * error / max(float(self._seen["penalty"]), LEAST))
+        self.price = min(price, MOST)
 
     def numbers(self) -> dict[str, float]:
         """The price, which no schedule tells."""

@@ -100,6 +100,13 @@ def test_a_penalty_of_nothing_leaves_a_finite_price():
     assert math.isfinite(loss.price)
 
 
+def test_the_knee_keeps_the_price_within_its_bounds():
+    loss = _objective()
+    for _ in range(2):
+        loss.observe(_seen(0.05, 0.0, 0.0), 0.0)
+    assert loss.price == 1e3
+
+
 def test_the_term_itself_is_the_penalty(make_model, make_step, x):
     step = make_step(make_model(), x)
     assert ConstrainedImportance(p=0.7)(step).item() == ImportanceMinimality(p=0.7)(step).item()
