@@ -33,7 +33,7 @@ def knobs_of(trainer: Trainer, module: Decomposition) -> Knobs:
         trainer: how long it trains.
         module: its objective, its warm-up and its rates.
     """
-    terms = {name: loss for name, loss in module.terms().items() if loss.coefficient}
+    terms = {name: loss for name, loss in module.terms().items() if loss.is_trained}
     few, adversary = _first(terms, KEEPS_FEW), _adversary(terms)
     return Knobs(
         steps=_now("trainer.max_steps", trainer.max_steps),
@@ -65,6 +65,8 @@ def _pushes(adversary: Loss) -> str:
 def _coefficient(terms: dict[str, Loss], name: str) -> str:
     if not name:
         return ""
+    if points := terms[name].coefficient_points:
+        return f"model.losses.{name}.coefficient_points (at last {points[-1][1]:g})"
     knob = "tolerance" if isinstance(terms[name], ConstrainedImportance) else "coefficient"
     return _now(f"model.losses.{name}.{knob}", getattr(terms[name], knob))
 

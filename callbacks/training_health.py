@@ -141,7 +141,7 @@ class TrainingHealth(EvaluationCallback):
 
 
 def _left_out(module: StochasticDecomposition) -> list[str]:
-    terms = [loss for loss in module.terms().values() if loss.coefficient]
+    terms = [loss for loss in module.terms().values() if loss.is_trained]
     told = []
     if module.optimization.lr and not any(isinstance(loss, KEEPS_THE_SUM) for loss in terms):
         told.append("no term keeps the sum of the components at the weights, as RelativeFaithfulness does")

@@ -74,6 +74,12 @@ class Loss(nn.Module, ABC):
         """The coefficient at a fraction of training."""
         return along_points(progress, self.coefficient, self.coefficient_points or ())
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the coefficient is above 0 at any time."""
+        points = self.coefficient_points or ()
+        return any(coefficient > 0 for coefficient in (self.coefficient, *(point[1] for point in points)))
+
     def waits(self, progress: float) -> bool:
         """Whether ``coefficient_points`` leave the term out at a fraction of training."""
         return self.coefficient_points is not None and self.coefficient_at(progress) == 0

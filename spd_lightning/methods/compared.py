@@ -10,7 +10,7 @@ from spd_lightning.losses import Loss, Reconstruction, untuned_losses
 
 def trained_distance(losses: Iterable[Loss]) -> DistanceKind:
     """The distance of the first term that compares outputs; the squared error where none does."""
-    found = [loss for loss in losses if isinstance(loss, Reconstruction) and loss.coefficient]
+    found = [loss for loss in losses if isinstance(loss, Reconstruction) and loss.is_trained]
     return found[0].distance if found else "mse"
 
 
