@@ -29,7 +29,8 @@ class DecompositionProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=refresh_rate)
         self._terms: dict[str, Any] = {}
         self._in_lines = False
-        self._told, self._told_at = 0, 0.0
+        self._told = 0
+        self._clock: tuple[int, float] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Draw no bar where it cannot be redrawn."""
@@ -45,9 +46,9 @@ class DecompositionProgressBar(TQDMProgressBar):
         super().teardown(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Begin anew; the clock starts after the first step, which prepares those that follow."""
         super().on_train_start(trainer, pl_module)
-        self._told, self._told_at = trainer.global_step, time.monotonic()
+        self._told, self._clock = trainer.global_step, None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -55,6 +56,7 @@ class DecompositionProgressBar(TQDMProgressBar):
         """Keep the latest terms, then update as usual."""
         self._terms = outputs["terms"]
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._clock = self._clock or (trainer.global_step, time.monotonic())
         if self._in_lines and trainer.global_step > self._told and _is_told(trainer.global_step, trainer.max_steps):
             self._tell(trainer)
 
@@ -65,15 +67,22 @@ class DecompositionProgressBar(TQDMProgressBar):
         return {name: f"{term.item():.2e}" for name, term in self._terms.items()}
 
     def _tell(self, trainer: Trainer) -> None:
-        step, now = trainer.global_step, time.monotonic()
-        rate = (step - self._told) / max(now - self._told_at, 1e-9)
-        self._told, self._told_at = step, now
+        step = self._told = trainer.global_step
         terms = ", ".join(f"{name} {term.item():.2e}" for name, term in self._terms.items())
-        end, left = "", ""
-        if trainer.max_steps > 0:
-            end = f"/{trainer.max_steps}"
-            left = f", {tqdm.format_interval((trainer.max_steps - step) / max(rate, 1e-9))} left"
-        sys.stderr.write(f"step {step}{end}: {terms} ({rate:.3g} steps/s{left})\n")
+        end = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
+        sys.stderr.write(f"step {step}{end}: {terms}{self._pace(step, trainer.max_steps)}\n")
+
+    def _pace(self, step: int, max_steps: int) -> str:
+        """Steps per second since the last line, and how long what is left will take."""
+        assert self._clock is not None
+        since, then = self._clock
+        if step == since:
+            return ""
+        now = time.monotonic()
+        self._clock = (step, now)
+        rate = (step - since) / max(now - then, 1e-9)
+        left = f", {tqdm.format_interval((max_steps - step) / max(rate, 1e-9))} left" if max_steps > 0 else ""
+        return f" ({rate:.3g} steps/s{left})"
 
 
 def _is_told(step: int, max_steps: int) -> bool:
