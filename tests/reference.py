@@ -241,13 +241,20 @@ def frequency_weighted_importance(uppers, p, exponent, eps=1e-12):
 
 
 def company(importances):
-    """For each component, how much less alone it is where it is important than anywhere; [N, C] of one site."""
+    """How closely each component's importance keeps to that of the one that is closest; [N, C] of one site."""
+
+    def mean(c, d=None):
+        return sum(row[c] * (1 if d is None else row[d]) for row in importances) / len(importances)
+
     found = []
     for c in range(importances.shape[1]):
-        alone = [1 / (1 + sum(row[d] for d in range(len(row)) if d != c)) for row in importances]
-        important = [row[c] for row in importances]
-        where = sum(g * a for g, a in zip(important, alone, strict=True))
-        found.append(1 - where / sum(important) * len(alone) / sum(alone) if sum(important) > 0 else 0.0)
+        closest = 0.0
+        for d in range(importances.shape[1]):
+            size = math.sqrt(mean(c, c) * mean(d, d))
+            if d != c and size > 0:
+                apart = (size - mean(c, d)) / (size - mean(c) * mean(d) + 1e-4 * size)
+                closest = max(closest, 1 - apart)
+        found.append(closest)
     return found
 
 

@@ -11,6 +11,10 @@ RAREST = 0.01
 """Of the frequency that is typical of a site; what is rarer is priced as if it were this frequent."""
 
 
+ALWAYS = 1e-4
+"""Added to what importances may differ by, of which components that are always on leave nothing."""
+
+
 def component_shares(
     values: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
@@ -138,14 +142,14 @@ def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], T
 def company(
     importances: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    r"""How much less alone a component is, where it is important, than on any example (ours).
+    r"""How closely each component's importance keeps to that of another of its site, the closest (ours).
 
-    .. math:: k_c = 1 - \frac{\mathbb{E}[g_c \, a_c]}{\mathbb{E}[g_c] \, \mathbb{E}[a_c]}, \qquad
-        a_c = \frac{1}{1 + \sum_{d \neq c} g_d}
+    .. math:: k_c = \max_{d \neq c} \frac{\mathbb{E}[g_c g_d] - \mathbb{E}[g_c] \, \mathbb{E}[g_d]}
+        {\sqrt{\mathbb{E}[g_c^2] \, \mathbb{E}[g_d^2]} - \mathbb{E}[g_c] \, \mathbb{E}[g_d]}
 
-    0 where the site's components come and go independently, close to 1 for one of many that only come together, and
-    below 0 where components exclude each other. Examples on which much happens count little in ``a``: components that
-    meet there alone are not taken for a group, as their covariance would have it.
+    1 for components that are only important together, be it always, and 0 for one that comes and goes independently of
+    all others, however many these are. A correlation, but for its denominator: the product of two standard deviations
+    would say nothing of two that are always on.
 
     Args:
         importances: ``[..., C]`` in [0, 1], of one site.
@@ -153,9 +157,14 @@ def company(
         combine: as in :func:`frequency_minimality`.
 
     Returns:
-        ``[C]``; 0 for a component that is never important.
+        ``[C]``; 0 for a component that is never important, and for a single one.
     """
-    alone = 1 / (1 + importances.sum(-1, keepdim=True) - importances)
-    where, anywhere = (component_shares(part, weights, combine) for part in (importances * alone, alone))
-    shares = component_shares(importances, weights, combine)
-    return torch.where(shares > 0, 1 - where / (shares.clamp_min(TINY) * anywhere), 0.0)
+    flat = importances.flatten(0, -2)
+    weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
+    together, shares = weighted.T @ flat, weighted.sum(0)
+    if combine is not None:
+        together, shares = combine(together), combine(shares)
+    sizes = together.diagonal().sqrt().clamp_min(TINY)
+    cosine, shares = together / sizes / sizes[:, None], shares / sizes
+    close = 1 - (1 - cosine) / (1 - torch.outer(shares, shares) + ALWAYS)
+    return close.fill_diagonal_(0.0).amax(-1)

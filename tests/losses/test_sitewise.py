@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -147,7 +149,7 @@ def test_a_rank_penalty_of_what_acts_together_equals_the_reference(make_model, m
     model = make_model(sites={"linear*": 4}, ties=ties)
     with torch.no_grad():
         for name, gate in model.importance_function.functions.items():  # open where inner activations are above 0
-            model.components[name].V[:, 1:] = model.components[name].V[:, :1]
+            model.components[name].V[:, 1] = model.components[name].V[:, 0]
             for weight, bias in zip(gate.weights, gate.biases, strict=True):
                 weight.abs_()
                 bias.zero_()
@@ -163,17 +165,37 @@ def test_a_rank_penalty_of_what_acts_together_equals_the_reference(make_model, m
 def test_company_by_hand():
     """Two that always come together, one that comes with either of two others, and one that never comes."""
     importances = torch.tensor([[1, 1, 1, 0, 0.0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
-    anywhere = [(1 / 3 + 1 / 3 + 2) / 4, (1 / 3 + 1 / 3 + 2) / 4, (1 / 3 + 1 / 2 + 2) / 4, (1 / 4 + 1 / 2 + 2) / 4]
-    where = [1 / 3, 1 / 3, (1 / 3 + 1 / 2) / 2, 1 / 2]
-    expected = [1 - one / other for one, other in zip(where, anywhere, strict=True)]
-    assert company(importances).tolist() == pytest.approx([*expected, 0.0])
+    both, either = 1 / 4, math.sqrt(1 / 4 * 2 / 4)
+    expected = [1.0, 1.0, *[(both - 1 / 4 * 2 / 4) / (either - 1 / 4 * 2 / 4)] * 2, 0.0]
+    assert company(importances).tolist() == pytest.approx(expected, abs=2e-4)
 
 
 def test_components_that_come_and_go_independently_have_no_company():
     one, other = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
     importances = torch.stack([one.flatten() == 0, other.flatten() == 0], -1).double()
-    torch.testing.assert_close(company(importances), torch.zeros(2, dtype=torch.float64))
-    assert (company(importances[:, [0] * 50]) > 0.95).all()
+    torch.testing.assert_close(company(importances), torch.full((2,), 1e-4, dtype=torch.float64), rtol=0, atol=1e-3)
+    assert company(importances[:, :1]).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("on", [1.0, 0.6])
+def test_components_that_are_always_on_are_in_company(on):
+    importances = torch.cat([torch.full((32, 3), on), torch.rand(32, 1).round()], -1)
+    assert company(importances).tolist()[:3] == pytest.approx([1.0] * 3, abs=1e-2)
+
+
+def test_two_are_in_company_however_much_else_happens():
+    others = (torch.rand(4096, 40, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    found = company(torch.cat([others, others[:, :1]], -1))
+    assert found[[0, -1]].tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
+    assert found[1:-1].max() < 0.1
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-25, 1e-20, 1e-12])
+def test_company_is_finite_where_importances_vanish(size):
+    faint = torch.rand(64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, size, size])
+    found = company(faint)
+    assert found.isfinite().all()
+    assert found.max() < 1.01
 
 
 def test_company_in_weighted_rows_is_that_in_repeated_ones():
