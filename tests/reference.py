@@ -241,20 +241,24 @@ def frequency_weighted_importance(uppers, p, exponent, eps=1e-12):
 
 
 def company(importances):
-    """How closely each component's importance keeps to that of the one that is closest; [N, C] of one site."""
+    """For each component the larger of how much less alone it is and how closely another keeps to it; [N, C]."""
 
-    def mean(c, d=None):
-        return sum(row[c] * (1 if d is None else row[d]) for row in importances) / len(importances)
+    def mean(values):
+        return sum(values) / len(importances)
 
     found = []
     for c in range(importances.shape[1]):
-        closest = 0.0
+        own = [row[c] for row in importances]
+        alone = [1 / (1 + sum(row) - row[c]) for row in importances]
+        where = mean([g * a for g, a in zip(own, alone, strict=True)])
+        most = 1 - where / mean(own) / mean(alone) if sum(own) > 0 else 0.0
         for d in range(importances.shape[1]):
-            size = math.sqrt(mean(c, c) * mean(d, d))
+            other = [row[d] for row in importances]
+            size = math.sqrt(mean([g * g for g in own]) * mean([h * h for h in other]))
             if d != c and size > 0:
-                apart = (size - mean(c, d)) / (size - mean(c) * mean(d) + 1e-4 * size)
-                closest = max(closest, 1 - apart)
-        found.append(closest)
+                both, chance = mean([g * h for g, h in zip(own, other, strict=True)]), mean(own) * mean(other)
+                most = max(most, 1 - (size - both) / (size - chance + 1e-4 * size))
+        found.append(most)
     return found
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spd_lightning.functional.losses import TINY, mean_over_examples
 
+Combine = Callable[[Tensor], Tensor] | None
 RAREST = 0.01
 """Of the frequency that is typical of a site; what is rarer is priced as if it were this frequent."""
 
@@ -142,14 +143,19 @@ def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], T
 def company(
     importances: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    r"""How closely each component's importance keeps to that of another of its site, the closest (ours).
+    r"""How much a component acts together with others of its site: the larger of two measures (ours).
 
-    .. math:: k_c = \max_{d \neq c} \frac{\mathbb{E}[g_c g_d] - \mathbb{E}[g_c] \, \mathbb{E}[g_d]}
-        {\sqrt{\mathbb{E}[g_c^2] \, \mathbb{E}[g_d^2]} - \mathbb{E}[g_c] \, \mathbb{E}[g_d]}
+    .. math:: k_c = \max\Big(1 - \frac{\mathbb{E}[g_c \, a_c]}{\mathbb{E}[g_c] \, \mathbb{E}[a_c]}, \;
+        \max_{d \neq c} \frac{\mathbb{E}[g_c g_d] - \mathbb{E}[g_c] \, \mathbb{E}[g_d]}
+        {\sqrt{\mathbb{E}[g_c^2] \, \mathbb{E}[g_d^2]} - \mathbb{E}[g_c] \, \mathbb{E}[g_d]}\Big), \qquad
+        a_c = \frac{1}{1 + \sum_{d \neq c} g_d}
 
-    1 for components that are only important together, be it always, and 0 for one that comes and goes independently of
-    all others, however many these are. A correlation, but for its denominator: the product of two standard deviations
-    would say nothing of two that are always on.
+    The first is how much less alone it is, where it is important, than on any example: close to 1 for one of many that
+    come in changing companies. Examples on which much happens count little in ``a``, so that components that meet there
+    alone are not taken for a group, as their covariance would have it. The second is how closely its importance keeps
+    to that of a single other one: 1 for a pair that is only important together, be it always, however much else
+    happens. It is a correlation but for its denominator: a product of standard deviations would say nothing of two
+    that are always on.
 
     Args:
         importances: ``[..., C]`` in [0, 1], of one site.
@@ -157,9 +163,20 @@ def company(
         combine: as in :func:`frequency_minimality`.
 
     Returns:
-        ``[C]``; 0 for a component that is never important, and for a single one.
+        ``[C]``, about 0 where the site's components come and go independently, and for one that is never important.
     """
-    flat = importances.flatten(0, -2)
+    return torch.maximum(_less_alone(importances, weights, combine), _closest(importances, weights, combine))
+
+
+def _less_alone(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
+    shares = component_shares(g, weights, combine)
+    alone = 1 / (1 + g.sum(-1, keepdim=True) - g)
+    where, anywhere = (component_shares(part, weights, combine) for part in (g * alone, alone))
+    return torch.where(shares > 0, 1 - where / (shares.clamp_min(TINY) * anywhere), 0.0)
+
+
+def _closest(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
+    flat = g.flatten(0, -2)
     weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
     together, shares = weighted.T @ flat, weighted.sum(0)
     if combine is not None:
