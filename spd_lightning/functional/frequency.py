@@ -8,17 +8,14 @@ from torch import Tensor
 from spd_lightning.functional.losses import TINY, mean_over_examples
 
 Combine = Callable[[Tensor], Tensor] | None
+"""Turns means over this process's examples into those over all; ``None`` where they are all here."""
 RAREST = 0.01
 """Of the frequency that is typical of a site; what is rarer is priced as if it were this frequent."""
-
-
 ALWAYS = 1e-4
 """Added to what importances may differ by, of which components that are always on leave nothing."""
 
 
-def component_shares(
-    values: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
+def component_shares(values: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
     """Each component's mean over examples.
 
     Args:
@@ -40,7 +37,7 @@ def frequency_minimality(
     reference: float,
     eps: float = 1e-12,
     weights: Tensor | None = None,
-    combine: Callable[[Tensor], Tensor] | None = None,
+    combine: Combine = None,
 ) -> Tensor:
     """``sum_l sum_c f_lc log2(1 + reference * f_lc)``, ``f`` being the mean of ``(g + eps) ** p`` (later SPD library).
 
@@ -69,7 +66,7 @@ def frequency_weighted_importance(
     exponent: float,
     eps: float = 1e-12,
     weights: Tensor | None = None,
-    combine: Callable[[Tensor], Tensor] | None = None,
+    combine: Combine = None,
 ) -> Tensor:
     r"""Importance minimality whose price depends on how frequent a component is beside its site's others (ours).
 
@@ -116,7 +113,7 @@ def frequency_cost(shares: Iterable[Tensor], reference: float) -> Tensor:
 
 
 def importance_covariance(
-    importances: Iterable[Tensor], weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
+    importances: Iterable[Tensor], weights: Tensor | None = None, combine: Combine = None
 ) -> Tensor:
     r"""Covariance over examples of the importances of two components, summed over all pairs of each site (ours).
 
@@ -134,15 +131,13 @@ def importance_covariance(
     return torch.stack([_covariance(g, weights, combine) for g in importances]).sum()
 
 
-def _covariance(g: Tensor, weights: Tensor | None, combine: Callable[[Tensor], Tensor] | None) -> Tensor:
+def _covariance(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
     together = mean_over_examples(g.sum(-1).square() - g.square().sum(-1), weights)
     shares = component_shares(g, weights, combine)
     return together - (shares.sum().square() - shares.square().sum())
 
 
-def company(
-    importances: Tensor, weights: Tensor | None = None, combine: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
+def company(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
     r"""How much a component acts together with others of its site: the larger of two measures (ours).
 
     .. math:: k_c = \max\Big(1 - \frac{\mathbb{E}[g_c \, a_c]}{\mathbb{E}[g_c] \, \mathbb{E}[a_c]}, \;
@@ -165,22 +160,23 @@ def company(
     Returns:
         ``[C]``, about 0 where the site's components come and go independently, and for one that is never important.
     """
-    return torch.maximum(_less_alone(importances, weights, combine), _closest(importances, weights, combine))
+    shares = component_shares(importances, weights, combine)
+    return torch.maximum(
+        _less_alone(importances, shares, weights, combine), _closest(importances, shares, weights, combine)
+    )
 
 
-def _less_alone(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
-    shares = component_shares(g, weights, combine)
+def _less_alone(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
     alone = 1 / (1 + g.sum(-1, keepdim=True) - g)
     where, anywhere = (component_shares(part, weights, combine) for part in (g * alone, alone))
     return torch.where(shares > 0, 1 - where / (shares.clamp_min(TINY) * anywhere), 0.0)
 
 
-def _closest(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
+def _closest(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
     flat = g.flatten(0, -2)
     weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
-    together, shares = weighted.T @ flat, weighted.sum(0)
-    if combine is not None:
-        together, shares = combine(together), combine(shares)
+    together = weighted.T @ flat
+    together = together if combine is None else combine(together)
     sizes = together.diagonal().sqrt().clamp_min(TINY)
     cosine, shares = together / sizes / sizes[:, None], shares / sizes
     close = 1 - (1 - cosine) / (1 - torch.outer(shares, shares) + ALWAYS)

@@ -46,7 +46,7 @@ def check_trained(terms: Mapping[str, "Loss"]) -> None:
     fractions = {0.0, *(point[0] for term in terms.values() for point in term.coefficient_points or ())}
     for fraction in sorted(fractions):
         if not any(term.coefficient_at(fraction) > 0 for term in terms.values()):
-            since = f"; from {fraction:g} of training on none has" if fraction > 0 or len(fractions) > 1 else ""
+            since = f"; from {fraction:g} of training on none has" if len(fractions) > 1 else ""
             raise UsageError(f"losses: at least one term must have a coefficient above 0{since}")
 
 

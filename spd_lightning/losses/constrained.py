@@ -146,10 +146,10 @@ class ConstrainedImportance(ImportanceMinimality):
         """Move the price by the step before, whose numbers are at hand without waiting for the device."""
         self._move()
         errors = {name: terms[name] for name in self.follows if name in terms}
-        self._seen = {"errors": errors, "penalty": terms[self._own], "progress": progress}
+        self._seen = {"errors": errors, "penalty": terms[self._own], "progress": progress} if errors else {}
 
     def _move(self) -> None:
-        if not self._seen or not self._seen["errors"]:
+        if not self._seen:
             return
         for name, value in self._seen["errors"].items():
             self._means[name] = MEMORY * self._means.get(name, float(value)) + (1 - MEMORY) * float(value)
