@@ -27,7 +27,14 @@ if TYPE_CHECKING:
         SmoothImportance,
         untuned_losses,
     )
-    from spd_lightning.methods import AttributionDecomposition, Optimization, Speed, StochasticDecomposition, Warmup
+    from spd_lightning.methods import (
+        AttributionDecomposition,
+        Merging,
+        Optimization,
+        Speed,
+        StochasticDecomposition,
+        Warmup,
+    )
     from spd_lightning.model import (
         AttributedModel,
         AutomaticCall,
@@ -95,6 +102,7 @@ __all__ = [
     "LanguageModelTraining",
     "LoadedWeights",
     "Loss",
+    "Merging",
     "Minimality",
     "ModularAddition",
     "ModularAdditionTraining",

@@ -240,25 +240,34 @@ def frequency_weighted_importance(uppers, p, exponent, eps=1e-12):
     return total
 
 
+def _mean(values):
+    return sum(values) / len(values)
+
+
 def company(importances):
     """For each component the larger of how much less alone it is and how closely another keeps to it; [N, C]."""
-
-    def mean(values):
-        return sum(values) / len(importances)
-
-    found = []
+    closest, found = pairwise_company(importances), []
     for c in range(importances.shape[1]):
         own = [row[c] for row in importances]
         alone = [1 / (1 + sum(row) - row[c]) for row in importances]
-        where = mean([g * a for g, a in zip(own, alone, strict=True)])
-        most = 1 - where / mean(own) / mean(alone) if sum(own) > 0 else 0.0
+        where = _mean([g * a for g, a in zip(own, alone, strict=True)])
+        less_alone = 1 - where / _mean(own) / _mean(alone) if sum(own) > 0 else 0.0
+        found.append(max([less_alone, *closest[c]]))
+    return found
+
+
+def pairwise_company(importances):
+    """How closely each component's importance keeps to each other one's, a row per component; [N, C]."""
+    found = []
+    for c in range(importances.shape[1]):
+        own, row_of_c = [row[c] for row in importances], []
         for d in range(importances.shape[1]):
             other = [row[d] for row in importances]
-            size = math.sqrt(mean([g * g for g in own]) * mean([h * h for h in other]))
-            if d != c and size > 0:
-                both, chance = mean([g * h for g, h in zip(own, other, strict=True)]), mean(own) * mean(other)
-                most = max(most, 1 - (size - both) / (size - chance + 1e-4 * size))
-        found.append(most)
+            size = math.sqrt(_mean([g * g for g in own]) * _mean([h * h for h in other]))
+            both = _mean([g * h for g, h in zip(own, other, strict=True)])
+            chance = _mean(own) * _mean(other)
+            row_of_c.append(1 - (size - both) / (size - chance + 1e-4 * size) if d != c and size > 0 else 0.0)
+        found.append(row_of_c)
     return found
 
 

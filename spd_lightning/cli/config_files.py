@@ -14,7 +14,7 @@ MAX_VALUES = 100_000
 _KINDS = ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp")
 _TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in _KINDS) | {"tag:yaml.org,2002:value"}
 _OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")
-_GROUPS = ("optimization", "warmup", "speed")
+_GROUPS = ("optimization", "warmup", "merging", "speed")
 _TEXT = "tag:yaml.org,2002:str"
 
 

@@ -24,10 +24,11 @@ _TRAINER = """
     reload_dataloaders_every_n_epochs strategy sync_batchnorm use_distributed_sampler val_check_interval
 """
 _MODEL = """
-    attribution_source call fast importance init init_scale k kinds leak losses n_components optimization rank recipe
-    save_target seed sites speed target tied_updates ties unit_norm use_delta warmup
+    attribution_source call fast importance init init_scale k kinds leak losses merging n_components optimization rank
+    recipe save_target seed sites speed target tied_updates ties unit_norm use_delta warmup
     optimization.clip_components optimization.clip_importance optimization.final_fraction optimization.importance_lr
     optimization.importance_weight_decay optimization.lr optimization.schedule optimization.warmup_fraction
+    merging.company merging.cosine merging.every merging.start
     speed.compile speed.step speed.table_nodes speed.table_tolerance warmup.lr warmup.steps warmup.weight_decay
 """
 

@@ -32,6 +32,7 @@ from spd_lightning.functional.frequency import (
     frequency_minimality,
     frequency_weighted_importance,
     importance_covariance,
+    pairwise_company,
 )
 from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
 from spd_lightning.functional.intervals import wilson_interval
@@ -146,6 +147,7 @@ __all__ = [
     "neuron_contributions",
     "number_pairs",
     "own_rows",
+    "pairwise_company",
     "pattern_order",
     "pearson",
     "plane_alignment",

@@ -161,9 +161,23 @@ def company(importances: Tensor, weights: Tensor | None = None, combine: Combine
         ``[C]``, about 0 where the site's components come and go independently, and for one that is never important.
     """
     shares = component_shares(importances, weights, combine)
-    return torch.maximum(
-        _less_alone(importances, shares, weights, combine), _closest(importances, shares, weights, combine)
-    )
+    closest = _pairwise(importances, shares, weights, combine).amax(-1)
+    return torch.maximum(_less_alone(importances, shares, weights, combine), closest)
+
+
+def pairwise_company(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
+    """How closely each component's importance keeps to each other one's, the second measure of :func:`company` (ours).
+
+    Args:
+        importances: ``[..., C]`` in [0, 1], of one site.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        ``[C, C]``, symmetric, 0 on the diagonal: 1 for two that are only important together, about 0 for two that come
+        and go independently, below it for two that exclude each other.
+    """
+    return _pairwise(importances, component_shares(importances, weights, combine), weights, combine)
 
 
 def _less_alone(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
@@ -172,7 +186,7 @@ def _less_alone(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Comb
     return torch.where(shares > 0, 1 - where / (shares.clamp_min(TINY) * anywhere), 0.0)
 
 
-def _closest(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
+def _pairwise(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
     flat = g.flatten(0, -2)
     weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
     together = weighted.T @ flat
@@ -180,4 +194,4 @@ def _closest(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine
     sizes = together.diagonal().sqrt().clamp_min(TINY)
     cosine, shares = together / sizes / sizes[:, None], shares / sizes
     close = 1 - (1 - cosine) / (1 - torch.outer(shares, shares) + ALWAYS)
-    return close.fill_diagonal_(0.0).amax(-1)
+    return close.fill_diagonal_(0.0)

@@ -4,6 +4,7 @@ from spd_lightning.methods.apd import AttributionDecomposition
 from spd_lightning.methods.compared import saved_distance
 from spd_lightning.methods.decomposition import Decomposition
 from spd_lightning.methods.known import METHODS
+from spd_lightning.methods.merging import Merging
 from spd_lightning.methods.optimization import Optimization, Warmup
 from spd_lightning.methods.repeat import RepeatedStep, repeat_step
 from spd_lightning.methods.speed import Speed
@@ -13,6 +14,7 @@ __all__ = [
     "METHODS",
     "AttributionDecomposition",
     "Decomposition",
+    "Merging",
     "Optimization",
     "RepeatedStep",
     "Speed",

@@ -121,6 +121,15 @@ class Decomposition(CheckpointedModule):
         if rows_of(batch) == 0 and processes() == 1:
             raise UsageError("data: a batch holds no examples; leave it out in the data module, or set drop_last")
 
+    @property
+    def progress(self) -> float:
+        """Fraction of training done, for schedules: 0 in the first step, 1 in the last."""
+        return self.global_step / max(self.trainer.max_steps - 1, 1)
+
+    def micro_batch(self, batch_idx: int) -> int:
+        """Which of the batches that a step adds up this is, from 0."""
+        return batch_idx % self.trainer.accumulate_grad_batches
+
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """One step.
 
@@ -132,10 +141,9 @@ class Decomposition(CheckpointedModule):
                 looking would make the host wait for the device, only every 50th step is looked at, and no checkpoint
                 of such a state is written.)
         """
-        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
         # the last number was the process's; processes now share one stream, see Noise
-        noise = Noise((self.seed, "train", self.global_step, micro_batch, 0), self.device)
-        progress = self.global_step / max(self.trainer.max_steps - 1, 1)
+        noise = Noise((self.seed, "train", self.global_step, self.micro_batch(batch_idx), 0), self.device)
+        progress = self.progress
         self.check_once(batch)
         self.guard.begin(Running(batch, noise.key, progress))
         total, terms = self.with_whole_parameters(self.objective, batch, noise, progress)

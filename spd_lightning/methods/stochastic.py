@@ -11,10 +11,11 @@ from tqdm import tqdm
 from spd_lightning.files.describe import describe
 from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.sigmoids import Leak
-from spd_lightning.losses import Loss, untuned_losses
+from spd_lightning.losses import Loss, Noise, Step, untuned_losses
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.methods.decomposition import Decomposition
+from spd_lightning.methods.merging import Merging
 from spd_lightning.methods.optimization import Optimization, Warmup, is_exact
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
@@ -53,6 +54,7 @@ class StochasticDecomposition(Decomposition):
         optimization: optimiser, schedule and clipping.
         warmup: faithfulness warm-up before the first step, unless components are exact (later library; none in the
             paper).
+        merging: from when on components that are one in two pieces are merged (ours; never, unless asked for).
         kinds: kinds of sites of your own.
         save_target: whether checkpoints hold the target's weights, whose fingerprint is always kept; ``null`` leaves
             out those of more than ten million parameters.
@@ -80,6 +82,7 @@ class StochasticDecomposition(Decomposition):
         tied_updates: TiedUpdates = "once",
         optimization: Optimization = Optimization(),  # noqa: B008 (frozen)
         warmup: Warmup = Warmup(),  # noqa: B008 (frozen)
+        merging: Merging = Merging(),  # noqa: B008 (frozen)
         kinds: list[type[Site]] | None = None,
         save_target: bool | None = None,
         speed: Speed = Speed(),  # noqa: B008 (frozen)
@@ -88,7 +91,7 @@ class StochasticDecomposition(Decomposition):
         model = DecomposedModel(target, sites, call, importance, leak, use_delta, init, ties, tied_updates, kinds, seed)
         super().__init__(model, recipe, optimization, save_target, seed)
         self.set_losses(untuned_losses() if losses is None else losses)
-        self.warmup = warmup
+        self.warmup, self.merging = warmup, merging
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates, self.kinds = init, ties, tied_updates, kinds
         self.speed, self.fused = speed, speed.step == "fast"
@@ -140,7 +143,20 @@ class StochasticDecomposition(Decomposition):
         self.check_once(batch)
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)
+        if self.micro_batch(batch_idx) == 0 and self.merging.is_due(self.global_step, self.progress):
+            self._merge(batch)
         return super().training_step(batch, batch_idx)
+
+    def _merge(self, batch: Any) -> None:
+        """Merge what is one in two pieces, the same on every process, and say so."""
+        self.check_rows(batch)
+        with self.whole_parameters(), torch.autocast(self.device.type, enabled=False):
+            step = Step.seen(self.readable_form_of(batch), Noise(("merging",), self.device)).among_processes()
+            merged = self.merging.merge(step)
+            self.keep_whole_parameters()
+        for site, count in merged.items():
+            parts = "1 component" if count == 1 else f"{count} components"
+            self._tell(f"step {self.global_step}: {site}: {parts} merged into parallel ones that are on with them")
 
     def form_of(self, batch: Any) -> Form:
         """The fast or the plain form, as ``speed`` says."""

@@ -29,6 +29,7 @@ BASE: dict[str, Any] = {
         "losses": {"stochastic": {"class_path": "Reconstruction"}},
         "optimization": {},
         "warmup": {},
+        "merging": {},
         "speed": {"compile": False},
         "importance": {"class_path": "PerSite", "init_args": {}},
     },
@@ -104,7 +105,7 @@ def _homes() -> Iterator[Home]:
 
 def _named() -> Iterator[tuple[type, list[Any]]]:
     """Every public class that a config can name, with where it goes."""
-    dataclasses_of_ours = {"Optimization": "optimization", "Warmup": "warmup", "Speed": "speed"}
+    dataclasses_of_ours = {"Optimization": "optimization", "Warmup": "warmup", "Speed": "speed", "Merging": "merging"}
     for package in (spd_lightning, callbacks):
         for name in sorted(set(package.__all__) - NOT_IN_A_CONFIG):
             cls = getattr(package, name)
