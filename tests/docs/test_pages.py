@@ -87,7 +87,10 @@ def _named(page):
     return {word for quoted in re.findall(r"`([^`\n]+)`", page) for word in re.findall(r"\w+", quoted)}
 
 
-@pytest.mark.parametrize("cls", [methods.StochasticDecomposition, methods.Optimization, methods.Warmup, methods.Speed])
+CONFIGURED = [methods.StochasticDecomposition, methods.Optimization, methods.Warmup, methods.Merging, methods.Speed]
+
+
+@pytest.mark.parametrize("cls", CONFIGURED)
 def test_the_reference_of_configs_has_every_argument(cls):
     assert set(_arguments(cls)) <= _named(_read("configs.md"))
 
@@ -103,6 +106,7 @@ def test_the_reference_of_configs_has_every_class_and_its_arguments():
         "UsageError",
         "Optimization",
         "Warmup",
+        "Merging",
         "Speed",
     }
     classes = [getattr(spd_lightning, name) for name in set(spd_lightning.__all__) - bases - models]
