@@ -111,9 +111,12 @@ class Decomposition(CheckpointedModule):
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
         """See a batch once, for all callbacks."""
         self.check_rows(batch)
-        with torch.autocast(self.device.type, enabled=False):  # scores do not depend on how training rounds
-            step = Step.seen(self.readable_form_of(batch), noise, progress).among_processes()
-            return self.chosen(step).unweighted()  # callbacks count what they see, and sum over processes
+        return self.seen(batch, noise, progress).unweighted()  # callbacks count what they see, and sum over processes
+
+    def seen(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
+        """See a batch once, in the form that evaluation reads; of several processes, each its own part."""
+        with torch.autocast(self.device.type, enabled=False):  # what is read off does not depend on how training rounds
+            return self.chosen(Step.seen(self.readable_form_of(batch), noise, progress).among_processes())
 
     @staticmethod
     def check_rows(batch: Any) -> None:

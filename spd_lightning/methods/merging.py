@@ -62,7 +62,7 @@ class Merging:
 
     @torch.no_grad()
     def merge(self, step: Step) -> dict[str, int]:
-        """Merge what can be, in place; a chain of three takes two looks.
+        """Merge what can be, in place; what is like none but one that goes itself waits for the next look.
 
         Args:
             step: a batch, seen; of several processes, each its own part. Parameters must be whole.
@@ -73,10 +73,11 @@ class Merging:
         merged = {}
         for sites in step.model.alike:
             parts = step.model.components[sites[0]].source
-            together = [_company(call, step) for call in step.importance if site_of(call) in sites]
-            alike = (_cosines(parts) > self.cosine) & (torch.stack(together).amin(0) > self.company)
-            if count := _absorb(parts, alike):
-                merged[sites[0]] = count
+            with full_precision(parts.V):
+                together = [_company(call, step) for call in step.importance if site_of(call) in sites]
+                alike = (_cosines(parts) > self.cosine) & (torch.stack(together).amin(0) > self.company)
+                if count := _absorb(parts, alike):
+                    merged[sites[0]] = count
         for twin in step.model.twins:
             twin.mirror()
         return merged
@@ -84,8 +85,7 @@ class Merging:
 
 def _company(call: str, step: Step) -> Tensor:
     bounded = step.importance[call].upper.clamp(0.0, 1.0)
-    with full_precision(bounded):
-        return pairwise_company(bounded, step.weights_of(bounded), step.combine)
+    return pairwise_company(bounded, step.weights_of(bounded), step.combine)
 
 
 def _cosines(parts: Components) -> Tensor:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from spd_lightning.files.describe import describe
 from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.sigmoids import Leak
-from spd_lightning.losses import Loss, Noise, Step, untuned_losses
+from spd_lightning.losses import Loss, Noise, untuned_losses
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.methods.decomposition import Decomposition
@@ -149,10 +149,8 @@ class StochasticDecomposition(Decomposition):
 
     def _merge(self, batch: Any) -> None:
         """Merge what is one in two pieces, the same on every process, and say so."""
-        self.check_rows(batch)
-        with self.whole_parameters(), torch.autocast(self.device.type, enabled=False):
-            step = Step.seen(self.readable_form_of(batch), Noise(("merging",), self.device)).among_processes()
-            merged = self.merging.merge(step)
+        with self.whole_parameters():
+            merged = self.merging.merge(self.seen(batch, Noise(("merging",), self.device)))
             self.keep_whole_parameters()
         for site, count in merged.items():
             parts = "1 component" if count == 1 else f"{count} components"

@@ -84,8 +84,8 @@ def test_of_many_that_are_alike_the_longest_takes_all(model, make_step, x):
     torch.testing.assert_close(parts.V[:, :1] @ parts.U[:1], before, rtol=0, atol=1e-5)
 
 
-def test_a_chain_is_merged_from_its_long_end_at_one_look_after_the_other(model, make_step, x):
-    """Neighbours alone are parallel enough: the middle one goes first, and what it leaves alone stays."""
+def test_what_is_like_none_but_one_that_goes_itself_stays(model, make_step, x):
+    """Of a chain, in which neighbours alone are parallel enough, the middle one goes; the last is then like none."""
     parts, angles = model.components["linear1"], torch.tensor([0.0, 0.4, 0.8, 2.5])
     parts.U.data[:] = torch.stack([angles.cos(), angles.sin()], -1)
     parts.V.data[:] = torch.ones_like(parts.V) * torch.tensor([4.0, 3.0, 2.0, 1.0])
@@ -95,6 +95,21 @@ def test_a_chain_is_merged_from_its_long_end_at_one_look_after_the_other(model, 
     lengths = parts.V.norm(dim=0) * parts.U.norm(dim=-1)
     assert (lengths > 0.1).tolist() == [True, False, True, True]
     assert MERGING.merge(make_step(model, x)) == {}
+
+
+def test_mixed_precision_does_not_round_what_decides(make_model, make_step):
+    """A cosine that is above the bound, and below it to eight bits."""
+    model = make_model(sites={"linear1": COUNT}, dtype=torch.float32)
+    parts, cosine = model.components["linear1"], torch.tensor(0.9002)
+    _make_orthogonal(parts)
+    _open(model, sign=0.0)
+    _copy(parts, 0, 2, 0.3)
+    parts.U.data[0], parts.U.data[2] = torch.tensor([1.0, 0.0]), torch.stack([cosine, (1 - cosine**2).sqrt()])
+    assert float(cosine.bfloat16()) < MERGING.cosine < float(cosine)
+    step = make_step(model, torch.rand(16, 5))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert MERGING.merge(step) == {"linear1": 1}
 
 
 @pytest.mark.parametrize("case", ["orthogonal", "opposite", "apart"])
