@@ -271,6 +271,20 @@ def pairwise_company(importances):
     return found
 
 
+def absences(importances):
+    """How much of where a component is important each other one is not, a row per component; [N, C]."""
+    found = []
+    for c in range(len(importances[0])):
+        own = sum(row[c] for row in importances)
+        found.append(
+            [
+                sum(row[c] * (1 - row[d]) for row in importances) / own if own > 0 else 0.0
+                for d in range(len(importances[0]))
+            ]
+        )
+    return found
+
+
 def contribution_sparsity(sites):
     """Sum over sites and components of the length of what each writes, mean over examples; (a, V, U) per site."""
     total = 0.0

@@ -26,13 +26,13 @@ from spd_lightning.functional.fourier import (
     plane_shares,
 )
 from spd_lightning.functional.frequency import (
+    absences,
     company,
     component_shares,
     frequency_cost,
     frequency_minimality,
     frequency_weighted_importance,
     importance_covariance,
-    pairwise_company,
 )
 from spd_lightning.functional.initialisation import basis_start, examples_start, spread_directions
 from spd_lightning.functional.intervals import wilson_interval
@@ -87,6 +87,7 @@ __all__ = [
     "RowShare",
     "SitePart",
     "WeightedBatch",
+    "absences",
     "active_counts",
     "adam_ascent",
     "adjusted_rand_index",
@@ -147,7 +148,6 @@ __all__ = [
     "neuron_contributions",
     "number_pairs",
     "own_rows",
-    "pairwise_company",
     "pattern_order",
     "pearson",
     "plane_alignment",

@@ -165,8 +165,10 @@ def company(importances: Tensor, weights: Tensor | None = None, combine: Combine
     return torch.maximum(_less_alone(importances, shares, weights, combine), closest)
 
 
-def pairwise_company(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
-    """How closely each component's importance keeps to each other one's, the second measure of :func:`company` (ours).
+def absences(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
+    r"""How much of where a component is important each other one is not (ours).
+
+    .. math:: 1 - \mathbb{E}[g_c \, g_d] / \mathbb{E}[g_c]
 
     Args:
         importances: ``[..., C]`` in [0, 1], of one site.
@@ -174,10 +176,11 @@ def pairwise_company(importances: Tensor, weights: Tensor | None = None, combine
         combine: as in :func:`frequency_minimality`.
 
     Returns:
-        ``[C, C]``, symmetric, 0 on the diagonal: 1 for two that are only important together, about 0 for two that come
-        and go independently, below it for two that exclude each other.
+        ``[C, C]`` in [0, 1], components in rows; 0 for one that is never important.
     """
-    return _pairwise(importances, component_shares(importances, weights, combine), weights, combine)
+    shares = component_shares(importances, weights, combine)[:, None]
+    missing = 1 - _together(importances, weights, combine) / shares.clamp_min(TINY)
+    return torch.where(shares > 0, missing, 0.0)
 
 
 def _less_alone(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
@@ -187,11 +190,15 @@ def _less_alone(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Comb
 
 
 def _pairwise(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
-    flat = g.flatten(0, -2)
-    weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
-    together = weighted.T @ flat
-    together = together if combine is None else combine(together)
+    together = _together(g, weights, combine)
     sizes = together.diagonal().sqrt().clamp_min(TINY)
     cosine, shares = together / sizes / sizes[:, None], shares / sizes
     close = 1 - (1 - cosine) / (1 - torch.outer(shares, shares) + ALWAYS)
     return close.fill_diagonal_(0.0)
+
+
+def _together(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
+    flat = g.flatten(0, -2)
+    weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
+    together = weighted.T @ flat
+    return together if combine is None else combine(together)

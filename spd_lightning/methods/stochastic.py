@@ -54,7 +54,8 @@ class StochasticDecomposition(Decomposition):
         optimization: optimiser, schedule and clipping.
         warmup: faithfulness warm-up before the first step, unless components are exact (later library; none in the
             paper).
-        merging: from when on components that are one in two pieces are merged (ours; never, unless asked for).
+        merging: from when on components that others can do without are merged into them (ours; never unless asked
+            for).
         kinds: kinds of sites of your own.
         save_target: whether checkpoints hold the target's weights, whose fingerprint is always kept; ``null`` leaves
             out those of more than ten million parameters.
@@ -148,13 +149,13 @@ class StochasticDecomposition(Decomposition):
         return super().training_step(batch, batch_idx)
 
     def _merge(self, batch: Any) -> None:
-        """Merge what is one in two pieces, the same on every process, and say so."""
+        """Merge what others can do without, the same on every process, and say so."""
         with self.whole_parameters():
             merged = self.merging.merge(self.seen(batch, Noise(("merging",), self.device)))
             self.keep_whole_parameters()
         for site, count in merged.items():
             parts = "1 component" if count == 1 else f"{count} components"
-            self._tell(f"step {self.global_step}: {site}: {parts} merged into parallel ones that are on with them")
+            self._tell(f"step {self.global_step}: {site}: {parts} merged into others")
 
     def form_of(self, batch: Any) -> Form:
         """The fast or the plain form, as ``speed`` says."""

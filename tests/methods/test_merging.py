@@ -1,11 +1,19 @@
-"""Components that are one in two pieces become one; nothing else does."""
+"""Components that others can do without go into them; nothing else does."""
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 
-from spd_lightning import ImportanceMinimality, Merging, Optimization, RelativeFaithfulness, UsageError
-from spd_lightning.functional import pairwise_company
+from spd_lightning import (
+    DecomposedModel,
+    ImportanceMinimality,
+    Merging,
+    Optimization,
+    RelativeFaithfulness,
+    ToyModelOfSuperposition,
+    UsageError,
+)
+from spd_lightning.functional import absences
 from tests import reference
 from tests.methods.tiny import Batches, fit, toy, trained_state
 
@@ -41,6 +49,18 @@ def _copy(parts, taker, gone, share):
     parts.V[:, gone], parts.U[gone] = share * parts.V[:, taker], parts.U[taker]
 
 
+@torch.no_grad()
+def _put_into_two_dimensions(parts):
+    angles = torch.tensor([0.0, 0.6, 0.9, 1.5])
+    parts.V[2:] = 0.0
+    parts.V[:2] = torch.stack([angles.cos(), angles.sin()])
+    parts.U.copy_(parts.V[:2].T)
+
+
+def _lengths(parts):
+    return (parts.V.norm(dim=0) * parts.U.norm(dim=-1)).detach()
+
+
 def _product(parts):
     return (parts.V @ parts.U).detach()
 
@@ -48,96 +68,131 @@ def _product(parts):
 def test_the_longer_of_two_takes_the_shorter(model, make_step, x):
     parts = model.components["linear1"]
     _copy(parts, 0, 2, 0.3)
-    before, taker = _product(parts), parts.V[:, 0].detach().clone()
+    before, read = _product(parts), parts.V[:, 0].detach().clone()
 
     assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
 
-    torch.testing.assert_close(parts.V[:, 0].detach(), 1.3 * taker)
+    assert torch.equal(parts.V[:, 0].detach(), read), "what gates read stays"
     torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-6)
-    assert parts.V[:, 2].norm() * parts.U[2].norm() < 1e-5
+    assert _lengths(parts)[2] < 1e-5
     assert MERGING.merge(make_step(model, x)) == {}, "what is left of it is not merged again"
 
 
-def test_a_longer_one_takes_what_the_shorter_adds_along_its_write_vector(model, make_step, x):
-    """The nearest matrix to the sum among those with that write vector."""
+def test_two_that_are_nearly_parallel_become_one(model, make_step, x):
+    """The sum changes by no more than what was across."""
     parts = model.components["linear1"]
     _copy(parts, 0, 2, 0.3)
-    turned = 0.3
-    direction = parts.U.data[0] / parts.U.data[0].norm()
-    across = torch.stack([-direction[1], direction[0]])
-    parts.U.data[2] = 0.8 * (direction + turned * across)
-    expected = parts.V[:, 0] + parts.V[:, 2] * 0.8 / parts.U[0].norm()
+    parts.V.data[2, 2] = 0.05
+    before, lengths = _product(parts), _lengths(parts)
 
     assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
 
-    torch.testing.assert_close(parts.V[:, 0], expected)
+    assert (_product(parts) - before).norm() < 0.1 * lengths[2]
+    assert (_lengths(parts) > 0.1).tolist() == [True, True, False, True]
+
+
+def test_a_block_holds_as_many_as_it_has_dimensions(model, make_step, x):
+    """What took from one that went waits for the next look."""
+    parts = model.components["linear1"]
+    _put_into_two_dimensions(parts)
+    before = _product(parts)
+
+    assert [MERGING.merge(make_step(model, x)) for _ in range(3)] == [{"linear1": 1}, {"linear1": 1}, {}]
+
+    assert int((_lengths(parts) > 1e-3).sum()) == 2
+    torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-5)
+
+
+def test_the_one_goes_that_the_fewest_others_have_to_stand_in_for(model, make_step):
+    """Two pieces of one component: it is on where the second is, and off where the third is."""
+    parts, x = model.components["linear1"], torch.rand(16, 5, dtype=torch.float64)
+    _copy(parts, 0, 2, 0.3)
+    _copy(parts, 0, 3, 0.3)
+    step = make_step(model, x)
+    upper = step.importance["linear1"].upper.data
+    upper[:8, 3] = 0.0
+    upper[8:, :3] = 0.0
+
+    assert Merging(start=0.5, spread=0.2).merge(step) == {"linear1": 1}
+
+    assert (_lengths(parts) > 1e-3).tolist() == [True, True, False, True]
 
 
 def test_of_many_that_are_alike_the_longest_takes_all(model, make_step, x):
     parts = model.components["linear1"]
-    for gone, share in ((1, 0.5), (2, 0.5), (3, 0.1)):
+    for gone, share in ((1, 0.5), (2, 0.3), (3, 0.1)):
         _copy(parts, 0, gone, share)
     before = _product(parts)
 
-    assert MERGING.merge(make_step(model, x)) == {"linear1": 3}
+    while MERGING.merge(make_step(model, x)):
+        pass
 
     torch.testing.assert_close(parts.V[:, :1] @ parts.U[:1], before, rtol=0, atol=1e-5)
 
 
-def test_what_is_like_none_but_one_that_goes_itself_stays(model, make_step, x):
-    """Of a chain, in which neighbours alone are parallel enough, the middle one goes; the last is then like none."""
-    parts, angles = model.components["linear1"], torch.tensor([0.0, 0.4, 0.8, 2.5])
-    parts.U.data[:] = torch.stack([angles.cos(), angles.sin()], -1)
-    parts.V.data[:] = torch.ones_like(parts.V) * torch.tensor([4.0, 3.0, 2.0, 1.0])
-
-    assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
-
-    lengths = parts.V.norm(dim=0) * parts.U.norm(dim=-1)
-    assert (lengths > 0.1).tolist() == [True, False, True, True]
-    assert MERGING.merge(make_step(model, x)) == {}
-
-
 def test_mixed_precision_does_not_round_what_decides(make_model, make_step):
-    """A cosine that is above the bound, and below it to eight bits."""
+    """A cost that is below the bound, and above it to eight bits."""
     model = make_model(sites={"linear1": COUNT}, dtype=torch.float32)
-    parts, cosine = model.components["linear1"], torch.tensor(0.9002)
-    _make_orthogonal(parts)
+    _make_orthogonal(model.components["linear1"])
     _open(model, sign=0.0)
-    _copy(parts, 0, 2, 0.3)
-    parts.U.data[0], parts.U.data[2] = torch.tensor([1.0, 0.0]), torch.stack([cosine, (1 - cosine**2).sqrt()])
-    assert float(cosine.bfloat16()) < MERGING.cosine < float(cosine)
-    step = make_step(model, torch.rand(16, 5))
+    _copy(model.components["linear1"], 0, 2, 0.3)
+    step, present = make_step(model, torch.rand(16, 5)), torch.tensor(0.9002)
+    step.importance["linear1"].upper.data[:, 0] = present
+    between = 0.3 * (1 - (present + present.bfloat16()) / 2)
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert MERGING.merge(step) == {"linear1": 1}
+        assert Merging(start=0.5, spread=float(between)).merge(step) == {"linear1": 1}
 
 
-@pytest.mark.parametrize("case", ["orthogonal", "opposite", "apart"])
-def test_what_is_not_one_stays_two(case, model, make_step):
-    parts, x = model.components["linear1"], torch.randn(64, 5, dtype=torch.float64)
-    if case == "opposite":
-        _copy(parts, 0, 2, -0.3)
-    if case == "apart":  # the same direction, but one where it reads what is above 0, one where below
-        _copy(parts, 0, 2, -0.3)
-        parts.U.data[2] *= -1.0
-        _open(model, sign=1.0)
+NEEDED = {
+    "superposition": (lambda parts: None, ()),
+    "short": (lambda parts: parts.V.data[:, 3].mul_(0.01), ()),
+    "apart": (lambda parts: _copy(parts, 0, 2, 0.9), ((0, slice(0, 32)), (2, slice(32, 64)))),
+    "never important": (lambda parts: _copy(parts, 0, 2, 0.3), ((2, slice(0, 64)),)),
+}
+
+
+@pytest.mark.parametrize("case", NEEDED)
+def test_what_is_needed_stays(case, make_model, make_step):
+    """Where not apart, all are on everywhere, so that nothing has to become important."""
+    model = make_model(sites={"linear1": COUNT})
+    arrange, silent = NEEDED[case]
+    _make_orthogonal(model.components["linear1"])
+    arrange(model.components["linear1"])
+    _open(model, sign=0.0)
+    step = make_step(model, torch.randn(64, 5, dtype=torch.float64))
+    for component, rows in silent:
+        step.importance["linear1"].upper.data[rows, component] = 0.0
     before = trained_state(model)
 
-    assert MERGING.merge(make_step(model, x)) == {}
+    assert Merging(start=0.5, spread=0.5).merge(step) == {}
 
     for name, tensor in trained_state(model).items():
         assert torch.equal(tensor, before[name]), name
 
 
-def test_one_matrix_at_two_sites_is_merged_if_both_agree(model, make_step):
+def test_reads_of_some_and_writes_of_others_are_two_superpositions(make_step):
+    """The first two read the same, the last two write the same."""
+    model = DecomposedModel(ToyModelOfSuperposition(5, 3), {"linear1": COUNT})
+    parts = model.components["linear1"]
+    with torch.no_grad():
+        parts.V.copy_(torch.eye(5)[:, [0, 0, 1, 2]])
+        parts.U.copy_(torch.eye(3)[[0, 1, 2, 2]])
+    _open(model, sign=0.0)
+
+    assert MERGING.merge(make_step(model, torch.rand(16, 5))) == {}
+
+
+def test_of_the_calls_of_one_matrix_the_dearest_counts(model, make_step):
     """Gates of the second site tell the two apart, those of the first do not."""
     parts, x = model.components["linear1"], torch.randn(64, 5, dtype=torch.float64)
-    _copy(parts, 0, 2, 0.3)
-    step = make_step(model, x)
-    step.importance["linear2"].upper.data[..., 2] = 0.0
-    assert MERGING.merge(step) == {}
+    _copy(parts, 0, 2, 0.9)
+    step, merging = make_step(model, x), Merging(start=0.5, spread=0.5)
+    for component, rows in NEEDED["apart"][1]:
+        step.importance["linear2"].upper.data[rows, component] = 0.0
+    assert merging.merge(step) == {}
 
-    assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
+    assert merging.merge(make_step(model, x)) == {"linear1": 1}
 
 
 def test_components_that_are_kept_equal_stay_equal(make_model, make_step, x):
@@ -154,22 +209,18 @@ def test_components_that_are_kept_equal_stay_equal(make_model, make_step, x):
     assert torch.equal(one.U, other.V.T)
 
 
-def test_pairwise_company_equals_the_reference():
+def test_absences_equal_the_reference():
     importances = torch.rand(16, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = torch.tensor(reference.pairwise_company(importances), dtype=torch.float64)
-    torch.testing.assert_close(pairwise_company(importances), expected)
+    importances[:, 3] = 0.0
+    expected = torch.tensor(reference.absences(importances.tolist()), dtype=torch.float64)
+    torch.testing.assert_close(absences(importances), expected)
 
 
-def test_pairwise_company_in_weighted_rows_is_that_in_repeated_ones():
+def test_absences_in_weighted_rows_are_those_in_repeated_ones():
     importances = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    repeated = pairwise_company(importances[[0, 0, 1, 2]])
-    torch.testing.assert_close(pairwise_company(importances, weights), repeated)
-
-
-def test_what_is_never_important_is_in_no_ones_company():
-    importances = torch.rand(16, 3) * torch.tensor([1.0, 0.0, 0.0])
-    assert pairwise_company(importances).abs().max() < 1e-3
+    repeated = absences(importances[[0, 0, 1, 2]])
+    torch.testing.assert_close(absences(importances, weights), repeated)
 
 
 def test_it_is_due_every_so_many_steps_from_its_start_on():
@@ -182,8 +233,8 @@ def test_it_is_due_every_so_many_steps_from_its_start_on():
     ("options", "message"),
     [
         ({"start": 1.5}, r"merging.start must lie in \[0, 1\], got 1.5"),
-        ({"cosine": -0.1}, r"merging.cosine must lie in \[0, 1\], got -0.1"),
-        ({"company": 2.0}, r"merging.company must lie in \[0, 1\], got 2.0"),
+        ({"dependence": 2.0}, r"merging.dependence must lie in \[0, 1\], got 2.0"),
+        ({"spread": -0.1}, "merging.spread must be a finite number at least 0, got -0.1"),
         ({"every": 0}, "merging.every must be at least 1, got 0"),
     ],
 )
@@ -206,7 +257,7 @@ class InTwoPieces(Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         parts = module.model.components["linear1"]
-        self.alive.append(int((parts.V.norm(dim=0) * parts.U.norm(dim=-1) > 1e-3).sum()))
+        self.alive.append(int((_lengths(parts) > 1e-3).sum()))
 
 
 @pytest.mark.parametrize(("accumulated", "expected"), [(1, [4, 4, 3, 3]), (2, [4, 4, 4, 4, 3, 3, 3, 3])])
@@ -220,4 +271,4 @@ def test_training_merges_before_the_step_that_is_due(accumulated, expected, tmp_
     fit(module, batches, tmp_path, callbacks=[pieces], max_steps=4, accumulate_grad_batches=accumulated)
 
     assert pieces.alive == expected
-    assert "step 2: linear1: 1 component merged into parallel ones that are on with them\n" in capsys.readouterr().err
+    assert "step 2: linear1: 1 component merged into others\n" in capsys.readouterr().err

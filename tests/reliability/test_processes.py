@@ -135,12 +135,12 @@ def test_any_number_of_processes_is_one_computation(processes, options, losses, 
 def test_several_processes_merge_the_same_components(strategy, tmp_path):
     """From a start from examples, several of one feature, with bounds that some of them meet at once."""
     folders = [Folder(tmp_path / str(count), config(20, ALL["the default recipe's"])) for count in (1, 2)]
-    merging = {"start": 0.2, "every": 5, "cosine": 0.5, "company": 0.0}
+    merging = {"start": 0.2, "every": 5, "dependence": 0.2}
     options = ["--model.init=examples", *(f"--model.merging.{name}={value}" for name, value in merging.items())]
 
     said = folders[0].fit(1, *options), folders[1].fit(2, *strategy, *options)
 
-    merged = [[line for line in lines.splitlines() if "merged into parallel" in line] for lines in said]
+    merged = [[line for line in lines.splitlines() if "merged into others" in line] for lines in said]
     assert merged[0]
     assert merged[1] == merged[0]
     assert_same(folders[1], folders[0])
