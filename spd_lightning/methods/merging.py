@@ -98,7 +98,7 @@ class Merging:
 
     def _absorb(self, parts: Components, shares: Tensor, absent: Tensor) -> int:
         """Give components to others until none may go; how many went. Compared on the CPU, the same on every device."""
-        lengths = (parts.V.norm(dim=0) * parts.U.norm(dim=-1)).cpu()
+        lengths = _sides(parts)[0].norm(dim=0)
         there = (lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max())
         idle, count = there.clone(), 0
         while True:
