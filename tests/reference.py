@@ -224,17 +224,18 @@ def frequency_minimality(uppers, p, reference, eps=1e-12):
     return total
 
 
-def frequency_weighted_importance(uppers, p, exponent, eps=1e-12):
+def frequency_weighted_importance(uppers, p, exponent, rare_exponent, eps=1e-12):
     """Shares f of examples, each times a constant power of f, scaled per site to the sum of shares; [N, C] per site.
 
-    The power is of f relative to the site's typical one, and of a hundredth at least.
+    The power is of f relative to the site's typical one, of a hundredth at least; below 1 it is the rare exponent.
     """
     total = 0.0
     for upper_ci in uppers:
         shares = [sum((row[c] + eps) ** p for row in upper_ci) / len(upper_ci) for c in range(upper_ci.shape[1])]
         constants = [f.detach() for f in shares]
-        typical = sum(f**2 for f in constants) / sum(constants)
-        prices = [max(f / typical, 0.01) ** exponent for f in constants]
+        typical = math.exp(sum(f**0.5 * math.log(f) for f in constants) / sum(f**0.5 for f in constants))
+        ratios = [max(f / typical, 0.01) for f in constants]
+        prices = [ratio ** (exponent if ratio > 1 else rare_exponent) for ratio in ratios]
         scale = sum(constants) / sum(price * f for price, f in zip(prices, constants, strict=True))
         total = total + sum(scale * price * f for price, f in zip(prices, shares, strict=True))
     return total

@@ -64,24 +64,31 @@ def frequency_weighted_importance(
     upper: Iterable[Tensor],
     p: float,
     exponent: float,
+    rare_exponent: float,
     eps: float = 1e-12,
     weights: Tensor | None = None,
     combine: Combine = None,
 ) -> Tensor:
     r"""Importance minimality whose price depends on how frequent a component is beside its site's others (ours).
 
-    .. math:: \sum_l \sum_c w^l_c f^l_c, \qquad w^l_c \propto \max(f^l_c / \bar f^l, \varepsilon)^a, \qquad
-        \sum_c w^l_c f^l_c = \sum_c f^l_c, \qquad \bar f^l = \frac{\sum_c (f^l_c)^2}{\sum_c f^l_c}
+    .. math:: \sum_l \sum_c w^l_c f^l_c, \qquad \sum_c w^l_c f^l_c = \sum_c f^l_c, \qquad
+        w^l_c \propto \begin{cases} (r^l_c)^a & r^l_c \geq 1 \\ \max(r^l_c, \varepsilon)^b & r^l_c < 1 \end{cases},
+        r^l_c = f^l_c / \bar f^l, \qquad
+        \log \bar f^l = \frac{\sum_c (f^l_c)^{1/2} \log f^l_c}{\sum_c (f^l_c)^{1/2}}
 
-    ``f`` is the mean of ``(g + eps) ** p`` over examples, and the weights ``w`` are constants to the gradient. The
-    value is that of :func:`importance_minimality`, whatever the exponent, and so is the gradient where all components
-    are equally frequent.
+    ``f`` is the mean of ``(g + eps) ** p`` over examples, and the weights ``w`` are constants to the gradient. What is
+    typical of a site (``f`` with a bar) is a geometric mean by square roots, which neither a component that is on for
+    everything decides nor many that are hardly ever on. The value is that of :func:`importance_minimality`, whatever
+    the exponents, and so is the gradient where all components are equally frequent.
 
     Args:
         upper: upper-leaky importances ``[..., C]`` of every site.
         p: the exponent of importances.
-        exponent: ``a``. At 1 a component that is needed twice as often as another costs twice as much each time, so
-            that two mechanisms do not share one; at -1 both cost the same in all, so that none lives for few examples.
+        exponent: ``a``, of what is more frequent than is typical. At 1 a component that is needed twice as often as
+            another costs twice as much each time, so that none is on for everything and two mechanisms do not share
+            one.
+        rare_exponent: ``b``, of what is rarer. At 1 it costs less each time, so that what is shared comes apart; at -1
+            it costs in all what is typical, so that none lives for few examples.
         eps: added inside the power.
         weights: of the examples, see :func:`mean_over_examples`.
         combine: as in :func:`frequency_minimality`.
@@ -93,10 +100,15 @@ def frequency_weighted_importance(
     for g in upper:
         shares = component_shares((g + eps).pow(p), weights, combine)
         constant = shares.detach()
-        typical = constant.square().sum() / constant.sum().clamp_min(TINY)
-        price = (constant / typical.clamp_min(TINY)).clamp_min(RAREST).pow(exponent)
+        ratio = constant / _typical(constant)
+        price = ratio.clamp_min(1.0).pow(exponent) * ratio.clamp(RAREST, 1.0).pow(rare_exponent)
         costs.append((price * shares).sum() * constant.sum() / (price * constant).sum().clamp_min(TINY))
     return torch.stack(costs).sum()
+
+
+def _typical(shares: Tensor) -> Tensor:
+    sizes = shares.sqrt()
+    return ((sizes * shares.clamp_min(TINY).log()).sum() / sizes.sum().clamp_min(TINY)).exp()
 
 
 def frequency_cost(shares: Iterable[Tensor], reference: float) -> Tensor:

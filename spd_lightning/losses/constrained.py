@@ -36,9 +36,10 @@ class ConstrainedImportance(ImportanceMinimality):
     would have to spare more than ``knee`` hundredths of the error.
 
     How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
-    0 frequent ones are dearer early in training, so that what two mechanisms could share comes apart before it is
-    settled which components live; below 0 rare ones are dearer late, so that spares which live for a few examples let
-    go.
+    0 what is more frequent than is typical is dearer, so that no component is on for everything, and what is rarer
+    cheaper, so that what two mechanisms could share comes apart before it is settled which components live. With a
+    ``frequency_exponent_final`` below 0 what is rarer becomes dearer in the end, so that spares which live for a few
+    examples let go.
 
     Args:
         tolerance: error at the end, as a share of what ablating everything costs; above 0, below 1.
@@ -50,9 +51,10 @@ class ConstrainedImportance(ImportanceMinimality):
             time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
-        frequency_exponent: power of a component's frequency, relative to its site's others, in its price at the start
-            of training; 0 for the same price for all, at least -1.
-        frequency_exponent_final: the same at the end; it moves linearly while the tolerance falls. ``None`` keeps it.
+        frequency_exponent: power of a component's frequency, in units of what is typical of its site, in its price;
+            0 for the same price for all.
+        frequency_exponent_final: the same at the end for what is rarer than is typical, at least -1; it moves linearly
+            while the tolerance falls. ``None`` keeps it.
         coefficient: the price at the start.
         p: exponent at the start of training.
         p_final: exponent at the end; ``None`` keeps ``p``.
@@ -97,9 +99,14 @@ class ConstrainedImportance(ImportanceMinimality):
             raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        self.frequency_exponent = _exponent("frequency_exponent", frequency_exponent)
+        self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
-        self.frequency_exponent_final = _exponent("frequency_exponent_final", final)
+        check_finite("frequency_exponent_final", final)
+        if final < -1:
+            raise UsageError(
+                f"frequency_exponent_final must be at least -1, got {final}; below, what is rarer costs more in all"
+            )
+        self.frequency_exponent_final = final
         self.price = coefficient
         self._own = ""
         self._means: dict[str, float] = {}
@@ -114,19 +121,19 @@ class ConstrainedImportance(ImportanceMinimality):
         return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
 
     def frequency_exponent_at(self, progress: float) -> float:
-        """What a component's frequency is raised to in its price, at a fraction of training."""
+        """What the frequency of a rare component is raised to in its price, at a fraction of training."""
         window = (self.fall_start, self.fall_end)
         return linear_anneal(progress, self.frequency_exponent, self.frequency_exponent_final, window)
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.frequency_weighted_importance`."""
-        exponent = self.frequency_exponent_at(step.progress)
-        if exponent == 0:
+        exponents = self.frequency_exponent, self.frequency_exponent_at(step.progress)
+        if not any(exponents):
             return super().forward(step)
         p = self.exponent(step.progress)
         uppers = [importance.upper for importance in step.importance.values()]
         terms = [
-            frequency_weighted_importance([upper], p, exponent, self.eps, step.weights_of(upper), step.combine)
+            frequency_weighted_importance([upper], p, *exponents, self.eps, step.weights_of(upper), step.combine)
             for upper in uppers
         ]
         return torch.stack(terms).sum()
@@ -171,13 +178,6 @@ class ConstrainedImportance(ImportanceMinimality):
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
         self.price, self._means, self._seen = state["price"], dict(state["means"]), dict(state["seen"])
-
-
-def _exponent(name: str, value: float) -> float:
-    check_finite(name, value)
-    if value < -1:
-        raise UsageError(f"{name} must be at least -1, got {value}; below, what is rarer would cost more in all")
-    return value
 
 
 def _share(name: str, value: float) -> float:

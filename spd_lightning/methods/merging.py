@@ -43,9 +43,9 @@ class Merging:
         every: steps from one look to the next; a look costs a forward pass.
         spread: number of others that may at most have to become important where a component was. Each counts by what
             it takes, in units of its own length. Where calls differ, the one with the most counts.
-        dependence: share of a vector below which what others do not make of it does not count, and singular value of
-            a site's read vectors, or of its write vectors, each as long as its component, below which they are
-            dependent, in units of the largest.
+        dependence: singular value of a site's read vectors, or of its write vectors, each as long as its component,
+            below which they are dependent, in units of the largest.
+        remainder: share of either vector that others need not make of it; training makes good what the sum loses.
 
     Raises:
         UsageError: for a value outside its range.
@@ -55,9 +55,10 @@ class Merging:
     every: int = 50
     spread: float = 3.0
     dependence: float = 0.1
+    remainder: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("start", "dependence"):
+        for name in ("start", "dependence", "remainder"):
             check_fraction(f"merging.{name}", getattr(self, name))
         check_positive("merging.spread", self.spread, allow_zero=True)
         check_whole("merging.every", self.every, least=1)
@@ -99,29 +100,31 @@ class Merging:
     def _absorb(self, parts: Components, shares: Tensor, absent: Tensor) -> int:
         """Give components to others until none may go; how many went. Compared on the CPU, the same on every device."""
         lengths = _sides(parts)[0].norm(dim=0)
-        there = (lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max())
-        idle, count = there.clone(), 0
-        while True:
-            ways = [_ways(vectors * there, absent, self.dependence) for vectors in _sides(parts)]
-            costs = torch.stack([way.cost for way in ways])
-            costs = torch.where(idle & costs.isfinite().all(0), costs, torch.inf)
-            side, gone = divmod(int(costs.argmin()), len(idle))
+        there = torch.nonzero((lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max()))[:, 0]
+        idle, begun = torch.ones(len(there), dtype=torch.bool), len(there)
+        while len(there):
+            ways = [_ways(vectors[:, there], absent[there][:, there], self.dependence) for vectors in _sides(parts)]
+            is_made = torch.stack([way.missed < self.remainder for way in ways]).all(0)
+            costs = torch.where(idle & is_made, torch.stack([way.cost for way in ways]), torch.inf)
+            side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
-                return count
+                break
             taken = ways[side].taken[gone]
-            _give(parts, side, gone, taken.to(parts.V))
-            there[gone] = idle[gone] = False
-            idle &= taken.abs() < SLIGHT
-            count += 1
+            _give(parts, side, there, gone, taken)
+            left = torch.arange(len(there)) != gone
+            there, idle = there[left], (idle & (taken.abs() < SLIGHT))[left]
+        return begun - len(there)
 
 
 class _Ways(NamedTuple):
     """What each component of a site would cost if others took it, by one of its two vectors."""
 
     taken: Tensor
-    """``[C, C]``: how much of each other one's vector makes a component's own."""
+    """``[K, K]`` for the ``K`` components that are there: how much of each other one's vector makes one's own."""
     cost: Tensor
-    """``[C]``, to be held against ``spread``; infinite where the vector is no combination of others."""
+    """``[K]``, to be held against ``spread``."""
+    missed: Tensor
+    """``[K]``: share of each vector that others do not make; infinite where it is not among the dependent ones."""
 
 
 def _seen(call: str, step: Step) -> tuple[Tensor, Tensor]:
@@ -131,31 +134,28 @@ def _seen(call: str, step: Step) -> tuple[Tensor, Tensor]:
 
 
 def _sides(parts: Components) -> tuple[Tensor, Tensor]:
-    """Read vectors ``[d_in, C]`` and write vectors ``[d_out, C]``, each as long as its component, in double precision.
-
-    They are squared for their null space, which halves the digits.
-    """
+    """Read vectors ``[d_in, C]`` and write vectors ``[d_out, C]``, each as long as its component."""
     V, U = parts.V.cpu().double(), parts.U.cpu().double()
     return V * U.norm(dim=-1), U.T * V.norm(dim=0)
 
 
 def _ways(vectors: Tensor, absent: Tensor, dependence: float) -> _Ways:
-    """By the shortest combinations that make each vector."""
-    squares, directions = torch.linalg.eigh(vectors.T @ vectors)
-    null = directions[:, squares < dependence**2 * squares[-1]]
-    null = null @ null.T
+    """By the shortest combinations that make each vector, none of which is zero: LAPACK may not get past such."""
+    sizes, directions = torch.linalg.svd(vectors, full_matrices=False)[1:]
+    kept = directions[sizes >= dependence * sizes[0]]
+    null = torch.eye(len(absent), dtype=vectors.dtype) - kept.T @ kept
     free = null.diagonal()
     taken = (-null / free.clamp_min(LEAST)[:, None]).fill_diagonal_(0.0)
-    missed = (vectors - vectors @ taken.T).norm(dim=0)
-    is_made = (free > LEAST) & (missed < dependence * vectors.norm(dim=0))
+    missed = (vectors - vectors @ taken.T).norm(dim=0) / vectors.norm(dim=0)
     cost = (taken.abs() * absent.clamp_min(TIE)).sum(-1)
-    return _Ways(taken, torch.where(is_made, cost, torch.inf))
+    return _Ways(taken, cost, torch.where(free > LEAST, missed, torch.inf))
 
 
-def _give(parts: Components, side: int, gone: int, taken: Tensor) -> None:
+def _give(parts: Components, side: int, there: Tensor, gone: int, taken: Tensor) -> None:
     """Split a component among others by its read vector (side 0) or its write vector, and leave next to nothing."""
     other = parts.V.T if side else parts.U
-    sizes = other.norm(dim=-1)
-    other += torch.outer(taken * sizes / sizes[gone], other[gone])
-    parts.V[:, gone] *= LEFT
-    parts.U[gone] *= LEFT
+    taken, there = taken.to(other), there.to(other.device)
+    sizes = other[there].norm(dim=-1)
+    other[there] += torch.outer(taken * sizes / sizes[gone], other[there[gone]])
+    parts.V[:, there[gone]] *= LEFT
+    parts.U[there[gone]] *= LEFT

@@ -46,12 +46,16 @@ def test_frequency_minimality_equals_the_reference(make_model, make_step, x, p, 
     assert_same_with_gradients(FrequencyMinimality(p=p, reference=counted)(step), expected, _trained(model))
 
 
-@pytest.mark.parametrize(("p", "exponent"), [(0.7, 1.0), (1.0, 0.5), (2.0, -1.0)])
-def test_frequency_weighted_importance_equals_the_reference(make_model, make_step, x, p, exponent):
+@pytest.mark.parametrize(
+    ("p", "exponent", "rare"), [(0.7, 1.0, None), (1.0, 0.5, 0.0), (2.0, 0.0, -1.0), (1.0, 1.0, -0.5)]
+)
+def test_frequency_weighted_importance_equals_the_reference(make_model, make_step, x, p, exponent, rare):
     model = make_model()
-    step = make_step(model, x)
-    expected = reference.frequency_weighted_importance(_reference_uppers(model, step), p, exponent)
-    loss = ConstrainedImportance(p=p, frequency_exponent=exponent)
+    step = make_step(model, x, progress=1.0)
+    expected = reference.frequency_weighted_importance(
+        _reference_uppers(model, step), p, exponent, exponent if rare is None else rare
+    )
+    loss = ConstrainedImportance(p=p, frequency_exponent=exponent, frequency_exponent_final=rare)
     assert_same_with_gradients(loss(step), expected, _trained(model))
 
 
@@ -81,15 +85,26 @@ def test_weighted_rows_count_as_often_as_they_weigh():
 def test_weights_by_frequency_move_the_gradient_and_leave_the_value():
     """Shares 1/2 and 1: at exponent 1 the second costs twice the first, and both together 3/2 as without weights."""
     upper = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64, requires_grad=True)
-    value = frequency_weighted_importance([upper], 1.0, 1.0, eps=0.0)
+    value = frequency_weighted_importance([upper], 1.0, 1.0, 1.0, eps=0.0)
     assert value.item() == pytest.approx(1.5)
     (gradient,) = torch.autograd.grad(value, upper)
     torch.testing.assert_close(gradient, 0.5 * torch.tensor([[0.6, 1.2], [0.6, 1.2]], dtype=torch.float64))
 
 
+def test_what_is_rare_and_what_is_frequent_may_both_be_dearer_than_what_is_typical():
+    """Shares 1/4 and 1, of which 4^(-1/3) is typical: at 1 and -1 prices are 4^(2/3) and 4^(1/3), scaled."""
+    upper = torch.tensor([[1.0, 1.0], [0, 1], [0, 1], [0, 1]], dtype=torch.float64, requires_grad=True)
+    value = frequency_weighted_importance([upper], 1.0, 1.0, -1.0, eps=0.0)
+    assert value.item() == pytest.approx(1.25)
+    (gradient,) = torch.autograd.grad(value, upper)
+    prices = torch.tensor([[4 ** (2 / 3), 4 ** (1 / 3)]], dtype=torch.float64)
+    expected = prices * 1.25 / (4 ** (-1 / 3) + 4 ** (1 / 3)) / 4
+    torch.testing.assert_close(gradient, expected.expand(4, 2))
+
+
 def test_components_that_nothing_needs_cost_nothing():
     upper = torch.zeros(3, 4, requires_grad=True)
-    value = frequency_weighted_importance([upper], 2.0, 1.0)
+    value = frequency_weighted_importance([upper], 2.0, 1.0, -0.5)
     (gradient,) = torch.autograd.grad(value, upper)
     assert value.item() < 1e-20
     assert gradient.isfinite().all()

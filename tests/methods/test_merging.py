@@ -91,6 +91,16 @@ def test_two_that_are_nearly_parallel_become_one(model, make_step, x):
     assert (_lengths(parts) > 0.1).tolist() == [True, True, False, True]
 
 
+@pytest.mark.parametrize(("remainder", "expected"), [(0.3, {"linear1": 1}), (0.2, {})])
+def test_what_others_need_not_make_of_a_vector_is_given(model, make_step, x, remainder, expected):
+    """A short piece, a quarter of whose read vector is across."""
+    parts = model.components["linear1"]
+    _copy(parts, 0, 2, 0.1)
+    parts.V.data[2, 2] = 0.25 * parts.V.data[:, 2].norm()
+
+    assert Merging(start=0.5, remainder=remainder).merge(make_step(model, x)) == expected
+
+
 def test_a_block_holds_as_many_as_it_has_dimensions(model, make_step, x):
     """What took from one that went waits for the next look."""
     parts = model.components["linear1"]
@@ -234,6 +244,7 @@ def test_it_is_due_every_so_many_steps_from_its_start_on():
     [
         ({"start": 1.5}, r"merging.start must lie in \[0, 1\], got 1.5"),
         ({"dependence": 2.0}, r"merging.dependence must lie in \[0, 1\], got 2.0"),
+        ({"remainder": -0.5}, r"merging.remainder must lie in \[0, 1\], got -0.5"),
         ({"spread": -0.1}, "merging.spread must be a finite number at least 0, got -0.1"),
         ({"every": 0}, "merging.every must be at least 1, got 0"),
     ],
