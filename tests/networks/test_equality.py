@@ -133,7 +133,9 @@ LOSSES = {
     "frequency": FrequencyMinimality(p=0.7),
     "contributions": ContributionSparsity(),
     "relative contributions": ContributionSparsity(relative=True),
-    "constrained importance": ConstrainedImportance(p=0.7, frequency_exponent=-0.75),
+    "constrained importance": ConstrainedImportance(
+        p=0.7, frequency_exponent=1.0, frequency_exponent_final=-0.75, fall_start=0.0, fall_end=0.0
+    ),
     "covariance": ImportanceCovariance(),
     "rank": RankPenalty(),
     "rank of what acts together": RankPenalty(together=True),
