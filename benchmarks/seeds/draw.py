@@ -22,10 +22,22 @@ KINDS = ("tms", "tms_id", "tms", "residual_mlp")
 """Drawn in turn."""
 CONFIGS = {"tms": "tms_40-10.yaml", "tms_id": "tms_40-10-id.yaml", "residual_mlp": "residual_mlp_1.yaml"}
 SEEN = (
-    *("tms_5-2", "tms_40-10", "tms_20-8-id", "tms_29-14-id"),
-    *("residual_mlp_1_18", "residual_mlp_1_50"),
-    *("residual_mlp_2_14", "residual_mlp_2_18", "residual_mlp_2_20", "residual_mlp_2_24", "residual_mlp_2_25"),
-    *("residual_mlp_3_9", "residual_mlp_3_10", "residual_mlp_3_17"),
+    "tms_5-2",
+    "tms_40-10",
+    "tms_5-2-id",
+    "tms_20-8-id",
+    "tms_29-14-id",
+    "tms_40-10-id",
+    "residual_mlp_1_18",
+    "residual_mlp_1_50",
+    "residual_mlp_2_14",
+    "residual_mlp_2_18",
+    "residual_mlp_2_20",
+    "residual_mlp_2_24",
+    "residual_mlp_2_25",
+    "residual_mlp_3_9",
+    "residual_mlp_3_10",
+    "residual_mlp_3_17",
 )
 """Sizes that recipes were searched with, or changed for."""
 MOST = 1000

@@ -44,6 +44,5 @@ def test_the_error_arrives_at_what_is_tolerated_and_the_price_moves_for_it(folde
     )
 
     assert len(prices) == len(errors) == 31
-    tolerated = [_price(folder).tolerance_at(at) for at in LAST]
-    assert sum(errors[-5:]) == pytest.approx(sum(tolerated), rel=0.15)
+    assert sum(errors[-5:]) == pytest.approx(sum(map(_price(folder).tolerance_at, LAST)), rel=0.15)
     assert max(prices) > 1.5 * prices[-1] > 100 * prices[0]
