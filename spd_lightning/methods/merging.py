@@ -10,14 +10,17 @@ from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.functional import absences, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
+from spd_lightning.methods.seen_vectors import SeenVectors, Sides, seen_vectors
 from spd_lightning.model.components import Components
+from spd_lightning.model.tracing import output_gradients
 from spd_lightning.model.wrapping import site_of
 
 LEFT = 1e-3
 """What is left of either vector of a component that was merged into others. What is shorter than this share of its
 site's longest component, or important less than this share of what the most frequent one is, has nothing to give."""
 TIE = 1e-3
-"""Least absence of a component from where another is important: of two that are always on, the shorter one goes."""
+"""Least absence of a component from where another is important: of two that are always on, the shorter one goes. And
+how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
 LEAST = 0.01
 """Least part of a component in what its site's vectors may be changed by without changing their sum."""
 SLIGHT = 0.1
@@ -32,19 +35,21 @@ class Merging:
     vectors are, too: a component in two pieces, or ten components for the eight dimensions of a block. (Where one side
     alone is dependent, features that are apart on the other are in superposition.) The sum can be the same with one
     component less, and no term of the objective moves a component into others, except :class:`RankPenalty`, slowly.
+    Vectors are held against each other as the network sees them (:class:`SeenVectors`).
 
-    Of a site's components that one goes for which the fewest others have to become important. They take its matrix, by
+    Of a site's components that one goes for which others have to become important least. They take its matrix, by
     the shortest combination of their read or write vectors that makes its own. What is left of it is next to nothing,
     and the importance term closes its gate.
 
     Args:
         start: fraction of training from which on; 1 for never. Before features have come apart, their components may
             be dependent.
-        every: steps from one look to the next; a look costs a forward pass.
-        spread: number of others that may at most have to become important where a component was. Each counts by what
-            it takes, in units of its own length. Where calls differ, the one with the most counts.
+        every: steps from one look to the next; a look costs two forward passes and a backward pass of the target.
+        spread: number of others that may at most have to become important where a component was. Each counts by the
+            square of what it takes, in units of its own length, as errors do. Where calls differ, the one with the
+            most counts.
         dependence: singular value of a site's read vectors, or of its write vectors, each as long as its component,
-            below which they are dependent, in units of the largest.
+            below which they are dependent, in units of the root mean square of all of them.
         remainder: share of either vector that others need not make of it; training makes good what the sum loses.
 
     Raises:
@@ -86,33 +91,38 @@ class Merging:
             By site, where there are any, how many components went into others.
         """
         merged = {}
+        gradients = step.model.by_call(
+            output_gradients(step.model.wrapping, step.batch, step.noise.generator("reading"))
+        )
         for sites in step.model.alike:
             parts = step.model.components[sites[0]].source
             with full_precision(parts.V):
-                seen = [_seen(call, step) for call in step.importance if site_of(call) in sites]
+                calls = [call for call in step.importance if site_of(call) in sites]
+                seen = [_seen(call, step) for call in calls]
                 shares, absent = (torch.stack(values).amax(0).cpu() for values in zip(*seen, strict=True))
-                if count := self._absorb(parts, shares, absent):
+                sides = seen_vectors(parts, {call: gradients[call] for call in calls}, step)
+                if count := self._absorb(parts, sides, shares, absent):
                     merged[sites[0]] = count
         for twin in step.model.twins:
             twin.mirror()
         return merged
 
-    def _absorb(self, parts: Components, shares: Tensor, absent: Tensor) -> int:
+    def _absorb(self, parts: Components, sides: Sides, shares: Tensor, absent: Tensor) -> int:
         """Give components to others until none may go; how many went. Compared on the CPU, the same on every device."""
-        lengths = _sides(parts)[0].norm(dim=0)
+        lengths = _lengths(sides)
         there = torch.nonzero((lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max()))[:, 0]
         idle, begun = torch.ones(len(there), dtype=torch.bool), len(there)
         while len(there):
-            ways = [_ways(vectors[:, there], absent[there][:, there], self.dependence) for vectors in _sides(parts)]
+            ways = [_ways(side, _lengths(sides)[there], there, absent, self.dependence) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways]).all(0)
-            costs = torch.where(idle & is_made, torch.stack([way.cost for way in ways]), torch.inf)
+            costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
+            costs = torch.where(idle & is_made, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
                 break
-            taken = ways[side].taken[gone]
-            _give(parts, side, there, gone, taken)
+            _give(parts, sides, side, there, gone, ways[side].shares[gone])
             left = torch.arange(len(there)) != gone
-            there, idle = there[left], (idle & (taken.abs() < SLIGHT))[left]
+            there, idle = there[left], (idle & (ways[side].taken[gone].abs() < SLIGHT))[left]
         return begun - len(there)
 
 
@@ -120,7 +130,9 @@ class _Ways(NamedTuple):
     """What each component of a site would cost if others took it, by one of its two vectors."""
 
     taken: Tensor
-    """``[K, K]`` for the ``K`` components that are there: how much of each other one's vector makes one's own."""
+    """``[K, K]`` for the ``K`` components that are there: what each other one takes, in units of its own length."""
+    shares: Tensor
+    """``[K, K]``: how much of each other one's vector makes one's own."""
     cost: Tensor
     """``[K]``, to be held against ``spread``."""
     missed: Tensor
@@ -133,29 +145,33 @@ def _seen(call: str, step: Step) -> tuple[Tensor, Tensor]:
     return component_shares(bounded, weights, step.combine), absences(bounded, weights, step.combine)
 
 
-def _sides(parts: Components) -> tuple[Tensor, Tensor]:
-    """Read vectors ``[d_in, C]`` and write vectors ``[d_out, C]``, each as long as its component."""
-    V, U = parts.V.cpu().double(), parts.U.cpu().double()
-    return V * U.norm(dim=-1), U.T * V.norm(dim=0)
+def _lengths(sides: Sides) -> Tensor:
+    return sides[0].lengths() * sides[1].lengths()
 
 
-def _ways(vectors: Tensor, absent: Tensor, dependence: float) -> _Ways:
-    """By the shortest combinations that make each vector, none of which is zero: LAPACK may not get past such."""
-    sizes, directions = torch.linalg.svd(vectors, full_matrices=False)[1:]
-    kept = directions[sizes >= dependence * sizes[0]]
-    null = torch.eye(len(absent), dtype=vectors.dtype) - kept.T @ kept
+def _ways(side: SeenVectors, lengths: Tensor, there: Tensor, absent: Tensor, dependence: float) -> _Ways:
+    """By the shortest combinations that make each vector, all of them as long as their components, which are not 0."""
+    products = side.products(there)
+    units = lengths / products.diagonal().sqrt()
+    products = products * torch.outer(units, units)
+    squares, directions = torch.linalg.svd(products)[1:]  # LAPACK may not get past some matrices by eigenvalues
+    kept = directions[squares >= dependence**2 * squares.mean()]
+    null = torch.eye(len(there), dtype=products.dtype) - kept.T @ kept
     free = null.diagonal()
     taken = (-null / free.clamp_min(LEAST)[:, None]).fill_diagonal_(0.0)
-    missed = (vectors - vectors @ taken.T).norm(dim=0) / vectors.norm(dim=0)
-    cost = (taken.abs() * absent.clamp_min(TIE)).sum(-1)
-    return _Ways(taken, cost, torch.where(free > LEAST, missed, torch.inf))
+    across = torch.eye(len(there), dtype=products.dtype) - taken
+    missed = (((across @ products) * across).sum(-1).clamp_min(0.0) / products.diagonal()).sqrt()
+    cost = (taken.square() * absent[there][:, there].clamp_min(TIE)).sum(-1)
+    return _Ways(taken, taken * units / units[:, None], cost, torch.where(free > LEAST, missed, torch.inf))
 
 
-def _give(parts: Components, side: int, there: Tensor, gone: int, taken: Tensor) -> None:
+def _give(parts: Components, sides: Sides, side: int, there: Tensor, gone: int, shares: Tensor) -> None:
     """Split a component among others by its read vector (side 0) or its write vector, and leave next to nothing."""
+    given = int(there[gone])
     other = parts.V.T if side else parts.U
-    taken, there = taken.to(other), there.to(other.device)
-    sizes = other[there].norm(dim=-1)
-    other[there] += torch.outer(taken * sizes / sizes[gone], other[there[gone]])
-    parts.V[:, there[gone]] *= LEFT
-    parts.U[there[gone]] *= LEFT
+    other[there.to(other.device)] += torch.outer(shares.to(other), other[given])
+    sides[1 - side].add(there, shares, given)
+    parts.V[:, given] *= LEFT
+    parts.U[given] *= LEFT
+    for vectors in sides:
+        vectors.shrink(given, LEFT)

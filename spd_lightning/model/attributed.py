@@ -1,9 +1,9 @@
 """A frozen target whose chosen weight matrices are sums of components that span all of them (APD paper, section 2)."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from spd_lightning.errors import UsageError, check_choice, check_list, check_number, check_whole
 from spd_lightning.functional.attribution import SitePart, attributions, relative_attributions
 from spd_lightning.functional.seeds import keyed_generator
-from spd_lightning.functional.weights import Weights
 from spd_lightning.model.call import TargetCall
 from spd_lightning.model.component_model import ComponentModel
 from spd_lightning.model.components import Components
@@ -19,10 +18,10 @@ from spd_lightning.model.grouping import Grouping
 from spd_lightning.model.passes import CausalImportance, CleanPass
 from spd_lightning.model.sites import Site, find_sites
 from spd_lightning.model.ties import TiedComponents, tied_components
-from spd_lightning.model.wrapping import Keeper, Original, place_name
+from spd_lightning.model.tracing import Trace, gradients_of_outputs, traced
+from spd_lightning.model.wrapping import Original
 
 AttributionSource = Literal["target", "components"]
-Place = TypeVar("Place", bound=Hashable)
 
 
 class Attributed(NamedTuple):
@@ -141,10 +140,10 @@ class AttributedModel(ComponentModel):
             UsageError: if the output does not depend on a site in a way that has a gradient.
         """
         with torch.enable_grad():
-            trace = self._traced(batch, self._run_original)
+            trace = traced(self.wrapping, batch)
             clean = CleanPass(trace.output.detach(), self.by_call(self._by_site(trace.inputs)), trace.weights)
             if self.attribution_source == "components":
-                trace = self._traced(batch, self._run_components)
+                trace = traced(self.wrapping, batch, self._run_components)
             gradients = gradients_of_outputs(trace.output, trace.offsets)
         leading = trace.output.shape[:-1]
         with torch.no_grad():
@@ -161,36 +160,15 @@ class AttributedModel(ComponentModel):
     def _build(self, site: Site, count: int) -> Components:
         return Components(site, count, min(site.d_in, site.d_out) if self.rank is None else self.rank)
 
-    def _traced(self, batch: Any, run: "Runner") -> "Trace":
-        return self.wrapping.until_kept(partial(self._trace, batch, run))
-
-    def _trace(self, batch: Any, run: "Runner", keeper: Keeper) -> "Trace":
-        """A pass that knows the gradient with respect to what every module of a site puts out."""
-        inputs: dict[tuple[str, int], Tensor] = {}
-        offsets: dict[tuple[str, int], Tensor] = {}
-
-        def recorded(path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
-            inputs[path, index] = keeper.keep(place_name(path, index, "in"), site_input.detach())
-            output = run(path, index, site_input, original)
-            offsets[path, index] = torch.zeros_like(output, requires_grad=True)  # whatever is done to the sum in place
-            return output + offsets[path, index]
-
-        output = self.wrapping.run(batch, recorded).output
-        return Trace(output, inputs, offsets, self.call.arguments(batch).weights)
-
     def _by_site(self, by_module: Mapping[tuple[str, int], Tensor]) -> dict[tuple[str, int], Tensor]:
         modules = self.wrapping.modules
         return {(name, index): x for (path, index), x in by_module.items() for name in modules[path]}
-
-    def _run_original(self, path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
-        output: Tensor = original(site_input)
-        return output
 
     def _run_components(self, path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
         output: Tensor = self._run_module(path, index, site_input, original, self.ones(), {})
         return output
 
-    def _parts(self, place: tuple[str, int], trace: "Trace", gradient: Tensor) -> list[SitePart]:
+    def _parts(self, place: tuple[str, int], trace: Trace, gradient: Tensor) -> list[SitePart]:
         """What the attributions of one module call are made of, a part per site of the module."""
         parts = []
         for name, site in self.wrapping.modules[place[0]].items():
@@ -206,23 +184,6 @@ class AttributedModel(ComponentModel):
         return parts
 
 
-class Runner(Protocol):
-    """Runs a module of a site in one of two ways."""
-
-    def __call__(self, path: str, index: int, site_input: Tensor, original: Original) -> Tensor:
-        """What the module puts out."""
-        ...
-
-
-class Trace(NamedTuple):
-    """A pass with its places: what went into every module call, and zeros that were added to what came out."""
-
-    output: Tensor
-    inputs: dict[tuple[str, int], Tensor]
-    offsets: dict[tuple[str, int], Tensor]
-    weights: Weights
-
-
 def _check_rank(rank: int | None, found: Mapping[str, tuple[Site, int]]) -> None:
     if rank is None:
         return
@@ -233,33 +194,3 @@ def _check_rank(rank: int | None, found: Mapping[str, tuple[Site, int]]) -> None
             raise UsageError(
                 f"rank must be at most {most}, one above that of the weight of {name!r}, or null, got {rank}"
             )
-
-
-def gradients_of_outputs(output: Tensor, offsets: Mapping[Place, Tensor]) -> dict[Place, Tensor]:
-    """Gradients of every output, summed over examples.
-
-    Args:
-        output: ``[..., d]``.
-        offsets: by place what was added there.
-
-    Returns:
-        By place, ``d`` in front of the dimensions of what was added.
-
-    Raises:
-        UsageError: if there is none.
-    """
-    if not output.requires_grad:
-        raise UsageError("target: its output has no gradient with respect to any site; is it computed without one?")
-    width = output.shape[-1]
-    one_each = torch.eye(width).to(output).reshape(width, *[1] * (output.dim() - 1), width)
-    every = one_each.expand(width, *output.shape)
-    found: Sequence[Tensor | None] = torch.autograd.grad(
-        output, list(offsets.values()), every, is_grads_batched=True, allow_unused=True
-    )
-    gradients = {}
-    for place, gradient in zip(offsets, found, strict=True):
-        if gradient is None:
-            name = str(place[0] if isinstance(place, tuple) else place)
-            raise UsageError(f"sites: the target's output has no gradient with respect to {name!r}; leave it out")
-        gradients[place] = gradient
-    return gradients

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from spd_lightning.functional.attribution import SitePart, attributions
-from spd_lightning.model.attributed import Attributed, AttributedModel, gradients_of_outputs
+from spd_lightning.model.attributed import Attributed, AttributedModel
 from spd_lightning.model.attributed_form import AttributedForm
 from spd_lightning.model.factored import Factored, Products
 from spd_lightning.model.passes import CleanPass, MaskedPass
 from spd_lightning.model.streams import FactoredInputs, LinearStream, folds
+from spd_lightning.model.tracing import gradients_of_outputs
 from spd_lightning.model.wrapping import Original
 
 

@@ -48,6 +48,8 @@ class Components(nn.Module):
 
     V: Tensor
     U: Tensor
+    transposed = False
+    """Whether they are another site's, whose weight is this one's transpose."""
 
     def __init__(self, site: Site, n_components: int, rank: int | None = None) -> None:
         super().__init__()
