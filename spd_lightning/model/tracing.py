@@ -106,7 +106,8 @@ def output_gradients(wrapping: Wrapping, batch: Any, generator: Generator) -> di
         generator: draws the signs.
 
     Returns:
-        By site and number of its call ``[..., d_out]``; zero where the output has no gradient with respect to it.
+        By site and number of its call ``[..., d_out]``; zero where the output has no gradient with respect to it, or
+        one that half precision cannot hold.
     """
     with torch.enable_grad():
         output, _, offsets, weights = traced(wrapping, batch)
@@ -115,7 +116,7 @@ def output_gradients(wrapping: Wrapping, batch: Any, generator: Generator) -> di
         reading = signs if counted is None else signs * (counted > 0)[..., None]
         found = torch.autograd.grad(output, list(offsets.values()), reading, materialize_grads=True)
     return {
-        (name, index): site.own_rows(site.taken(gradient), -1)
+        (name, index): site.own_rows(site.taken(gradient), -1).nan_to_num(0.0, 0.0, 0.0)
         for (path, index), gradient in zip(offsets, found, strict=True)
         for name, site in wrapping.modules[path].items()
     }
