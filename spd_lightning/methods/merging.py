@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spd_lightning.errors import check_fraction, check_whole
-from spd_lightning.functional import absences, component_shares, full_precision
+from spd_lightning.functional import absences, company, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
 from spd_lightning.methods.seen_vectors import SeenVectors, Sides, seen_vectors
@@ -19,10 +19,10 @@ LEFT = 1e-3
 """What is left of either vector of a component that was merged into others. What is shorter than this share of its
 site's longest component, or important less than this share of what the most frequent one is, has nothing to give."""
 TIE = 1e-3
-"""Least absence of a component from where another is important: of two that are always on, the shorter one goes. And
+"""Least that a component is missing where another is important: of two that are always on, the shorter one goes. And
 how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
-LEAST = 0.01
-"""Least part of a component in what its site's vectors may be changed by without changing their sum."""
+RIDGE = 1e-4
+"""Added to each vector's square, in units of their mean, so that of many combinations the shortest is found."""
 SLIGHT = 0.1
 """A component that took less than this, in units of its own length, need not become important for it."""
 
@@ -38,19 +38,17 @@ class Merging:
     Vectors are held against each other as the network sees them (:class:`SeenVectors`).
 
     Of a site's components that one goes for which others have to become important least. They take its matrix, by
-    the shortest combination of their read or write vectors that makes its own. What is left of it is next to nothing,
-    and the importance term closes its gate.
+    the combination of their read or write vectors that comes closest to its own, of several the shortest. What is left
+    of it is next to nothing, and the importance term closes its gate.
 
     Args:
         start: fraction of training from which on; 1 for never. Before features have come apart, their components may
             be dependent.
         every: steps from one look to the next; a look costs two forward passes and a backward pass of the target.
-        spread: number of others that may at most have to become important where a component was. Each counts by the
-            square of what it takes, in units of its own length, as errors do. Where calls differ, the one with the
-            most counts.
-        dependence: singular value of a site's read vectors, or of its write vectors, each as long as its component,
-            below which they are dependent, in units of the root mean square of all of them.
-        remainder: share of either vector that others need not make of it; training makes good what the sum loses.
+        spread: number of others that may at most have to become important where a component was. Each counts by what
+            it takes, in units of its own length, and all by how far the component is on its own: 1 less its
+            :func:`company <spd_lightning.functional.company>`. Where calls differ, the one with the most counts.
+        remainder: share that others need not make of either vector; training makes good what the sum loses.
 
     Raises:
         UsageError: for a value outside its range.
@@ -59,11 +57,10 @@ class Merging:
     start: float = 1.0
     every: int = 50
     spread: float = 3.0
-    dependence: float = 0.1
     remainder: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("start", "dependence", "remainder"):
+        for name in ("start", "remainder"):
             check_fraction(f"merging.{name}", getattr(self, name))
         check_positive("merging.spread", self.spread, allow_zero=True)
         check_whole("merging.every", self.every, least=1)
@@ -99,21 +96,21 @@ class Merging:
             with full_precision(parts.V):
                 calls = [call for call in step.importance if site_of(call) in sites]
                 seen = [_seen(call, step) for call in calls]
-                shares, absent = (torch.stack(values).amax(0).cpu() for values in zip(*seen, strict=True))
+                shares, missing = (torch.stack(values).amax(0).cpu() for values in zip(*seen, strict=True))
                 sides = seen_vectors(parts, {call: gradients[call] for call in calls}, step)
-                if count := self._absorb(parts, sides, shares, absent):
+                if count := self._absorb(parts, sides, shares, missing):
                     merged[sites[0]] = count
         for twin in step.model.twins:
             twin.mirror()
         return merged
 
-    def _absorb(self, parts: Components, sides: Sides, shares: Tensor, absent: Tensor) -> int:
+    def _absorb(self, parts: Components, sides: Sides, shares: Tensor, missing: Tensor) -> int:
         """Give components to others until none may go; how many went. Compared on the CPU, the same on every device."""
         lengths = _lengths(sides)
         there = torch.nonzero((lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max()))[:, 0]
         idle, begun = torch.ones(len(there), dtype=torch.bool), len(there)
         while len(there):
-            ways = [_ways(side, _lengths(sides)[there], there, absent, self.dependence) for side in sides]
+            ways = [_ways(side, _lengths(sides)[there], there, missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways]).all(0)
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             costs = torch.where(idle & is_made, costs, torch.inf)
@@ -136,33 +133,34 @@ class _Ways(NamedTuple):
     cost: Tensor
     """``[K]``, to be held against ``spread``."""
     missed: Tensor
-    """``[K]``: share of each vector that others do not make; infinite where it is not among the dependent ones."""
+    """``[K]``: share of each vector that others do not make."""
 
 
 def _seen(call: str, step: Step) -> tuple[Tensor, Tensor]:
+    """Each component's mean importance, and how much each other one is missing where it is important on its own."""
     bounded = step.importance[call].upper.clamp(0.0, 1.0)
     weights = step.weights_of(bounded)
-    return component_shares(bounded, weights, step.combine), absences(bounded, weights, step.combine)
+    alone = 1 - company(bounded, weights, step.combine)
+    missing = alone[:, None] * absences(bounded, weights, step.combine)
+    return component_shares(bounded, weights, step.combine), missing.clamp_min(TIE)
 
 
 def _lengths(sides: Sides) -> Tensor:
     return sides[0].lengths() * sides[1].lengths()
 
 
-def _ways(side: SeenVectors, lengths: Tensor, there: Tensor, absent: Tensor, dependence: float) -> _Ways:
-    """By the shortest combinations that make each vector, all of them as long as their components, which are not 0."""
+def _ways(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) -> _Ways:
+    """By the combination of all others that comes closest to each vector, all as long as their components, not 0."""
     products = side.products(there)
     units = lengths / products.diagonal().sqrt()
     products = products * torch.outer(units, units)
-    squares, directions = torch.linalg.svd(products)[1:]  # LAPACK may not get past some matrices by eigenvalues
-    kept = directions[squares >= dependence**2 * squares.mean()]
-    null = torch.eye(len(there), dtype=products.dtype) - kept.T @ kept
-    free = null.diagonal()
-    taken = (-null / free.clamp_min(LEAST)[:, None]).fill_diagonal_(0.0)
-    across = torch.eye(len(there), dtype=products.dtype) - taken
+    same = torch.eye(len(there), dtype=products.dtype)
+    precision = torch.linalg.inv(products + RIDGE * products.diagonal().mean() * same)
+    taken = (-precision / precision.diagonal()[:, None]).fill_diagonal_(0.0)
+    across = same - taken
     missed = (((across @ products) * across).sum(-1).clamp_min(0.0) / products.diagonal()).sqrt()
-    cost = (taken.square() * absent[there][:, there].clamp_min(TIE)).sum(-1)
-    return _Ways(taken, taken * units / units[:, None], cost, torch.where(free > LEAST, missed, torch.inf))
+    cost = (taken.abs() * missing[there][:, there]).sum(-1)
+    return _Ways(taken, taken * units / units[:, None], cost, missed)
 
 
 def _give(parts: Components, sides: Sides, side: int, there: Tensor, gone: int, shares: Tensor) -> None:

@@ -135,7 +135,7 @@ def test_any_number_of_processes_is_one_computation(processes, options, losses, 
 def test_several_processes_merge_the_same_components(strategy, tmp_path):
     """From a start from examples, several of one feature, with bounds that some of them meet at once."""
     folders = [Folder(tmp_path / str(count), config(20, ALL["the default recipe's"])) for count in (1, 2)]
-    merging = {"start": 0.2, "every": 5, "dependence": 0.2}
+    merging = {"start": 0.2, "every": 5}
     options = ["--model.init=examples", *(f"--model.merging.{name}={value}" for name, value in merging.items())]
 
     said = folders[0].fit(1, *options), folders[1].fit(2, *strategy, *options)
