@@ -297,18 +297,14 @@ def contribution_sparsity(sites):
     return total
 
 
-def rank_penalty(sites, power, shares=None, eps=1e-8):
-    """Sum over sites and components of their length relative to the weight, to a power; (V, U, W) per site.
-
-    Shares say per site how far each component counts.
-    """
+def rank_penalty(sites, power, eps=1e-8):
+    """Sum over sites and components of their length relative to the weight, to a power; (V, U, W) per site."""
     total = 0.0
-    for site, (V, U, W) in enumerate(sites):
+    for V, U, W in sites:
         whole = sum(w**2 for w in W.reshape(-1))
         for c in range(V.shape[1]):
             entries = [(V[j, c] * U[c, i]) ** 2 for j in range(V.shape[0]) for i in range(U.shape[1])]
-            counts = 1.0 if shares is None else shares[site][c]
-            total = total + counts * (sum(entries) / whole + eps) ** (power / 2)
+            total = total + (sum(entries) / whole + eps) ** (power / 2)
     return total
 
 

@@ -121,9 +121,7 @@ LENGTH_EPS = 1e-8
 """Squared relative length at which the power levels off, so that its slope at 0 stays finite."""
 
 
-def rank_penalty(
-    sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float, shares: Iterable[Tensor] | None = None
-) -> Tensor:
+def rank_penalty(sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float) -> Tensor:
     r"""Relative lengths of components to a power, summed over sites (ours).
 
     .. math:: \sum_l \sum_c \left(
@@ -135,7 +133,6 @@ def rank_penalty(
     Args:
         sites: read vectors ``V [d_in, C]``, write vectors ``U [C, d_out]`` and the target's weight of every site.
         power: ``q``.
-        shares: how far each component counts, ``[C]`` per site; ``None`` for in full.
 
     Returns:
         A scalar.
@@ -143,7 +140,5 @@ def rank_penalty(
     costs = []
     for read, write, weight in sites:
         squared = read.square().sum(0) * write.square().sum(-1) / weight.to(read.dtype).square().sum()
-        costs.append((squared + LENGTH_EPS).pow(power / 2))
-    if shares is not None:
-        costs = [share * cost for share, cost in zip(shares, costs, strict=True)]
-    return torch.stack([cost.sum() for cost in costs]).sum()
+        costs.append((squared + LENGTH_EPS).pow(power / 2).sum())
+    return torch.stack(costs).sum()

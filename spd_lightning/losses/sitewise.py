@@ -7,7 +7,6 @@ from torch import Tensor
 
 from spd_lightning.errors import UsageError, check_flag, check_list
 from spd_lightning.functional import (
-    company,
     contribution_sparsity,
     full_precision,
     importance_covariance,
@@ -132,17 +131,13 @@ class RankPenalty(SitewisePenalty):
     Components that act together share out a matrix in any way they like: importances say what acts, not in how many
     pieces, and more pieces than the rank may stay in use. The fewer pieces, the less this costs, and no fewer than the
     rank are faithful. Where more features than the rank have components of their own, it would merge them: name the
-    sites that it suits, or let it count ``together``. It pulls on lengths too, so that it should be weak, or fall
-    towards the end.
+    sites that it suits. It pulls on lengths too, so that it should be weak, or fall towards the end.
 
     Args:
         coefficient: weight of the term.
         power: of the lengths, above 0 and at most 1; the smaller, the closer to a count.
         sites: ``fnmatch`` patterns of the sites it is taken over; ``None`` for all.
         coefficient_points: as in :class:`Loss`.
-        together: whether a component counts only as far as it acts together with others of its site: by the square of
-            :func:`spd_lightning.functional.company`, a constant to the gradient. Until features have come apart all
-            act together, so that the term should set in late.
     """
 
     def __init__(
@@ -151,30 +146,13 @@ class RankPenalty(SitewisePenalty):
         power: float = 0.5,
         sites: list[str] | None = None,
         coefficient_points: list[tuple[float, float]] | None = None,
-        together: bool = False,
     ) -> None:
         super().__init__(coefficient, sites, coefficient_points)
-        check_flag("together", together)
-        self.together = together
         self.power = check_positive("power", power)
         if power > 1:
             raise UsageError(f"power must be at most 1, got {power}; above 1 many short components would be cheapest")
 
     def forward(self, step: Step) -> Tensor:
         """See :func:`spd_lightning.functional.rank_penalty`."""
-        names = self.chosen(step)
-        parts = [step.model.components[name] for name in names]
-        shares = [self._together(name, step) for name in names] if self.together else None
-        return rank_penalty([(part.V, part.U, part.site.weight()) for part in parts], self.power, shares)
-
-    @staticmethod
-    @torch.no_grad()
-    def _together(site: str, step: Step) -> Tensor:
-        """How far each of a site's components acts together with others, ``[C]``, mean over the site's calls."""
-        shares = []
-        for call in step.importance:
-            if site_of(call) == site:
-                bounded = step.importance[call].upper.clamp(0.0, 1.0)
-                with full_precision(bounded):
-                    shares.append(company(bounded, step.weights_of(bounded), step.combine).clamp_min(0).square())
-        return torch.stack(shares).mean(0)
+        parts = [step.model.components[name] for name in self.chosen(step)]
+        return rank_penalty([(part.V, part.U, part.site.weight()) for part in parts], self.power)

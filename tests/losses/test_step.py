@@ -65,7 +65,6 @@ TERMS = {
     "contributions": ContributionSparsity(),
     "covariance": ImportanceCovariance(),
     "rank": RankPenalty(),
-    "rank of what acts together": RankPenalty(together=True),
     "stochastic": Reconstruction(),
     "subset": Reconstruction(routing="subset"),
     "some": Reconstruction(routing="subset", subset_probability=0.5),

@@ -138,7 +138,6 @@ LOSSES = {
     ),
     "covariance": ImportanceCovariance(),
     "rank": RankPenalty(),
-    "rank of what acts together": RankPenalty(together=True),
     "activations": ActivationReconstruction(),
     "relative faithfulness": RelativeFaithfulness(),
     "smooth importance": SmoothImportance(gamma=0.3),
