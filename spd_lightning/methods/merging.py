@@ -88,9 +88,8 @@ class Merging:
             By site, where there are any, how many components went into others.
         """
         merged = {}
-        gradients = step.model.by_call(
-            output_gradients(step.model.wrapping, step.batch, step.noise.generator("reading"))
-        )
+        signs, share = step.noise.generator("reading"), step.noise.share
+        gradients = step.model.by_call(output_gradients(step.model.wrapping, step.batch, signs, share))
         for sites in step.model.alike:
             parts = step.model.components[sites[0]].source
             with full_precision(parts.V):

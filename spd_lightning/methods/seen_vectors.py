@@ -87,7 +87,8 @@ def seen_vectors(parts: Components, gradients: Mapping[str, Tensor], step: Step)
 
 def _means(values: Tensor, plain: Tensor, step: Step) -> Tensor:
     """Means of products of ``[..., C]`` over positions, in the units of others."""
-    flat, weights = values.flatten(0, -2), step.weights_of(values)
+    exact = torch.float32 if values.device.type == "mps" else torch.float64  # combinations of hardly anything matter
+    flat, weights = values.flatten(0, -2).to(exact), step.weights_of(values)
     weighted = flat / len(flat) if weights is None else weights.flatten()[:, None].to(flat) * flat
     products = weighted.T @ flat
     if step.combine is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from spd_lightning.errors import UsageError
+from spd_lightning.functional.sampling import RowShare, own_rows
 from spd_lightning.functional.weights import Weights
 from spd_lightning.model.wrapping import Keeper, Original, Wrapping, place_name
 
@@ -94,7 +95,9 @@ def gradients_of_outputs(output: Tensor, offsets: Mapping[Place, Tensor]) -> dic
     return gradients
 
 
-def output_gradients(wrapping: Wrapping, batch: Any, generator: Generator) -> dict[tuple[str, int], Tensor]:
+def output_gradients(
+    wrapping: Wrapping, batch: Any, generator: Generator, share: RowShare | None = None
+) -> dict[tuple[str, int], Tensor]:
     """Gradients of one random reading of a target's output, with respect to what its sites put out.
 
     The reading is the sum of the output's entries with random signs. So over draws, means of products of gradients are
@@ -104,6 +107,7 @@ def output_gradients(wrapping: Wrapping, batch: Any, generator: Generator) -> di
         wrapping: what runs the target.
         batch: as its call takes it.
         generator: draws the signs.
+        share: which rows of a batch these are, see :func:`own_rows`; ``None`` for all.
 
     Returns:
         By site and number of its call ``[..., d_out]``; zero where the output has no gradient with respect to it, or
@@ -111,7 +115,7 @@ def output_gradients(wrapping: Wrapping, batch: Any, generator: Generator) -> di
     """
     with torch.enable_grad():
         output, _, offsets, weights = traced(wrapping, batch)
-        signs = torch.randint(0, 2, output.shape, generator=generator, device=generator.device).to(output) * 2 - 1
+        signs = 2 * own_rows(_zeros_and_ones, output.shape, generator, share).to(output) - 1
         counted = weights.of(output.shape[:-1])
         reading = signs if counted is None else signs * (counted > 0)[..., None]
         found = torch.autograd.grad(output, list(offsets.values()), reading, materialize_grads=True)
@@ -120,3 +124,7 @@ def output_gradients(wrapping: Wrapping, batch: Any, generator: Generator) -> di
         for (path, index), gradient in zip(offsets, found, strict=True)
         for name, site in wrapping.modules[path].items()
     }
+
+
+def _zeros_and_ones(shape: Sequence[int], generator: Generator) -> Tensor:
+    return torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device)
