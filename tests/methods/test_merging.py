@@ -101,6 +101,22 @@ def test_what_others_need_not_make_of_a_vector_is_given(model, make_step, remain
     assert Merging(start=0.5, remainder=remainder).merge(make_step(model, x)) == expected
 
 
+@pytest.mark.parametrize(("reads", "expected"), [(0.0, {"0": 1}), (1.0, {})], ids=["unread", "read"])
+def test_directions_that_nothing_reads_do_not_count(make_step, reads, expected):
+    """What tells the write vectors of the first and the last apart reaches an output only where it is read."""
+    layers = torch.nn.Linear(5, 4, bias=False), torch.nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        layers[1].weight.copy_(torch.tensor([[1.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, reads]]))
+    model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 3})
+    parts = model.components["0"]
+    with torch.no_grad():
+        parts.V.copy_(torch.eye(5)[:, [0, 1, 0]])
+        parts.U.copy_(torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.5, 0.0, 0.0, 1.0]]))
+    _open(model, sign=0.0)
+
+    assert MERGING.merge(make_step(model, torch.randn(256, 5))) == expected
+
+
 def test_a_block_holds_as_many_as_it_has_dimensions(model, make_step, x):
     """What took from one that went waits for the next look."""
     parts = model.components["linear1"]
