@@ -31,6 +31,23 @@ def component_shares(values: Tensor, weights: Tensor | None = None, combine: Com
     return shares if combine is None else combine(shares)
 
 
+def mean_products(values: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
+    """Means over examples of the products of every two components' values.
+
+    Args:
+        values: ``[..., C]``.
+        weights: of the examples, see :func:`mean_over_examples`.
+        combine: as in :func:`frequency_minimality`.
+
+    Returns:
+        ``[C, C]``.
+    """
+    flat = values.flatten(0, -2)
+    weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
+    products = weighted.T @ flat
+    return products if combine is None else combine(products)
+
+
 def frequency_minimality(
     upper: Iterable[Tensor],
     p: float,
@@ -191,7 +208,7 @@ def absences(importances: Tensor, weights: Tensor | None = None, combine: Combin
         ``[C, C]`` in [0, 1], components in rows; 0 for one that is never important.
     """
     shares = component_shares(importances, weights, combine)[:, None]
-    missing = 1 - _together(importances, weights, combine) / shares.clamp_min(TINY)
+    missing = 1 - mean_products(importances, weights, combine) / shares.clamp_min(TINY)
     return torch.where(shares > 0, missing, 0.0)
 
 
@@ -202,15 +219,8 @@ def _less_alone(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Comb
 
 
 def _pairwise(g: Tensor, shares: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
-    together = _together(g, weights, combine)
+    together = mean_products(g, weights, combine)
     sizes = together.diagonal().sqrt().clamp_min(TINY)
     cosine, shares = together / sizes / sizes[:, None], shares / sizes
     close = 1 - (1 - cosine) / (1 - torch.outer(shares, shares) + ALWAYS)
     return close.fill_diagonal_(0.0)
-
-
-def _together(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
-    flat = g.flatten(0, -2)
-    weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
-    together = weighted.T @ flat
-    return together if combine is None else combine(together)

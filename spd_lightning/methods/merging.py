@@ -109,7 +109,8 @@ class Merging:
         there = torch.nonzero((lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max()))[:, 0]
         idle, begun = torch.ones(len(there), dtype=torch.bool), len(there)
         while len(there):
-            ways = [_ways(side, _lengths(sides)[there], there, missing) for side in sides]
+            lengths = _lengths(sides)[there]
+            ways = [_ways(side, lengths, there, missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways]).all(0)
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             costs = torch.where(idle & is_made, costs, torch.inf)

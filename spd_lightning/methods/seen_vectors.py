@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spd_lightning.functional.frequency import mean_products
 from spd_lightning.losses import Step
 from spd_lightning.losses.sharing import processes
 from spd_lightning.model.components import Components
@@ -88,12 +89,7 @@ def seen_vectors(parts: Components, gradients: Mapping[str, Tensor], step: Step)
 def _means(values: Tensor, plain: Tensor, step: Step) -> Tensor:
     """Means of products of ``[..., C]`` over positions, in the units of others."""
     exact = torch.float32 if values.device.type == "mps" else torch.float64  # combinations of hardly anything matter
-    flat, weights = values.flatten(0, -2).to(exact), step.weights_of(values)
-    weighted = flat / len(flat) if weights is None else weights.flatten()[:, None].to(flat) * flat
-    products = weighted.T @ flat
-    if step.combine is not None:
-        products = step.combine(products)
-    products = products.cpu().double()
+    products = mean_products(values.to(exact), step.weights_of(values), step.combine).cpu().double()
     return products * (plain.trace() / products.trace().clamp_min(torch.finfo(torch.float64).tiny))
 
 

@@ -139,7 +139,7 @@ def test_the_one_goes_that_the_fewest_others_have_to_stand_in_for(model, make_st
     upper[:8, 3] = 0.0
     upper[8:, :3] = 0.0
 
-    assert Merging(start=0.5, spread=0.05).merge(step) == {"linear1": 1}
+    assert Merging(start=0.5, spread=0.2).merge(step) == {"linear1": 1}
 
     assert (_lengths(parts) > 1e-3).tolist() == [True, True, False, True]
 
