@@ -516,10 +516,14 @@ def relative_faithfulness(sites):
     return sum(shares) / len(shares)
 
 
-def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest):
-    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance."""
+def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest, ceilings=None):
+    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance.
+
+    ``ceilings``: per step ``None``, or the cliff and the error at which it levels off.
+    """
     prices, means = [], [None] * len(allowances)
-    for (errors, penalty), tolerance in zip(steps, tolerances, strict=True):
+    ceilings = [None] * len(steps) if ceilings is None else ceilings
+    for (errors, penalty), tolerance, ceiling in zip(steps, tolerances, ceilings, strict=True):
         for index, error in enumerate(errors):
             if error is not None:
                 means[index] = error if means[index] is None else 0.95 * means[index] + 0.05 * error
@@ -529,5 +533,8 @@ def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest)
         price = price * math.exp(rate * max(-1, min(1, distance)))
         if mean < loosest:
             price = max(price, knee * mean / penalty)
+        if ceiling is not None:
+            cliff, least = ceiling
+            price = min(price, cliff * (mean if mean > least else least) / penalty)
         prices.append(price)
     return prices

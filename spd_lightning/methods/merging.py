@@ -18,6 +18,8 @@ from spd_lightning.model.wrapping import site_of
 LEFT = 1e-3
 """What is left of either vector of a component that was merged into others. What is shorter than this share of its
 site's longest component, or important less than this share of what the most frequent one is, has nothing to give."""
+CARRIES = 0.05
+"""A component that is never important is left as it is if it is shorter than this share of its site's longest one."""
 TIE = 1e-3
 """Least that a component is missing where another is important: of two that are always on, the shorter one goes. And
 how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
@@ -40,6 +42,10 @@ class Merging:
     Of a site's components that one goes for which others have to become important least. They take its matrix, by
     the combination of their read or write vectors that comes closest to its own, of several the shortest. What is left
     of it is next to nothing, and the importance term closes its gate.
+
+    A component that is never important may be long all the same, and what the others sum to is then not the target's
+    matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
+    other, too, or if that is not seen: inputs that come together tell nothing of how a vector divides between them.
 
     Args:
         start: fraction of training from which on; 1 for never. Before features have come apart, their components may
@@ -105,8 +111,25 @@ class Merging:
 
     def _absorb(self, parts: Components, sides: Sides, shares: Tensor, missing: Tensor) -> int:
         """Give components to others until none may go; how many went. Compared on the CPU, the same on every device."""
-        lengths = _lengths(sides)
-        there = torch.nonzero((lengths > LEFT * lengths.max()) & (shares > LEFT * shares.max()))[:, 0]
+        lengths, used = _lengths(sides), shares > LEFT * shares.max()
+        there = torch.nonzero((lengths > LEFT * lengths.max()) & used)[:, 0]
+        if not len(there):
+            return 0
+        unused = torch.nonzero((lengths > CARRIES * lengths.max()) & ~used)[:, 0]
+        folded = sum(self._fold(parts, sides, there, given) for given in unused.tolist())
+        return folded + self._merge_alive(parts, sides, there, missing)
+
+    def _fold(self, parts: Components, sides: Sides, there: Tensor, given: int) -> bool:
+        """Give what is never important to what is, by the vector that this makes better; whether it may be."""
+        made = [_made(side, there, given) for side in sides]
+        side = int(made[1].missed < made[0].missed)
+        may = made[side].missed < self.remainder and made[1 - side].missed_as_such < self.remainder
+        if may:
+            _give(parts, sides, side, given, there, made[side].shares)
+        return may
+
+    def _merge_alive(self, parts: Components, sides: Sides, there: Tensor, missing: Tensor) -> int:
+        """The cheapest first, as long as one may go; how many went."""
         idle, begun = torch.ones(len(there), dtype=torch.bool), len(there)
         while len(there):
             lengths = _lengths(sides)[there]
@@ -117,10 +140,21 @@ class Merging:
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
                 break
-            _give(parts, sides, side, there, gone, ways[side].shares[gone])
+            _give(parts, sides, side, int(there[gone]), there, ways[side].shares[gone])
             left = torch.arange(len(there)) != gone
             there, idle = there[left], (idle & (ways[side].taken[gone].abs() < SLIGHT))[left]
         return begun - len(there)
+
+
+class _Made(NamedTuple):
+    """What others make of one vector."""
+
+    shares: Tensor
+    """``[K]``: how much of each of theirs comes closest to it."""
+    missed: float
+    """Length of what they do not make, over its own length, both as they are seen."""
+    missed_as_such: float
+    """The same over its own length as such: little for a vector that is hardly seen."""
 
 
 class _Ways(NamedTuple):
@@ -155,7 +189,7 @@ def _ways(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) ->
     units = lengths / products.diagonal().sqrt()
     products = products * torch.outer(units, units)
     same = torch.eye(len(there), dtype=products.dtype)
-    precision = torch.linalg.inv(products + RIDGE * products.diagonal().mean() * same)
+    precision = torch.linalg.inv(_ridged(products))
     taken = (-precision / precision.diagonal()[:, None]).fill_diagonal_(0.0)
     across = same - taken
     missed = (((across @ products) * across).sum(-1).clamp_min(0.0) / products.diagonal()).sqrt()
@@ -163,9 +197,22 @@ def _ways(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) ->
     return _Ways(taken, taken * units / units[:, None], cost, missed)
 
 
-def _give(parts: Components, sides: Sides, side: int, there: Tensor, gone: int, shares: Tensor) -> None:
+def _made(side: SeenVectors, there: Tensor, given: int) -> _Made:
+    """By the combination of the vectors ``[K]`` that are there which comes closest to one that is not among them."""
+    products = side.products(torch.cat([there, torch.tensor([given])]))
+    among, own, square = products[:-1, :-1], products[:-1, -1], products[-1, -1]
+    shares = torch.linalg.solve(_ridged(among), own)
+    left = (square - 2 * shares @ own + shares @ among @ shares).clamp_min(0.0)
+    missed, as_such = (left / torch.stack([square, side.plain[given, given]])).sqrt().tolist()
+    return _Made(shares, missed, as_such)
+
+
+def _ridged(products: Tensor) -> Tensor:
+    return products + RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=products.dtype)
+
+
+def _give(parts: Components, sides: Sides, side: int, given: int, there: Tensor, shares: Tensor) -> None:
     """Split a component among others by its read vector (side 0) or its write vector, and leave next to nothing."""
-    given = int(there[gone])
     other = parts.V.T if side else parts.U
     other[there.to(other.device)] += torch.outer(shares.to(other), other[given])
     sides[1 - side].add(there, shares, given)

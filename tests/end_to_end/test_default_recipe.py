@@ -47,3 +47,17 @@ def test_the_error_arrives_at_what_is_tolerated_and_the_price_moves_for_it(folde
     # points are single batches, and errors lag a little behind what is tolerated while it falls
     assert sum(errors[-5:]) == pytest.approx(sum(map(_price(folder).tolerance_at, LAST)), rel=0.25)
     assert max(prices) > 1.5 * prices[-1] > 100 * prices[0]
+
+
+def test_for_sequences_nothing_but_the_importance_function_is_another(capsys):
+    configs = [f"--config={name}" for name in ("induction_by_hand.yaml", "default.yaml", "default_sequences.yaml")]
+    with pytest.raises(SystemExit):
+        main(["fit", *configs[:2], "--print_config"])
+    one = yaml.safe_load(capsys.readouterr().out)["model"]
+    with pytest.raises(SystemExit):
+        main(["fit", *configs, "--print_config"])
+    other = yaml.safe_load(capsys.readouterr().out)["model"]
+
+    assert {name for name in one if one[name] != other[name]} == {"importance", "optimization"}
+    assert other["importance"]["class_path"] == "spd_lightning.SiteTransformer"
+    assert other["optimization"] == {**one["optimization"], "importance_lr": 3e-3}

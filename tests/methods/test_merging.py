@@ -117,6 +117,68 @@ def test_directions_that_nothing_reads_do_not_count(make_step, reads, expected):
     assert MERGING.merge(make_step(model, torch.randn(256, 5))) == expected
 
 
+@pytest.fixture
+def unused(make_step):
+    """Looks at a site that maps 3 to 3, whose last of three components is never important: how many go into others."""
+    layers = torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)
+    torch.nn.init.eye_(layers[1].weight)
+    model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 3})
+    _open(model, sign=0.0)
+    for gate in model.importance_function.functions.values():
+        gate.biases[-1].data[2] = -2.0
+
+    def look(reads, writes, x):
+        parts = model.components["0"]
+        with torch.no_grad():
+            parts.V.copy_(torch.eye(3))
+            parts.U.copy_(2 * torch.eye(3))
+            parts.V[:, 2], parts.U[2] = torch.tensor(reads), torch.tensor(writes)
+        before = _product(parts)
+        merged = MERGING.merge(make_step(model, x))
+        torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-3)
+        return merged, parts
+
+    return look
+
+
+def _together(rows):
+    """Inputs of which the last is always the sum of the others."""
+    x = torch.randn(rows, 3)
+    return torch.cat([x[:, :2], x[:, :2].sum(1, keepdim=True)], 1)
+
+
+def test_what_is_never_important_goes_into_what_is(unused):
+    merged, parts = unused([0.5, 0.5, 0.0], [0.0, 0.7, 0.0], torch.randn(256, 3))
+    assert merged == {"0": 1}
+    assert _lengths(parts)[2] < 1e-5
+
+
+def test_what_inputs_do_not_tell_apart_goes_where_it_is_written(unused):
+    """It reads a direction in which inputs have no part: nothing but the sum of the matrix tells that it is there."""
+    merged, parts = unused([0.5, 0.5, -0.5], [0.0, 0.7, 0.0], _together(256))
+    assert merged == {"0": 1}
+    torch.testing.assert_close(parts.V[:, 1].detach(), torch.tensor([0.175, 1.175, -0.175]), rtol=0, atol=1e-3)
+    torch.testing.assert_close(parts.V[:, 0].detach(), torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes"),
+    [([0.5, 0.5, -0.5], [0.0, 0.7, 0.0]), ([0.5, 0.5, 0.0], [0.0, 0.2, 0.7]), ([0.05, 0.05, 0.0], [0.0, 0.7, 0.0])],
+    ids=["it reads what inputs tell apart", "it writes what nothing else does", "it is short"],
+)
+def test_what_is_never_important_stays_otherwise(unused, reads, writes):
+    merged, parts = unused(reads, writes, torch.randn(256, 3))
+    assert merged == {}
+    assert _lengths(parts)[2] > 1e-2
+
+
+def test_where_nothing_is_important_nothing_is_merged(model, make_step, x):
+    step = make_step(model, x)
+    for importance in step.importance.values():
+        importance.upper.data.zero_()
+    assert MERGING.merge(step) == {}
+
+
 def test_a_block_holds_as_many_as_it_has_dimensions(model, make_step, x):
     """What took from one that went waits for the next look."""
     parts = model.components["linear1"]
@@ -174,7 +236,6 @@ NEEDED = {
     "superposition": (lambda parts: None, ()),
     "short": (lambda parts: parts.V.data[:, 3].mul_(0.01), ()),
     "apart": (lambda parts: _copy(parts, 0, 2, 0.9), ((0, slice(0, 32)), (2, slice(32, 64)))),
-    "never important": (lambda parts: _copy(parts, 0, 2, 0.3), ((2, slice(0, 64)),)),
 }
 
 
