@@ -25,6 +25,8 @@ TIE = 1e-3
 how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
 RIDGE = 1e-4
 """Added to each vector's square, in units of their mean, so that of many combinations the shortest is found."""
+TOGETHER = 0.05
+"""Most that it costs, as ``spread`` counts, if what takes a component is important wherever that is, or far longer."""
 SLIGHT = 0.1
 """A component that took less than this, in units of its own length, need not become important for it."""
 
@@ -41,7 +43,9 @@ class Merging:
 
     Of a site's components that one goes for which others have to become important least. They take its matrix, by
     the combination of their read or write vectors that comes closest to its own, of several the shortest. What is left
-    of it is next to nothing, and the importance term closes its gate.
+    of it is next to nothing, and the importance term closes its gate. If what takes it is important wherever it is, the
+    other vector need not be a combination: two that read or write the same and act together are of rank one. Nor need
+    it where what takes it is twenty times as long.
 
     A component that is never important may be long all the same, and what the others sum to is then not the target's
     matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
@@ -134,9 +138,10 @@ class Merging:
         while len(there):
             lengths = _lengths(sides)[there]
             ways = [_ways(side, lengths, there, missing) for side in sides]
-            is_made = torch.stack([way.missed < self.remainder for way in ways]).all(0)
+            is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
-            costs = torch.where(idle & is_made, costs, torch.inf)
+            may = idle & is_made & (is_made.flip(0) | (costs <= TOGETHER))
+            costs = torch.where(may, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
                 break

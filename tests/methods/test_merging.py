@@ -30,6 +30,20 @@ def model(make_model):
     return made
 
 
+@pytest.fixture
+def make_step(make_step):
+    """Steps on which components are important independently, each at half of the places, or as gates say."""
+
+    def make(model, x, gated=False):
+        step, generator = make_step(model, x), torch.Generator().manual_seed(0)
+        for importance in step.importance.values() if not gated else ():
+            drawn = torch.rand(importance.upper.shape, generator=generator) < 0.5
+            importance.upper.data.copy_(drawn)
+        return step
+
+    return make
+
+
 @torch.no_grad()
 def _make_orthogonal(parts):
     parts.V.copy_(torch.eye(5, dtype=parts.V.dtype)[:, :COUNT] * torch.tensor([3.0, 2.0, 1.0, 0.5]))
@@ -124,8 +138,6 @@ def unused(make_step):
     torch.nn.init.eye_(layers[1].weight)
     model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 3})
     _open(model, sign=0.0)
-    for gate in model.importance_function.functions.values():
-        gate.biases[-1].data[2] = -2.0
 
     def look(reads, writes, x):
         parts = model.components["0"]
@@ -134,7 +146,9 @@ def unused(make_step):
             parts.U.copy_(2 * torch.eye(3))
             parts.V[:, 2], parts.U[2] = torch.tensor(reads), torch.tensor(writes)
         before = _product(parts)
-        merged = MERGING.merge(make_step(model, x))
+        step = make_step(model, x)
+        step.importance["0"].upper.data[..., 2] = 0.0
+        merged = MERGING.merge(step)
         torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-3)
         return merged, parts
 
@@ -179,13 +193,25 @@ def test_where_nothing_is_important_nothing_is_merged(model, make_step, x):
     assert MERGING.merge(step) == {}
 
 
+def test_of_two_that_write_the_same_and_act_together_one_is_enough(model, make_step):
+    """The sum stays, whatever they read; where each acts by itself, both stay."""
+    x = torch.randn(256, 5, dtype=torch.float64)
+    model.components["linear1"].U.data.copy_(torch.eye(2)[[0, 0, 1, 1]] * torch.tensor([1.0, 0.5, 1.0, 0.5])[:, None])
+    assert MERGING.merge(make_step(model, x)) == {}
+    before = _product(model.components["linear1"])
+
+    assert MERGING.merge(make_step(model, x, gated=True)) == {"linear1": 2}
+
+    torch.testing.assert_close(_product(model.components["linear1"]), before, rtol=0, atol=2e-3)
+
+
 def test_a_block_holds_as_many_as_it_has_dimensions(model, make_step, x):
     """What took from one that went waits for the next look."""
     parts = model.components["linear1"]
     _put_into_two_dimensions(parts)
     before = _product(parts)
 
-    assert [MERGING.merge(make_step(model, x)) for _ in range(3)] == [{"linear1": 1}, {"linear1": 1}, {}]
+    assert [MERGING.merge(make_step(model, x, gated=True)) for _ in range(3)] == [{"linear1": 1}, {"linear1": 1}, {}]
 
     assert int((_lengths(parts) > 1e-3).sum()) == 2
     torch.testing.assert_close(_product(parts), before, rtol=0, atol=2e-4)
@@ -234,14 +260,14 @@ def test_mixed_precision_does_not_round_what_decides(make_model, make_step):
 
 NEEDED = {
     "superposition": (lambda parts: None, ()),
-    "short": (lambda parts: parts.V.data[:, 3].mul_(0.01), ()),
+    "shorter": (lambda parts: parts.V.data[:, 3].mul_(0.5), ()),
     "apart": (lambda parts: _copy(parts, 0, 2, 0.9), ((0, slice(0, 32)), (2, slice(32, 64)))),
 }
 
 
 @pytest.mark.parametrize("case", NEEDED)
 def test_what_is_needed_stays(case, make_model, make_step):
-    """Where not apart, all are on everywhere, so that nothing has to become important."""
+    """What reads something else, or is important elsewhere."""
     model = make_model(sites={"linear1": COUNT})
     arrange, silent = NEEDED[case]
     _make_orthogonal(model.components["linear1"])
@@ -347,7 +373,7 @@ class InTwoPieces(Callback):
         self.alive.append(int((_lengths(parts) > 1e-3).sum()))
 
 
-@pytest.mark.parametrize(("accumulated", "expected"), [(1, [4, 4, 3, 3]), (2, [4, 4, 4, 4, 3, 3, 3, 3])])
+@pytest.mark.parametrize(("accumulated", "expected"), [(1, [4, 4, 2, 2]), (2, [4, 4, 4, 4, 2, 2, 2, 2])])
 def test_training_merges_before_the_step_that_is_due(accumulated, expected, tmp_path, capsys):
     still = Optimization(lr=1e-9, importance_lr=1e-9)
     losses = {"faithfulness": RelativeFaithfulness(), "importance": ImportanceMinimality()}
@@ -358,4 +384,4 @@ def test_training_merges_before_the_step_that_is_due(accumulated, expected, tmp_
     fit(module, batches, tmp_path, callbacks=[pieces], max_steps=4, accumulate_grad_batches=accumulated)
 
     assert pieces.alive == expected
-    assert "step 2: linear1: 1 component merged into others\n" in capsys.readouterr().err
+    assert "step 2: linear1: 2 components merged into others\n" in capsys.readouterr().err
