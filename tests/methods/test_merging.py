@@ -26,7 +26,7 @@ def model(make_model):
     """Of one tied pair of sites with orthogonal components, each of them always on."""
     made = make_model(sites={"linear*": COUNT}, ties={"linear2": "linear1"})
     _make_orthogonal(made.components["linear1"])
-    _open(made, sign=0.0)
+    _open(made)
     return made
 
 
@@ -36,9 +36,9 @@ def make_step(make_step):
 
     def make(model, x, gated=False):
         step, generator = make_step(model, x), torch.Generator().manual_seed(0)
-        for importance in step.importance.values() if not gated else ():
-            drawn = torch.rand(importance.upper.shape, generator=generator) < 0.5
-            importance.upper.data.copy_(drawn)
+        if not gated:
+            for importance in step.importance.values():
+                importance.upper.data.copy_(torch.rand(importance.upper.shape, generator=generator) < 0.5)
         return step
 
     return make
@@ -50,12 +50,12 @@ def _make_orthogonal(parts):
 
 
 @torch.no_grad()
-def _open(model, sign):
-    """Gates that are open everywhere, or where inner activations are above 0."""
+def _open(model):
+    """Gates that are open everywhere."""
     for gate in model.importance_function.functions.values():
         for weight, bias in zip(gate.weights, gate.biases, strict=True):
-            weight.copy_(sign * weight.abs())
-            bias.fill_(0.0 if sign else 2.0)
+            weight.zero_()
+            bias.fill_(2.0)
 
 
 @torch.no_grad()
@@ -126,7 +126,6 @@ def test_directions_that_nothing_reads_do_not_count(make_step, reads, expected):
     with torch.no_grad():
         parts.V.copy_(torch.eye(5)[:, [0, 1, 0]])
         parts.U.copy_(torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.5, 0.0, 0.0, 1.0]]))
-    _open(model, sign=0.0)
 
     assert MERGING.merge(make_step(model, torch.randn(256, 5))) == expected
 
@@ -137,7 +136,6 @@ def unused(make_step):
     layers = torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)
     torch.nn.init.eye_(layers[1].weight)
     model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 3})
-    _open(model, sign=0.0)
 
     def look(reads, writes, x):
         parts = model.components["0"]
@@ -248,7 +246,6 @@ def test_mixed_precision_does_not_round_what_decides(make_model, make_step):
     """A cost that is below the bound, and above it to eight bits."""
     model = make_model(sites={"linear1": COUNT}, dtype=torch.float32)
     _make_orthogonal(model.components["linear1"])
-    _open(model, sign=0.0)
     _copy(model.components["linear1"], 0, 2, 0.3)
     step, present = make_step(model, torch.rand(16, 5)), torch.tensor(0.9002)
     step.importance["linear1"].upper.data[:, 0] = present
@@ -272,7 +269,6 @@ def test_what_is_needed_stays(case, make_model, make_step):
     arrange, silent = NEEDED[case]
     _make_orthogonal(model.components["linear1"])
     arrange(model.components["linear1"])
-    _open(model, sign=0.0)
     step = make_step(model, torch.randn(64, 5, dtype=torch.float64))
     for component, rows in silent:
         step.importance["linear1"].upper.data[rows, component] = 0.0
@@ -291,7 +287,6 @@ def test_reads_of_some_and_writes_of_others_are_two_superpositions(make_step):
     with torch.no_grad():
         parts.V.copy_(torch.eye(5)[:, [0, 0, 1, 2]])
         parts.U.copy_(torch.eye(3)[[0, 1, 2, 2]])
-    _open(model, sign=0.0)
 
     assert MERGING.merge(make_step(model, torch.rand(16, 5))) == {}
 
@@ -313,7 +308,6 @@ def test_components_that_are_kept_equal_stay_equal(make_model, make_step, x):
     _make_orthogonal(model.components["linear1"])
     _copy(model.components["linear1"], 0, 2, 0.3)
     model.twins[0].mirror()
-    _open(model, sign=0.0)
 
     assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
 
@@ -366,7 +360,7 @@ class InTwoPieces(Callback):
         parts = module.model.components["linear1"]
         _make_orthogonal(parts)
         _copy(parts, 0, 2, 0.3)
-        _open(module.model, sign=0.0)
+        _open(module.model)
 
     def on_train_batch_end(self, trainer, module, *_):
         parts = module.model.components["linear1"]
