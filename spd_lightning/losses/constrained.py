@@ -108,6 +108,8 @@ class ConstrainedImportance(ImportanceMinimality):
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
         self.cliff = check_positive("cliff", cliff, allow_zero=True)
+        if 0 < self.cliff < self.knee:
+            raise UsageError(f"cliff must be at least knee, {knee:g}, or 0 for none; got {cliff:g}")
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
         check_finite("frequency_exponent_final", final)

@@ -46,10 +46,11 @@ class SeenVectors(NamedTuple):
 
     def add(self, takers: Tensor, shares: Tensor, given: int) -> None:
         """Add shares ``[K]`` of one vector to others, by number."""
-        added = torch.eye(len(self.plain), dtype=self.plain.dtype)
-        added[takers, given] += shares
+        added = torch.zeros(len(self.plain), dtype=self.plain.dtype)
+        added[takers] = shares
         for products in (self.seen, self.plain):
-            products.copy_(added @ products @ added.T)
+            given_by = torch.outer(added, products[given] + products[given, given] / 2 * added)
+            products += given_by + given_by.T
 
     def shrink(self, number: int, factor: float) -> None:
         """Make one vector shorter."""

@@ -171,6 +171,7 @@ def test_what_it_follows_must_measure_a_share(followed, said):
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
         ({"cliff": -1.0}, "cliff must be a finite number at least 0"),
+        ({"cliff": 0.4}, "cliff must be at least knee, 0.5, or 0 for none; got 0.4"),
         ({"frequency_exponent": -0.5}, "frequency_exponent must be a finite number at least 0, got -0.5"),
         ({"frequency_exponent_final": -1.5}, "frequency_exponent_final must be at least -1, got -1.5; below, what is"),
         ({"frequency_exponent_final": float("inf")}, "frequency_exponent_final must be a finite number, got inf"),

@@ -5,7 +5,7 @@ import torch
 
 from spd_lightning import Merging
 from spd_lightning.losses import Noise, Step
-from spd_lightning.methods.seen_vectors import seen_vectors
+from spd_lightning.methods.seen_vectors import SeenVectors, seen_vectors
 from spd_lightning.model import SiteMask
 from spd_lightning.model.tracing import output_gradients
 from spd_lightning.model.wrapping import site_of
@@ -98,3 +98,19 @@ def test_a_piece_goes_into_its_component_and_the_output_stays(name):
     assert parts.V[:, 1].norm() * parts.U[1].norm() < 0.01 * parts.V[:, 0].norm() * parts.U[0].norm()
     counted = before.isfinite()
     assert (model(batch) - before)[counted].norm() < 0.03 * before[counted].norm()
+
+
+def test_products_follow_what_one_vector_gives_to_others():
+    generator = torch.Generator().manual_seed(SEED)
+    values, vectors = (torch.randn(n, 6, generator=generator, dtype=torch.float64) for n in (9, 4))
+    side = SeenVectors(values.T @ values / 9, vectors.T @ vectors, 9.0)
+    takers, shares, given = torch.tensor([0, 2, 5]), torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), 3
+
+    side.add(takers, shares, given)
+    side.shrink(given, 0.5)
+
+    for columns in (values, vectors):
+        columns[:, takers] += torch.outer(columns[:, given], shares)
+        columns[:, given] *= 0.5
+    torch.testing.assert_close(side.seen, values.T @ values / 9)
+    torch.testing.assert_close(side.plain, vectors.T @ vectors)
