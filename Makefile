@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both set up the environment first.
+# `make demo` and `make test` are all you need to start; both set up the environment first. `make help` lists the rest.
 PYTHON ?= python3
 NEWEST ?= python3.14
 VENV := .venv

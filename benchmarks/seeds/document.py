@@ -22,9 +22,12 @@ INTRODUCTION = f"""\
 
 Written by `make seeds` (`python -m benchmarks.seeds`) from run directories; nothing here is typed in.
 
+Unless a plan says otherwise, runs are by [one recipe](default-recipe.md), `default.yaml` after each system's config. By
+recipes of their own, the systems are in [results.md](results.md).
+
 A run counts as recovered if {RULE}. A run whose process fails counts as not recovered. The interval is Wilson's, at
-95 %. Steps and wall time are means over finished runs, whose time ends with their last picture; the first run on a
-target trains it.
+95 %. Steps and wall time are means over finished runs. The time includes drawing pictures, and for the first run on a
+target training it.
 """
 
 

@@ -50,10 +50,10 @@ RULE = (
     "Of four sizes, three are toy models of superposition, one of them with an identity layer, and one is a residual "
     f"MLP. Toy models take {FEATURES[0]} to {FEATURES[1]} features in {DIMENSIONS[0]} to {DIMENSIONS[1]} dimensions, "
     f"fewer dimensions than features, and at most {MOST_PER_DIMENSION} features per dimension as in 40-10, in two "
-    f"dimensions {MOST_IN_TWO}: targets of more drop features or mix them up. Residual MLPs have {LAYERS[0]} to "
-    f"{LAYERS[1]} layers and about {NEURONS[0]} to {NEURONS[1]} neurons in all, {PER_NEURON} features for each, and a "
-    f"stream {WIDTH_PER_FEATURE} times as wide as there are features, as in the paper. Every size is drawn once, and "
-    "none that recipes were searched with."
+    f"dimensions at most {MOST_IN_TWO}: with more, the trained target itself drops features or mixes them up. "
+    f"Residual MLPs have {LAYERS[0]} to {LAYERS[1]} layers and about {NEURONS[0]} to {NEURONS[1]} neurons in all, "
+    f"{PER_NEURON} features for each, and a stream {WIDTH_PER_FEATURE} times as wide as there are features, as in the "
+    "paper. Every size is drawn once, and none that recipes were searched with."
 )
 """In words, for the table."""
 

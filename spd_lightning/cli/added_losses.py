@@ -1,4 +1,4 @@
-"""``losses+:`` in a config: terms that are added to those of the configs before it, where ``losses:`` replaces them."""
+"""What terms of a config do to those of the configs before it: ``losses:`` replaces them, ``losses+:`` adds to them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,13 @@ import yaml
 
 from spd_lightning.errors import UsageError
 
-ADDED = "losses+"
+GIVEN, ADDED = "losses", "losses+"
 
 
 def arguments_of(path: Path) -> list[str]:
-    """What a config says, as arguments: the file, or what remains of it followed by one flag per added term.
+    """What a config says, as arguments: the file, or what remains of it, between flags for its terms.
+
+    Without a flag before it, the parser would leave arguments of an earlier term to one of the same name.
 
     Args:
         path: a config that was checked.
@@ -20,15 +22,18 @@ def arguments_of(path: Path) -> list[str]:
         UsageError: if there is something else than terms.
     """
     text = path.read_text(encoding="utf-8-sig")
-    content = _content(path, text) if ADDED in text else {}
+    content = _content(path, text) if GIVEN in text else {}
     model = content.get("model")
-    if not isinstance(model, dict) or ADDED not in model:
+    if not isinstance(model, dict):
         return [f"--config={path}"]
+    emptied = [f"--model.{GIVEN}=null"] if GIVEN in model else []
+    if ADDED not in model:
+        return [*emptied, f"--config={path}"]
     terms = model.pop(ADDED)
     if not isinstance(terms, dict):
         raise UsageError(f"config {str(path)!r}: model.{ADDED} must hold terms by name, got {terms!r}")
     flags = (f"--model.losses.{name}={yaml.safe_dump(term, default_flow_style=True)}" for name, term in terms.items())
-    return [f"--config={yaml.safe_dump(content)}", *flags]
+    return [*emptied, f"--config={yaml.safe_dump(content)}", *flags]
 
 
 def _content(path: Path, text: str) -> dict[str, Any]:
