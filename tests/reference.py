@@ -516,14 +516,10 @@ def relative_faithfulness(sites):
     return sum(shares) / len(shares)
 
 
-def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest, ceilings=None):
-    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance.
-
-    ``ceilings``: per step ``None``, or the cliff and the error at which it levels off.
-    """
+def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest, ceiling=None):
+    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance."""
     prices, means = [], [None] * len(allowances)
-    ceilings = [None] * len(steps) if ceilings is None else ceilings
-    for (errors, penalty), tolerance, ceiling in zip(steps, tolerances, ceilings, strict=True):
+    for (errors, penalty), tolerance in zip(steps, tolerances, strict=True):
         for index, error in enumerate(errors):
             if error is not None:
                 means[index] = error if means[index] is None else 0.95 * means[index] + 0.05 * error
@@ -533,8 +529,7 @@ def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest,
         price = price * math.exp(rate * max(-1, min(1, distance)))
         if mean < loosest:
             price = max(price, knee * mean / penalty)
-        if ceiling is not None:
-            cliff, least = ceiling
-            price = min(price, cliff * (mean if mean > least else least) / penalty)
+        if ceiling is not None and price * penalty > ceiling:
+            price = ceiling / penalty
         prices.append(price)
     return prices

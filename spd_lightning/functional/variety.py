@@ -88,8 +88,9 @@ def _growing(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Whether a vector stands for a growing direction, and how many vectors its direction holds, both ``[n]``."""
     if not len(vectors):
         return torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
-    lengths = vectors.double().norm(dim=1)
-    units = vectors.double() / lengths[:, None]
+    vectors = vectors.cpu().double()  # some devices know no such precision
+    lengths = vectors.norm(dim=1)
+    units = vectors / lengths[:, None]
     parallel = (units @ units.T).abs() > 1 - SAME_DIRECTION**2 / 2
     first = parallel.int().argmax(1)  # the first vector of each direction stands for it
     longest = torch.zeros_like(lengths).scatter_reduce(0, first, lengths, "amax")

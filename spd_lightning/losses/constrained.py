@@ -17,8 +17,6 @@ from spd_lightning.losses.step import Step
 
 MEMORY = 0.95
 """Decay of the average of errors: noise of single batches does not move the price, twenty steps do."""
-SMALL = 0.03
-"""Share of the tolerated error below which the price need not follow it."""
 LEAST, MOST = 1e-9, 1e3
 """Bounds of the price, in units of what ablating everything costs."""
 
@@ -35,11 +33,10 @@ class ConstrainedImportance(ImportanceMinimality):
 
     A network may have a floor below which error is bought with many more components. As long as the error is within
     ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
-    would have to spare more than ``knee`` hundredths of the error. Another network may need all the components that are
-    left, so that error which is tolerated buys hardly anything, and only makes importances smaller than they are. Once
-    the tolerance falls, the price does not rise above ``cliff * error / penalty``: there a component less in a hundred
-    would cost more than ``cliff`` hundredths of the error. An error below 3% of ``tolerance`` counts as 3%,
-    so that price and error do not chase each other down to nothing.
+    would have to spare more than ``knee`` hundredths of the error. Another network may stay below the tolerated error
+    although it needs every component that is left; a price that rose all the same would make importances smaller than
+    they are. So the price does not rise above ``ceiling / penalty``: there importances cost together ``ceiling`` times
+    what ablating everything does. Beyond 1 the objective would be lower with everything ablated.
 
     How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
     0 what is more frequent than is typical is dearer, so that no component is on for everything, and what is rarer
@@ -57,7 +54,8 @@ class ConstrainedImportance(ImportanceMinimality):
             time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
-        cliff: the same at which it stops rising, from ``fall_start`` on; 0 for never.
+        ceiling: most that all importances may cost together, in units of what ablating everything costs; ``None`` for
+            no limit.
         frequency_exponent: power of a component's frequency, in units of what is typical of its site, in its price;
             0 for the same price for all.
         frequency_exponent_final: the same at the end for what is rarer than is typical, at least -1; it moves linearly
@@ -85,7 +83,7 @@ class ConstrainedImportance(ImportanceMinimality):
         follows: dict[str, float] | None = None,
         rate: float = 0.02,
         knee: float = 0.5,
-        cliff: float = 0.0,
+        ceiling: float | None = None,
         frequency_exponent: float = 0.0,
         frequency_exponent_final: float | None = None,
         coefficient: float = 1e-3,
@@ -98,6 +96,11 @@ class ConstrainedImportance(ImportanceMinimality):
         super().__init__(check_positive("coefficient", coefficient), p, p_final, anneal_start, anneal_end, eps)
         self.tolerance = _share("tolerance", tolerance)
         self.tolerance_start = _share("tolerance_start", tolerance_start)
+        if tolerance_start < tolerance:
+            raise UsageError(
+                f"tolerance_start must be at least tolerance, {tolerance:g}, since it falls from there; got "
+                f"{tolerance_start:g}"
+            )
         self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
         self.follows = {
             name: check_positive(f"follows: {name}", allowance)
@@ -107,9 +110,7 @@ class ConstrainedImportance(ImportanceMinimality):
             raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        self.cliff = check_positive("cliff", cliff, allow_zero=True)
-        if 0 < self.cliff < self.knee:
-            raise UsageError(f"cliff must be at least knee, {knee:g}, or 0 for none; got {cliff:g}")
+        self.ceiling = None if ceiling is None else check_positive("ceiling", ceiling)
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
         check_finite("frequency_exponent_final", final)
@@ -177,8 +178,8 @@ class ConstrainedImportance(ImportanceMinimality):
         penalty = max(float(self._seen["penalty"]), LEAST)
         if error < self.tolerance_start:
             price = max(price, self.knee * error / penalty)
-        if self.cliff and self._seen["progress"] >= self.fall_start:
-            price = min(price, self.cliff * max(error, SMALL * self.tolerance) / penalty)
+        if self.ceiling is not None:
+            price = min(price, self.ceiling / penalty)
         self.price = min(price, MOST)
 
     def numbers(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 from torchmetrics import MeanMetric
 from tqdm import tqdm
@@ -57,6 +58,7 @@ class Decomposition(CheckpointedModule):
         super().__init__(model, recipe, optimization, save_target, seed)
         self._guard = (NonFiniteGuard(self),)  # a tuple hides it from nn.Module's registration
         self._wrapping_checked = False
+        self._added_up: list[dict[str, Tensor]] = []
         self._distance, self._l0 = MeanMetric(), MeanMetric()
 
     @property
@@ -103,9 +105,14 @@ class Decomposition(CheckpointedModule):
         """A step whose importances depend on the whole batch may choose them here; others leave it as it is."""
         return step
 
+    def note(self, step: Step) -> None:
+        """See what a training step sees; nothing to remember for most methods."""
+        return
+
     def evaluated(self, batch: Any, noise: Noise, progress: float) -> dict[str, Tensor]:
         """Each term that counts on a batch, with gradient, by name; of several processes, each its own part."""
         step = self.chosen(Step.seen(self.form_of(batch), noise, progress).among_processes())
+        self.note(step)
         return {name: loss(step.named(name)) for name, loss in self.terms().items() if not loss.waits(progress)}
 
     def step(self, batch: Any, noise: Noise, progress: float = 0.0) -> Step:
@@ -151,8 +158,7 @@ class Decomposition(CheckpointedModule):
         self.guard.begin(Running(batch, noise.key, progress))
         total, terms = self.with_whole_parameters(self.objective, batch, noise, progress)
         self.guard.check_loss(total, terms)
-        for loss in self.terms().values():
-            loss.observe(terms, progress)
+        self._added_up = [*(self._added_up if self.micro_batch(batch_idx) else ()), terms]
         return {"loss": total, "terms": terms}
 
     def on_after_backward(self) -> None:
@@ -161,6 +167,13 @@ class Decomposition(CheckpointedModule):
         progress, parts = self.guard.running.progress, self.trainer.accumulate_grad_batches
         for loss in self.terms().values():
             loss.after_backward(loss.coefficient_at(progress) / parts)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Let terms see what the step came to, once, however many batches it adds up."""
+        parts, self._added_up = self._added_up, []
+        terms = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
+        for loss in self.terms().values():
+            loss.observe(terms, self.progress)
 
     def stamp(self) -> dict[str, Any]:
         """Add what terms remember of their past."""

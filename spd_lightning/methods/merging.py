@@ -1,5 +1,6 @@
 """Components that their site can do without go into others, while training goes on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,17 +17,21 @@ from spd_lightning.model.tracing import output_gradients
 from spd_lightning.model.wrapping import site_of
 
 LEFT = 1e-3
-"""What is left of either vector of a component that was merged into others. What is shorter than this share of its
-site's longest component, or important less than this share of what the most frequent one is, has nothing to give."""
+"""What is left of either vector of a component that was merged into others."""
+SHORTEST = 1e-3
+"""Of components that are compared, in units of their site's longest."""
+RAREST = 1e-3
+"""The same in units of how much the most frequent is important."""
 CARRIES = 0.05
-"""A component that is never important is left as it is if it is shorter than this share of its site's longest one."""
+"""A component that is not used is left as it is if it is shorter than this share of its site's longest one."""
 TIE = 1e-3
 """Least that a component is missing where another is important: of two that are always on, the shorter one goes. And
 how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
 RIDGE = 1e-4
 """Added to each vector's square, in units of their mean, so that of many combinations the shortest is found."""
 TOGETHER = 0.05
-"""Most that it costs, as ``spread`` counts, if what takes a component is important wherever that is, or far longer."""
+"""Most that it costs, as ``spread`` counts, if what takes a component is important wherever that is, or far longer. The
+component must have been important on so many positions that it would have shown if it were missing more often there."""
 SLIGHT = 0.1
 """A component that took less than this, in units of its own length, need not become important for it."""
 
@@ -47,18 +52,22 @@ class Merging:
     other vector need not be a combination: two that read or write the same and act together are of rank one. Nor need
     it where what takes it is twenty times as long.
 
-    A component that is never important may be long all the same, and what the others sum to is then not the target's
+    A component that is no longer used may be long all the same, and what the others sum to is then not the target's
     matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
     other, too, or if that is not seen: inputs that come together tell nothing of how a vector divides between them.
+    What is rare is not unused: see :class:`LastUse <spd_lightning.methods.last_use.LastUse>`.
 
     Args:
         start: fraction of training from which on; 1 for never. Before features have come apart, their components may
             be dependent.
-        every: steps from one look to the next; a look costs two forward passes and a backward pass of the target.
+        every: steps from one look to the next; a look costs two forward passes and a backward pass of the target, and
+            for every component that goes the inverse of two matrices as wide as there are components at its site: with
+            thousands of them, seconds each.
         spread: number of others that may at most have to become important where a component was. Each counts by what
             it takes, in units of its own length, and all by how far the component is on its own: 1 less its
             :func:`company <spd_lightning.functional.company>`. Where calls differ, the one with the most counts.
         remainder: share that others need not make of either vector; training makes good what the sum loses.
+        unused: fraction of training after which a component that was not important on any example is no longer used.
 
     Raises:
         UsageError: for a value outside its range.
@@ -68,9 +77,10 @@ class Merging:
     every: int = 50
     spread: float = 3.0
     remainder: float = 0.3
+    unused: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("start", "remainder"):
+        for name in ("start", "remainder", "unused"):
             check_fraction(f"merging.{name}", getattr(self, name))
         check_positive("merging.spread", self.spread, allow_zero=True)
         check_whole("merging.every", self.every, least=1)
@@ -88,43 +98,46 @@ class Merging:
         return self.start < 1 and progress >= self.start and step % self.every == 0
 
     @torch.no_grad()
-    def merge(self, step: Step) -> dict[str, int]:
+    def merge(self, step: Step, unused: Mapping[str, Tensor]) -> dict[str, list[int]]:
         """Merge what can be, in place; what has taken from others waits for the next look before it goes itself.
 
         Args:
             step: a batch, seen; of several processes, each its own part. Parameters must be whole.
+            unused: whether a component has not been important for long, ``[C]`` by the first of all sites that share
+                it; what is important in this batch is used all the same.
 
         Returns:
-            By site, where there are any, how many components went into others.
+            By site, where there are any, which components went into others. Of several processes each decides by
+            sums that may differ in rounding, and rank zero's word counts.
         """
         merged = {}
-        signs, share = step.noise.generator("reading"), step.noise.share
-        gradients = step.model.by_call(output_gradients(step.model.wrapping, step.batch, signs, share))
-        for sites in step.model.alike:
-            parts = step.model.components[sites[0]].source
-            with full_precision(parts.V):
+        with full_precision(next(iter(step.model.components.values())).V):
+            signs, share = step.noise.generator("reading"), step.noise.share
+            gradients = step.model.by_call(output_gradients(step.model.wrapping, step.batch, signs, share))
+            for sites in step.model.alike:
+                parts = step.model.components[sites[0]].source
                 calls = [call for call in step.importance if site_of(call) in sites]
-                seen = [_seen(call, step) for call in calls]
-                shares, missing = (torch.stack(values).amax(0).cpu() for values in zip(*seen, strict=True))
+                found = [_shares_and_absences(call, step) for call in calls]
+                shares, missing = (torch.stack(values).amax(0).cpu() for values in zip(*found, strict=True))
                 sides = seen_vectors(parts, {call: gradients[call] for call in calls}, step)
-                if count := self._absorb(parts, sides, shares, missing):
-                    merged[sites[0]] = count
+                if gone := self._absorb(parts, sides, _Use(shares, missing, unused[sites[0]])):
+                    merged[sites[0]] = gone
         for twin in step.model.twins:
             twin.mirror()
         return merged
 
-    def _absorb(self, parts: Components, sides: Sides, shares: Tensor, missing: Tensor) -> int:
-        """Give components to others until none may go; how many went. Compared on the CPU, the same on every device."""
-        lengths, used = _lengths(sides), shares > LEFT * shares.max()
-        there = torch.nonzero((lengths > LEFT * lengths.max()) & used)[:, 0]
+    def _absorb(self, parts: Components, sides: Sides, use: "_Use") -> list[int]:
+        """Give components to others until none may go; which went. Compared on the CPU, the same on every device."""
+        lengths, used = _lengths(sides), use.shares > RAREST * use.shares.max()
+        there = torch.nonzero((lengths > SHORTEST * lengths.max()) & used)[:, 0]
         if not len(there):
-            return 0
-        unused = torch.nonzero((lengths > CARRIES * lengths.max()) & ~used)[:, 0]
-        folded = sum(self._fold(parts, sides, there, given) for given in unused.tolist())
-        return folded + self._merge_alive(parts, sides, there, missing)
+            return []
+        unused = torch.nonzero((lengths > CARRIES * lengths.max()) & use.unused & ~used)[:, 0]
+        folded = [given for given in unused.tolist() if self._fold(parts, sides, there, given)]
+        return folded + self._merge_alive(parts, sides, there, use)
 
     def _fold(self, parts: Components, sides: Sides, there: Tensor, given: int) -> bool:
-        """Give what is never important to what is, by the vector that this makes better; whether it may be."""
+        """Give what is no longer used to what is, by the vector that this makes better; whether it may be."""
         made = [_made(side, there, given) for side in sides]
         side = int(made[1].missed < made[0].missed)
         may = made[side].missed < self.remainder and made[1 - side].missed_as_such < self.remainder
@@ -132,23 +145,36 @@ class Merging:
             _give(parts, sides, side, given, there, made[side].shares)
         return may
 
-    def _merge_alive(self, parts: Components, sides: Sides, there: Tensor, missing: Tensor) -> int:
-        """The cheapest first, as long as one may go; how many went."""
-        idle, begun = torch.ones(len(there), dtype=torch.bool), len(there)
+    def _merge_alive(self, parts: Components, sides: Sides, there: Tensor, use: "_Use") -> list[int]:
+        """The cheapest first, as long as one may go; which went."""
+        idle, went = torch.ones(len(there), dtype=torch.bool), list[int]()
+        doubt = 1 / (1 + sides[0].positions * use.shares)
         while len(there):
             lengths = _lengths(sides)[there]
-            ways = [_ways(side, lengths, there, missing) for side in sides]
+            ways = [_ways(side, lengths, there, use.missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
-            may = idle & is_made & (is_made.flip(0) | (costs <= TOGETHER))
+            may = idle & is_made & (is_made.flip(0) | (costs + doubt[there] <= TOGETHER))
             costs = torch.where(may, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
                 break
             _give(parts, sides, side, int(there[gone]), there, ways[side].shares[gone])
+            went.append(int(there[gone]))
             left = torch.arange(len(there)) != gone
             there, idle = there[left], (idle & (ways[side].taken[gone].abs() < SLIGHT))[left]
-        return begun - len(there)
+        return went
+
+
+class _Use(NamedTuple):
+    """When a site's components are important, over all calls of it: what is largest of each."""
+
+    shares: Tensor
+    """``[C]``: mean importances."""
+    missing: Tensor
+    """``[C, C]``: how much each other one is missing where a component is important on its own."""
+    unused: Tensor
+    """``[C]``: whether it has not been important for long."""
 
 
 class _Made(NamedTuple):
@@ -175,7 +201,7 @@ class _Ways(NamedTuple):
     """``[K]``: share of each vector that others do not make."""
 
 
-def _seen(call: str, step: Step) -> tuple[Tensor, Tensor]:
+def _shares_and_absences(call: str, step: Step) -> tuple[Tensor, Tensor]:
     """Each component's mean importance, and how much each other one is missing where it is important on its own."""
     bounded = step.importance[call].upper.clamp(0.0, 1.0)
     weights = step.weights_of(bounded)

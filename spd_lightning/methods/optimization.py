@@ -1,12 +1,12 @@
 """How components and importance function are optimised."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from spd_lightning.errors import check_choice, check_fraction, check_whole
@@ -15,6 +15,7 @@ from spd_lightning.functional import faithfulness, lr_factor, relative_faithfuln
 from spd_lightning.functional.schedules import LRSchedule
 from spd_lightning.losses.base import check_positive
 from spd_lightning.model import ComponentModel
+from spd_lightning.parallel.sharding import sharded_like
 
 EXACT = 1e-8
 """Squared difference from the target's weights, relative to them, below which nothing is left to warm up."""
@@ -111,6 +112,27 @@ def trained(model: ComponentModel, group: str) -> list[nn.Parameter]:
     """The parameters of one of the optimiser's groups, ``"components"`` or ``"importance"``."""
     module = model.components if group == "components" else model.importance_function
     return list(module.parameters())
+
+
+@torch.no_grad()
+def forget_momentum(optimizer: Optimizer, model: ComponentModel, site: str, numbers: Sequence[int]) -> None:
+    """Let components that were changed by hand stay where they are: their running mean of gradients becomes zero.
+
+    That of squares stays, or the next updates would be larger than others.
+
+    Args:
+        optimizer: what moves them; parameters may be sharded, and must not be whole just now.
+        model: whose components they are.
+        site: where they are.
+        numbers: which of the site's.
+    """
+    owner = model.components[site].source
+    for parts in (owner, *(twin for twin in model.twins if twin.source is owner)):
+        for parameter, dim in ((parts.V, 1), (parts.U, 0)):
+            mean = optimizer.state.get(parameter, {}).get("exp_avg")
+            if mean is not None:
+                kept = torch.ones(parameter.shape, dtype=mean.dtype, device=mean.device)
+                mean.mul_(sharded_like(mean, kept.index_fill_(dim, kept.new_tensor(numbers, dtype=torch.long), 0.0)))
 
 
 def _join_twins(optimizer: AdamW, model: ComponentModel) -> None:

@@ -64,7 +64,7 @@ Sides = tuple[SeenVectors, SeenVectors]
 
 
 def seen_vectors(parts: Components, gradients: Mapping[str, Tensor], step: Step) -> Sides:
-    """Both sides of a site's components, on the CPU in double precision, the same on every process.
+    """Both sides of a site's components, on the CPU in double precision; on every process the same but for rounding.
 
     Args:
         parts: the components that own the parameters.
@@ -91,7 +91,8 @@ def _means(values: Tensor, plain: Tensor, step: Step) -> Tensor:
     """Means of products of ``[..., C]`` over positions, in the units of others."""
     exact = torch.float32 if values.device.type == "mps" else torch.float64  # combinations of hardly anything matter
     products = mean_products(values.to(exact), step.weights_of(values), step.combine).cpu().double()
-    return products * (plain.trace() / products.trace().clamp_min(torch.finfo(torch.float64).tiny))
+    size = products.trace()
+    return products * (plain.trace() / size if size > 0 else 0.0)  # behind a unit that is off nothing is seen
 
 
 def _positions(values: Tensor, step: Step) -> float:

@@ -11,12 +11,13 @@ from tqdm import tqdm
 from spd_lightning.files.describe import describe
 from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.sigmoids import Leak
-from spd_lightning.losses import Loss, Noise, untuned_losses
+from spd_lightning.losses import Loss, Noise, Step, untuned_losses
 from spd_lightning.losses.sharing import largest_over_processes, rows_of_all
 from spd_lightning.methods.checkpointed import CHECKPOINT_KEY
 from spd_lightning.methods.decomposition import Decomposition
+from spd_lightning.methods.last_use import LastUse
 from spd_lightning.methods.merging import Merging
-from spd_lightning.methods.optimization import Optimization, Warmup, is_exact
+from spd_lightning.methods.optimization import Optimization, Warmup, forget_momentum, is_exact
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
 from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
 from spd_lightning.model.acceptance import taking
@@ -96,7 +97,7 @@ class StochasticDecomposition(Decomposition):
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta
         self.init, self.ties, self.tied_updates, self.kinds = init, ties, tied_updates, kinds
         self.speed, self.fused = speed, speed.step == "fast"
-        self.tables = Tables(speed)
+        self.tables, self.last_use = Tables(speed), LastUse(self.model)
         self.remember()
 
     def arguments(self) -> dict[str, Any]:
@@ -131,6 +132,10 @@ class StochasticDecomposition(Decomposition):
             exact = is_exact(self.model)
         if not exact:
             self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
+        self._share_components()
+
+    def _share_components(self) -> None:
+        """Make rank zero's components those of all processes, where each holds them whole."""
         if self.trainer.world_size > 1 and not self.is_sharded:
             components = self.model.components
             components.load_state_dict(self.trainer.strategy.broadcast(components.state_dict()))
@@ -142,20 +147,32 @@ class StochasticDecomposition(Decomposition):
             with taking(self.model.call, batch):
                 self.start_from_examples(batch)
         self.check_once(batch)
-        if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
-            self._check_tables(batch)
         if self.micro_batch(batch_idx) == 0 and self.merging.is_due(self.global_step, self.progress):
             self._merge(batch)
+        if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
+            self._check_tables(batch)  # of the components that the step is taken with
         return super().training_step(batch, batch_idx)
 
+    @torch.no_grad()
     def _merge(self, batch: Any) -> None:
-        """Merge what others can do without, the same on every process, and say so."""
+        """Merge what others can do without, as rank zero finds, and say so."""
+        unused = self.last_use.before(self.global_step - self.merging.unused * self.trainer.max_steps)
         with self.whole_parameters():
-            merged = self.merging.merge(self.seen(batch, Noise(("merging",), self.device)))
+            step = self.seen(batch, Noise((self.seed, "merging", self.global_step), self.device))
+            merged = self.merging.merge(step, unused)
             self.keep_whole_parameters()
-        for site, count in merged.items():
-            parts = "1 component" if count == 1 else f"{count} components"
+        self._share_components()
+        if self.trainer.world_size > 1:
+            merged = self.trainer.strategy.broadcast(merged)
+        for site, gone in merged.items():
+            forget_momentum(self.trainer.optimizers[0], self.model, site, gone)
+            parts = "1 component" if len(gone) == 1 else f"{len(gone)} components"
             self._tell(f"step {self.global_step}: {site}: {parts} merged into others")
+
+    def note(self, step: Step) -> None:
+        """Remember when components were last important, if some may be merged one day."""
+        if self.merging.start < 1:
+            self.last_use.note(step, self.global_step)
 
     def form_of(self, batch: Any) -> Form:
         """The fast or the plain form, as ``speed`` says."""
@@ -184,13 +201,15 @@ class StochasticDecomposition(Decomposition):
             tqdm.write(line, file=sys.stderr)
 
     def stamp(self) -> dict[str, Any]:
-        """Add the node count in use, which a resumed run must go on with."""
-        return super().stamp() | {"table_nodes": self.tables.nodes}
+        """Add the node count in use and when components were last important, which a resumed run must go on with."""
+        return super().stamp() | {"table_nodes": self.tables.nodes, "last_use": self.last_use.steps.cpu()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that does not fit, then go on with its node count."""
+        """Refuse a checkpoint that does not fit, then go on with what :meth:`stamp` added."""
         super().on_load_checkpoint(checkpoint)
-        self.tables.nodes = checkpoint[CHECKPOINT_KEY].get("table_nodes", self.tables.nodes)
+        stamp = checkpoint[CHECKPOINT_KEY]
+        self.tables.nodes = stamp.get("table_nodes", self.tables.nodes)
+        self.last_use.load(stamp.get("last_use"), checkpoint["global_step"])
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Lower-leaky causal importances ``[..., C]`` per site call."""

@@ -127,4 +127,4 @@ def output_gradients(
 
 
 def _zeros_and_ones(shape: Sequence[int], generator: Generator) -> Tensor:
-    return torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device)
+    return torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device, dtype=torch.int8)

@@ -14,6 +14,7 @@ from spd_lightning import (
     UsageError,
 )
 from spd_lightning.functional import absences
+from spd_lightning.methods.optimization import forget_momentum
 from tests import reference
 from tests.methods.tiny import Batches, fit, toy, trained_state
 
@@ -42,6 +43,16 @@ def make_step(make_step):
         return step
 
     return make
+
+
+def _merged(merging, step, unused=()):
+    """How many went, by site, of which some were not used for long."""
+    model = step.model
+    long = {
+        sites[0]: torch.tensor([c in unused for c in range(model.components[sites[0]].n_components)])
+        for sites in model.alike
+    }
+    return {site: len(gone) for site, gone in merging.merge(step, long).items()}
 
 
 @torch.no_grad()
@@ -84,12 +95,12 @@ def test_the_longer_of_two_takes_the_shorter(model, make_step, x):
     _copy(parts, 0, 2, 0.3)
     before, read = _product(parts), parts.V[:, 0].detach().clone()
 
-    assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
+    assert _merged(MERGING, make_step(model, x)) == {"linear1": 1}
 
     assert torch.equal(parts.V[:, 0].detach(), read), "what gates read stays"
     torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-4)
     assert _lengths(parts)[2] < 1e-5
-    assert MERGING.merge(make_step(model, x)) == {}, "what is left of it is not merged again"
+    assert _merged(MERGING, make_step(model, x)) == {}, "what is left of it is not merged again"
 
 
 def test_two_that_are_nearly_parallel_become_one(model, make_step, x):
@@ -99,7 +110,7 @@ def test_two_that_are_nearly_parallel_become_one(model, make_step, x):
     parts.V.data[2, 2] = 0.05
     before, lengths = _product(parts), _lengths(parts)
 
-    assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
+    assert _merged(MERGING, make_step(model, x)) == {"linear1": 1}
 
     assert (_product(parts) - before).norm() < 0.1 * lengths[2]
     assert (_lengths(parts) > 0.1).tolist() == [True, True, False, True]
@@ -112,7 +123,7 @@ def test_what_others_need_not_make_of_a_vector_is_given(model, make_step, remain
     _copy(parts, 0, 2, 0.1)
     parts.V.data[2, 2] = 0.25 * parts.V.data[:, 2].norm()
 
-    assert Merging(start=0.5, remainder=remainder).merge(make_step(model, x)) == expected
+    assert _merged(Merging(start=0.5, remainder=remainder), make_step(model, x)) == expected
 
 
 @pytest.mark.parametrize(("reads", "expected"), [(0.0, {"0": 1}), (1.0, {})], ids=["unread", "read"])
@@ -127,7 +138,7 @@ def test_directions_that_nothing_reads_do_not_count(make_step, reads, expected):
         parts.V.copy_(torch.eye(5)[:, [0, 1, 0]])
         parts.U.copy_(torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [0.5, 0.0, 0.0, 1.0]]))
 
-    assert MERGING.merge(make_step(model, torch.randn(256, 5))) == expected
+    assert _merged(MERGING, make_step(model, torch.randn(256, 5))) == expected
 
 
 @pytest.fixture
@@ -137,7 +148,7 @@ def unused(make_step):
     torch.nn.init.eye_(layers[1].weight)
     model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 3})
 
-    def look(reads, writes, x):
+    def look(reads, writes, x, unused=(2,)):
         parts = model.components["0"]
         with torch.no_grad():
             parts.V.copy_(torch.eye(3))
@@ -146,7 +157,7 @@ def unused(make_step):
         before = _product(parts)
         step = make_step(model, x)
         step.importance["0"].upper.data[..., 2] = 0.0
-        merged = MERGING.merge(step)
+        merged = _merged(MERGING, step, unused)
         torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-3)
         return merged, parts
 
@@ -159,7 +170,7 @@ def _together(rows):
     return torch.cat([x[:, :2], x[:, :2].sum(1, keepdim=True)], 1)
 
 
-def test_what_is_never_important_goes_into_what_is(unused):
+def test_what_is_not_used_goes_into_what_is(unused):
     merged, parts = unused([0.5, 0.5, 0.0], [0.0, 0.7, 0.0], torch.randn(256, 3))
     assert merged == {"0": 1}
     assert _lengths(parts)[2] < 1e-5
@@ -178,27 +189,78 @@ def test_what_inputs_do_not_tell_apart_goes_where_it_is_written(unused):
     [([0.5, 0.5, -0.5], [0.0, 0.7, 0.0]), ([0.5, 0.5, 0.0], [0.0, 0.2, 0.7]), ([0.05, 0.05, 0.0], [0.0, 0.7, 0.0])],
     ids=["it reads what inputs tell apart", "it writes what nothing else does", "it is short"],
 )
-def test_what_is_never_important_stays_otherwise(unused, reads, writes):
+def test_what_is_not_used_stays_otherwise(unused, reads, writes):
     merged, parts = unused(reads, writes, torch.randn(256, 3))
     assert merged == {}
     assert _lengths(parts)[2] > 1e-2
+
+
+def test_what_one_batch_does_not_show_stays(unused):
+    """The same was important not long ago."""
+    merged, parts = unused([0.5, 0.5, 0.0], [0.0, 0.7, 0.0], torch.randn(256, 3), unused=())
+    assert merged == {}
+    assert _lengths(parts)[2] > 0.1
+
+
+def test_a_rare_feature_in_superposition_stays(make_step):
+    """Others can make what it writes, and a batch that lacks it does not show what it reads."""
+    layer = torch.nn.Linear(20, 5, bias=False)
+    model = DecomposedModel(torch.nn.Sequential(layer), {"0": 20})
+    parts, x = model.components["0"], torch.rand(2048, 20) * (torch.rand(2048, 20) < 0.05)
+    x[:, 19] = 0.0
+    with torch.no_grad():
+        parts.V.copy_(torch.eye(20))
+        parts.U.copy_(layer.weight.T)
+    before, step = _product(parts), make_step(model, x, gated=True)
+    step.importance["0"].upper.data.copy_(x > 0)
+
+    assert _merged(MERGING, step) == {}
+
+    assert torch.equal(_product(parts), before)
+    assert _merged(MERGING, step, unused=(19,)) == {"0": 1}, "else nothing would have tried"
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(4, {}), (64, {"0": 1})])
+def test_one_side_is_enough_only_where_it_would_show(make_step, rows, expected):
+    """Two that write the same are important together on some rows; the first is everywhere else, too."""
+    model = DecomposedModel(torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False)), {"0": 2})
+    parts, x = model.components["0"], torch.randn(256, 3)
+    with torch.no_grad():
+        parts.V.copy_(torch.eye(3)[:, :2])
+        parts.U.copy_(torch.tensor([[2.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+    step = make_step(model, x, gated=True)
+    step.importance["0"].upper.data.fill_(1.0)
+    step.importance["0"].upper.data[rows:, 1] = 0.0
+
+    assert _merged(MERGING, step) == expected
+
+
+def test_a_site_behind_units_that_are_off_is_merged_by_its_vectors(make_step):
+    """Nothing reads what it writes on this batch; two equal components are one all the same."""
+    layers = torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3)
+    torch.nn.init.constant_(layers[0].bias, -100.0)
+    model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 2, "2": 2})
+    for parts in model.components.values():
+        parts.V.data[:, 1], parts.U.data[1] = parts.V.data[:, 0], 0.5 * parts.U.data[0]
+
+    assert _merged(MERGING, make_step(model, torch.rand(64, 5))) == {"0": 1, "2": 1}
 
 
 def test_where_nothing_is_important_nothing_is_merged(model, make_step, x):
     step = make_step(model, x)
     for importance in step.importance.values():
         importance.upper.data.zero_()
-    assert MERGING.merge(step) == {}
+    assert _merged(MERGING, step) == {}
 
 
 def test_of_two_that_write_the_same_and_act_together_one_is_enough(model, make_step):
     """The sum stays, whatever they read; where each acts by itself, both stay."""
     x = torch.randn(256, 5, dtype=torch.float64)
     model.components["linear1"].U.data.copy_(torch.eye(2)[[0, 0, 1, 1]] * torch.tensor([1.0, 0.5, 1.0, 0.5])[:, None])
-    assert MERGING.merge(make_step(model, x)) == {}
+    assert _merged(MERGING, make_step(model, x)) == {}
     before = _product(model.components["linear1"])
 
-    assert MERGING.merge(make_step(model, x, gated=True)) == {"linear1": 2}
+    assert _merged(MERGING, make_step(model, x, gated=True)) == {"linear1": 2}
 
     torch.testing.assert_close(_product(model.components["linear1"]), before, rtol=0, atol=2e-3)
 
@@ -209,7 +271,7 @@ def test_a_block_holds_as_many_as_it_has_dimensions(model, make_step, x):
     _put_into_two_dimensions(parts)
     before = _product(parts)
 
-    assert [MERGING.merge(make_step(model, x, gated=True)) for _ in range(3)] == [{"linear1": 1}, {"linear1": 1}, {}]
+    assert [_merged(MERGING, make_step(model, x, gated=True)) for _ in range(3)] == [{"linear1": 1}, {"linear1": 1}, {}]
 
     assert int((_lengths(parts) > 1e-3).sum()) == 2
     torch.testing.assert_close(_product(parts), before, rtol=0, atol=2e-4)
@@ -225,7 +287,7 @@ def test_the_one_goes_that_the_fewest_others_have_to_stand_in_for(model, make_st
     upper[:8, 3] = 0.0
     upper[8:, :3] = 0.0
 
-    assert Merging(start=0.5, spread=0.2).merge(step) == {"linear1": 1}
+    assert _merged(Merging(start=0.5, spread=0.2), step) == {"linear1": 1}
 
     assert (_lengths(parts) > 1e-3).tolist() == [True, True, False, True]
 
@@ -236,8 +298,7 @@ def test_of_many_that_are_alike_the_longest_takes_all(model, make_step, x):
         _copy(parts, 0, gone, share)
     before = _product(parts)
 
-    while MERGING.merge(make_step(model, x)):
-        pass
+    assert [_merged(MERGING, make_step(model, x)) for _ in range(5)][-1] == {}
 
     torch.testing.assert_close(parts.V[:, :1] @ parts.U[:1], before, rtol=0, atol=1e-4)
 
@@ -252,7 +313,7 @@ def test_mixed_precision_does_not_round_what_decides(make_model, make_step):
     between = 0.3 * (1 - (present + present.bfloat16()) / 2)
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert Merging(start=0.5, spread=float(between)).merge(step) == {"linear1": 1}
+        assert _merged(Merging(start=0.5, spread=float(between)), step) == {"linear1": 1}
 
 
 NEEDED = {
@@ -274,7 +335,7 @@ def test_what_is_needed_stays(case, make_model, make_step):
         step.importance["linear1"].upper.data[rows, component] = 0.0
     before = trained_state(model)
 
-    assert Merging(start=0.5, spread=0.5).merge(step) == {}
+    assert _merged(Merging(start=0.5, spread=0.5), step) == {}
 
     for name, tensor in trained_state(model).items():
         assert torch.equal(tensor, before[name]), name
@@ -288,7 +349,7 @@ def test_reads_of_some_and_writes_of_others_are_two_superpositions(make_step):
         parts.V.copy_(torch.eye(5)[:, [0, 0, 1, 2]])
         parts.U.copy_(torch.eye(3)[[0, 1, 2, 2]])
 
-    assert MERGING.merge(make_step(model, torch.rand(16, 5))) == {}
+    assert _merged(MERGING, make_step(model, torch.rand(16, 5))) == {}
 
 
 def test_of_the_calls_of_one_matrix_the_dearest_counts(model, make_step):
@@ -298,9 +359,9 @@ def test_of_the_calls_of_one_matrix_the_dearest_counts(model, make_step):
     step, merging = make_step(model, x), Merging(start=0.5, spread=0.5)
     for component, rows in NEEDED["apart"][1]:
         step.importance["linear2"].upper.data[rows, component] = 0.0
-    assert merging.merge(step) == {}
+    assert _merged(merging, step) == {}
 
-    assert merging.merge(make_step(model, x)) == {"linear1": 1}
+    assert _merged(merging, make_step(model, x)) == {"linear1": 1}
 
 
 def test_components_that_are_kept_equal_stay_equal(make_model, make_step, x):
@@ -309,7 +370,7 @@ def test_components_that_are_kept_equal_stay_equal(make_model, make_step, x):
     _copy(model.components["linear1"], 0, 2, 0.3)
     model.twins[0].mirror()
 
-    assert MERGING.merge(make_step(model, x)) == {"linear1": 1}
+    assert _merged(MERGING, make_step(model, x)) == {"linear1": 1}
 
     one, other = (model.components[name] for name in ("linear1", "linear2"))
     assert torch.equal(one.V, other.U.T)
@@ -373,9 +434,28 @@ def test_training_merges_before_the_step_that_is_due(accumulated, expected, tmp_
     losses = {"faithfulness": RelativeFaithfulness(), "importance": ImportanceMinimality()}
     merging = Merging(start=0.5, every=2)
     module = toy(sites={"linear1": COUNT}, losses=losses, optimization=still, merging=merging)
-    pieces, batches = InTwoPieces(), Batches(*[torch.rand(16, 5)] * 8)
+    pieces, batches = InTwoPieces(), Batches(*[torch.rand(64, 5)] * 8)
 
     fit(module, batches, tmp_path, callbacks=[pieces], max_steps=4, accumulate_grad_batches=accumulated)
 
     assert pieces.alive == expected
     assert "step 2: linear1: 2 components merged into others\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("updates", ["once", "twice"])
+def test_what_was_changed_by_hand_is_not_moved_by_gradients_from_before(updates, make_model):
+    model = make_model(sites={"linear*": COUNT}, ties={"linear2": "linear1"}, tied_updates=updates)
+    optimizer, _ = Optimization(lr=0.1).build(model, 10)
+    sum(parameter.square().sum() for parameter in model.components.parameters()).backward()
+    optimizer.step()
+    before = {parameter: state["exp_avg_sq"].clone() for parameter, state in optimizer.state.items()}
+
+    forget_momentum(optimizer, model, "linear1", [1, 3])
+
+    for parts in (parts for parts in model.components.values() if parts.owns_factors):
+        for parameter in (parts.V, parts.U):
+            moments = optimizer.state[parameter]
+            mean = moments["exp_avg"] if parameter is parts.U else moments["exp_avg"].T
+            assert torch.nonzero(mean.abs().sum(1))[:, 0].tolist() == [0, 2]
+            assert torch.equal(moments["exp_avg_sq"], before[parameter])
+    assert len(before) == (2 if updates == "once" else 4)

@@ -12,6 +12,7 @@ from spd_lightning import (
     ConstrainedImportance,
     Faithfulness,
     ImportanceMinimality,
+    Merging,
     Optimization,
     PersistentAdversary,
     PerSite,
@@ -36,6 +37,7 @@ from tests.methods.tiny import (
     features,
     fit,
     make_trainer,
+    paper_losses,
     toy,
     trained_state,
 )
@@ -49,8 +51,9 @@ def _terms(name):
     return Probe(lambda trainer, module, outputs, batch: outputs["terms"][name].item())
 
 
-def test_five_steps_move_every_parameter_and_leave_the_target(tmp_path):
-    module = toy()
+@pytest.mark.parametrize("merging", [Merging(), Merging(start=0.5)], ids=["", "merging"])
+def test_five_steps_move_every_parameter_and_leave_the_target(merging, tmp_path):
+    module = toy(merging=merging)
     before, target = trained_state(module), fingerprint(module.target)
 
     fit(module, features(), tmp_path, max_steps=5)
@@ -138,6 +141,28 @@ def test_accumulated_batches_see_their_own_noise(tmp_path):
     again = _terms("stochastic")
     fit(toy(), Batches(*[torch.ones(4, 5)] * 4), tmp_path, max_steps=2, accumulate_grad_batches=2, callbacks=[again])
     assert again.seen == probe.seen
+
+
+class Watching(ImportanceMinimality):
+    """Keeps what it is told of every step."""
+
+    def __init__(self):
+        super().__init__(coefficient=3e-3)
+        self.told = []
+
+    def observe(self, terms, progress):
+        self.told.append((terms["stochastic"].item(), progress))
+
+
+def test_terms_are_told_once_a_step_what_all_its_batches_came_to(tmp_path):
+    losses, probe = paper_losses() | {"importance": Watching()}, _terms("stochastic")
+    batches = Batches(*torch.rand(6, 4, 5))
+
+    fit(toy(losses=losses), batches, tmp_path, max_steps=3, accumulate_grad_batches=2, callbacks=[probe])
+
+    means = [(first + second) / 2 for first, second in zip(probe.seen[::2], probe.seen[1::2], strict=True)]
+    assert [told for told, _ in losses["importance"].told] == pytest.approx(means)
+    assert [progress for _, progress in losses["importance"].told] == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("as_batch", [tuple, list, lambda parts: parts[0]], ids=["tuple", "list", "tensor"])

@@ -61,6 +61,23 @@ def test_twins_have_numbers_of_their_own_that_start_equal():
     assert other.V.data_ptr() != one.U.data_ptr()
     assert other.owns_factors
     assert model.twins == [other]
+
+
+@pytest.mark.parametrize("init", ["random", "examples", "adaptive"])
+def test_twins_equal_a_source_that_comes_after_them(init):
+    """From the beginning, and once examples were seen, at whichever of the two sites they show features."""
+    ties = {"linear1": "linear2"}
+    model = DecomposedModel(ToyModelOfSuperposition(5, 2), SITES, ties=ties, tied_updates="twice", init=init)
+    one, other = model.components["linear2"], model.components["linear1"]
+    begun, x = one.V.detach().clone(), torch.zeros(64, 5)
+    x[torch.arange(64), torch.arange(64) % 5] = torch.rand(64, generator=keyed_generator(0)) + 0.1
+
+    for look in range(2):
+        assert torch.equal(other.V, one.U.T)
+        assert torch.equal(other.U, one.V.T)
+        if look == 0 and init != "random":
+            model.start_from_examples(x)
+            assert not torch.equal(one.V, begun)
     assert len(list(model.components.parameters())) == 4
 
 
