@@ -516,10 +516,11 @@ def relative_faithfulness(sites):
     return sum(shares) / len(shares)
 
 
-def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest, ceiling=None):
-    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance."""
+def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest, ceilings=None):
+    """The price after each step; per step its errors (``None`` for none yet), penalty, tolerance and ceiling."""
     prices, means = [], [None] * len(allowances)
-    for (errors, penalty), tolerance in zip(steps, tolerances, strict=True):
+    ceilings = [None] * len(steps) if ceilings is None else ceilings
+    for (errors, penalty), tolerance, ceiling in zip(steps, tolerances, ceilings, strict=True):
         for index, error in enumerate(errors):
             if error is not None:
                 means[index] = error if means[index] is None else 0.95 * means[index] + 0.05 * error

@@ -1,7 +1,7 @@
 """A price of importance that follows what ablation costs."""
 
 from collections.abc import Mapping
-from math import exp, log
+from math import exp, inf, log
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ class ConstrainedImportance(ImportanceMinimality):
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
         ceiling: most that all importances may cost together, in units of what ablating everything costs; ``None`` for
             no limit.
+        ceiling_final: the same at the end; it moves geometrically while the tolerance falls. ``None`` keeps it.
         frequency_exponent: power of a component's frequency, in units of what is typical of its site, in its price;
             0 for the same price for all.
         frequency_exponent_final: the same at the end for what is rarer than is typical, at least -1; it moves linearly
@@ -84,6 +85,7 @@ class ConstrainedImportance(ImportanceMinimality):
         rate: float = 0.02,
         knee: float = 0.5,
         ceiling: float | None = None,
+        ceiling_final: float | None = None,
         frequency_exponent: float = 0.0,
         frequency_exponent_final: float | None = None,
         coefficient: float = 1e-3,
@@ -110,7 +112,10 @@ class ConstrainedImportance(ImportanceMinimality):
             raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        self.ceiling = None if ceiling is None else check_positive("ceiling", ceiling)
+        if ceiling is None and ceiling_final is not None:
+            raise UsageError("ceiling_final is where ceiling moves to; give both, or neither")
+        self.ceiling = inf if ceiling is None else check_positive("ceiling", ceiling)
+        self.ceiling_final = self.ceiling if ceiling_final is None else check_positive("ceiling_final", ceiling_final)
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
         check_finite("frequency_exponent_final", final)
@@ -131,6 +136,12 @@ class ConstrainedImportance(ImportanceMinimality):
     def tolerance_at(self, progress: float) -> float:
         """The tolerated error at a fraction of training."""
         return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
+
+    def ceiling_at(self, progress: float) -> float:
+        """Most that all importances may cost together, at a fraction of training."""
+        if self.ceiling == inf:
+            return inf
+        return geometric_anneal(progress, self.ceiling, self.ceiling_final, (self.fall_start, self.fall_end))
 
     def frequency_exponent_at(self, progress: float) -> float:
         """What the frequency of a rare component is raised to in its price, at a fraction of training."""
@@ -178,9 +189,7 @@ class ConstrainedImportance(ImportanceMinimality):
         penalty = max(float(self._seen["penalty"]), LEAST)
         if error < self.tolerance_start:
             price = max(price, self.knee * error / penalty)
-        if self.ceiling is not None:
-            price = min(price, self.ceiling / penalty)
-        self.price = min(price, MOST)
+        self.price = min(price, self.ceiling_at(self._seen["progress"]) / penalty, MOST)
 
     def numbers(self) -> dict[str, float]:
         """The price, which no schedule tells."""

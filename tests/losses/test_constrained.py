@@ -52,14 +52,16 @@ def test_the_price_follows_the_formula_one_step_behind(knee, follows):
     assert (max(expected) > 0.1) == bool(knee)  # else the knee would have had nothing to do
 
 
-@pytest.mark.parametrize("ceiling", [0.5, 2.0])
-def test_all_that_is_important_costs_no_more_than_the_ceiling(ceiling):
-    loss = _objective(rate=0.5, ceiling=ceiling, coefficient=1.0, tolerance=0.5, tolerance_start=0.95, fall_start=0.2)
+@pytest.mark.parametrize(("start", "final"), [(0.5, 0.5), (2.0, 2.0), (2.0, 0.1)])
+def test_all_that_is_important_costs_no_more_than_the_ceiling(start, final):
+    falling = {"tolerance": 0.5, "tolerance_start": 0.95, "fall_start": 0.2, "fall_end": 0.5, "rate": 0.5}
+    loss = _objective(coefficient=1.0, ceiling=start, ceiling_final=None if start == final else final, **falling)
     fractions = [index / 10 for index in range(len(STEPS))]
+    ceilings = [start * (final / start) ** min(max((fraction - 0.2) / 0.3, 0), 1) for fraction in fractions]
     tolerances = [loss.tolerance_at(fraction) for fraction in fractions]
     steps = [([error], penalty) for error, _, penalty in STEPS]
     expected, free = (
-        reference.constrained_price(steps, 1.0, tolerances, [1.0], 0.5, 0.5, 0.95, bound) for bound in (ceiling, None)
+        reference.constrained_price(steps, 1.0, tolerances, [1.0], 0.5, 0.5, 0.95, bound) for bound in (ceilings, None)
     )
     found = []
     for step, fraction in zip(STEPS, fractions, strict=True):
@@ -161,6 +163,8 @@ def test_what_it_follows_must_measure_a_share(followed, said):
         ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
+        ({"ceiling_final": 0.1}, "ceiling_final is where ceiling moves to; give both, or neither"),
+        ({"ceiling": 1.0, "ceiling_final": 0.0}, "ceiling_final must be a finite number above 0"),
         ({"ceiling": 0.0}, "ceiling must be a finite number above 0"),
         ({"tolerance": 0.2}, "tolerance_start must be at least tolerance, 0.2, since it falls from there; got 0.1"),
         ({"frequency_exponent": -0.5}, "frequency_exponent must be a finite number at least 0, got -0.5"),
