@@ -517,7 +517,10 @@ def relative_faithfulness(sites):
 
 
 def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest, ceilings=None):
-    """The price after each step; per step its errors (``None`` for none yet), penalty, tolerance and ceiling."""
+    """The price after each step; per step its errors (``None`` for none yet), its penalty and its tolerance.
+
+    ``ceilings``: per step ``None``, or the cliff and the error at which it levels off.
+    """
     prices, means = [], [None] * len(allowances)
     ceilings = [None] * len(steps) if ceilings is None else ceilings
     for (errors, penalty), tolerance, ceiling in zip(steps, tolerances, ceilings, strict=True):
@@ -530,7 +533,8 @@ def constrained_price(steps, price, tolerances, allowances, rate, knee, loosest,
         price = price * math.exp(rate * max(-1, min(1, distance)))
         if mean < loosest:
             price = max(price, knee * mean / penalty)
-        if ceiling is not None and price * penalty > ceiling:
-            price = ceiling / penalty
+        if ceiling is not None:
+            cliff, least = ceiling
+            price = min(price, cliff * (mean if mean > least else least) / penalty)
         prices.append(price)
     return prices

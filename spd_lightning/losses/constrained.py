@@ -1,7 +1,7 @@
 """A price of importance that follows what ablation costs."""
 
 from collections.abc import Mapping
-from math import exp, inf, log
+from math import exp, log
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from spd_lightning.losses.step import Step
 
 MEMORY = 0.95
 """Decay of the average of errors: noise of single batches does not move the price, twenty steps do."""
+SMALL = 0.03
+"""Share of the tolerated error below which the price need not follow it."""
 LEAST, MOST = 1e-9, 1e3
 """Bounds of the price, in units of what ablating everything costs."""
 
@@ -33,10 +35,11 @@ class ConstrainedImportance(ImportanceMinimality):
 
     A network may have a floor below which error is bought with many more components. As long as the error is within
     ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
-    would have to spare more than ``knee`` hundredths of the error. Another network may stay below the tolerated error
-    although it needs every component that is left; a price that rose all the same would make importances smaller than
-    they are. So the price does not rise above ``ceiling / penalty``: there importances cost together ``ceiling`` times
-    what ablating everything does. Beyond 1 the objective would be lower with everything ablated.
+    would have to spare more than ``knee`` hundredths of the error. Another network may need all the components that are
+    left, so that error which is tolerated buys hardly anything, and only makes importances smaller than they are. Once
+    the tolerance falls, the price does not rise above ``cliff * error / penalty``: there a component less in a hundred
+    would cost more than ``cliff`` hundredths of the error. An error below 3% of ``tolerance`` counts as 3%,
+    so that price and error do not chase each other down to nothing.
 
     How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
     0 what is more frequent than is typical is dearer, so that no component is on for everything, and what is rarer
@@ -54,9 +57,7 @@ class ConstrainedImportance(ImportanceMinimality):
             time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
-        ceiling: most that all importances may cost together, in units of what ablating everything costs; ``None`` for
-            no limit.
-        ceiling_final: the same at the end; it moves geometrically while the tolerance falls. ``None`` keeps it.
+        cliff: the same at which it stops rising, from ``fall_start`` on; 0 for never.
         frequency_exponent: power of a component's frequency, in units of what is typical of its site, in its price;
             0 for the same price for all.
         frequency_exponent_final: the same at the end for what is rarer than is typical, at least -1; it moves linearly
@@ -84,8 +85,7 @@ class ConstrainedImportance(ImportanceMinimality):
         follows: dict[str, float] | None = None,
         rate: float = 0.02,
         knee: float = 0.5,
-        ceiling: float | None = None,
-        ceiling_final: float | None = None,
+        cliff: float = 0.0,
         frequency_exponent: float = 0.0,
         frequency_exponent_final: float | None = None,
         coefficient: float = 1e-3,
@@ -112,10 +112,9 @@ class ConstrainedImportance(ImportanceMinimality):
             raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        if ceiling is None and ceiling_final is not None:
-            raise UsageError("ceiling_final is where ceiling moves to; give both, or neither")
-        self.ceiling = inf if ceiling is None else check_positive("ceiling", ceiling)
-        self.ceiling_final = self.ceiling if ceiling_final is None else check_positive("ceiling_final", ceiling_final)
+        self.cliff = check_positive("cliff", cliff, allow_zero=True)
+        if 0 < self.cliff < self.knee:
+            raise UsageError(f"cliff must be at least knee, {knee:g}, or 0 for none; got {cliff:g}")
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
         check_finite("frequency_exponent_final", final)
@@ -136,12 +135,6 @@ class ConstrainedImportance(ImportanceMinimality):
     def tolerance_at(self, progress: float) -> float:
         """The tolerated error at a fraction of training."""
         return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
-
-    def ceiling_at(self, progress: float) -> float:
-        """Most that all importances may cost together, at a fraction of training."""
-        if self.ceiling == inf:
-            return inf
-        return geometric_anneal(progress, self.ceiling, self.ceiling_final, (self.fall_start, self.fall_end))
 
     def frequency_exponent_at(self, progress: float) -> float:
         """What the frequency of a rare component is raised to in its price, at a fraction of training."""
@@ -189,7 +182,9 @@ class ConstrainedImportance(ImportanceMinimality):
         penalty = max(float(self._seen["penalty"]), LEAST)
         if error < self.tolerance_start:
             price = max(price, self.knee * error / penalty)
-        self.price = min(price, self.ceiling_at(self._seen["progress"]) / penalty, MOST)
+        if self.cliff and self._seen["progress"] >= self.fall_start:
+            price = min(price, self.cliff * max(error, SMALL * self.tolerance) / penalty)
+        self.price = min(price, MOST)
 
     def numbers(self) -> dict[str, float]:
         """The price, which no schedule tells."""

@@ -1,6 +1,6 @@
 """Components that their site can do without go into others, while training goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,13 +11,12 @@ from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.functional import absences, company, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
-from spd_lightning.methods.seen_vectors import SeenVectors, Sides, seen_vectors
+from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, ways_of
+from spd_lightning.methods.seen_vectors import Sides, seen_vectors
 from spd_lightning.model.components import Components
 from spd_lightning.model.tracing import output_gradients
 from spd_lightning.model.wrapping import site_of
 
-LEFT = 1e-3
-"""What is left of either vector of a component that was merged into others."""
 SHORTEST = 1e-3
 """Of components that are compared, in units of their site's longest."""
 RAREST = 1e-3
@@ -27,8 +26,6 @@ CARRIES = 0.05
 TIE = 1e-3
 """Least that a component is missing where another is important: of two that are always on, the shorter one goes. And
 how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
-RIDGE = 1e-4
-"""Added to each vector's square, in units of their mean, so that of many combinations the shortest is found."""
 TOGETHER = 0.05
 """Most that it costs, as ``spread`` counts, if what takes a component is important wherever that is, or far longer. The
 component must have been important on so many positions that it would have shown if it were missing more often there."""
@@ -117,32 +114,33 @@ class Merging:
             for sites in step.model.alike:
                 parts = step.model.components[sites[0]].source
                 calls = [call for call in step.importance if site_of(call) in sites]
-                found = [_shares_and_absences(call, step) for call in calls]
-                shares, missing = (torch.stack(values).amax(0).cpu() for values in zip(*found, strict=True))
+                use = _use(calls, step, unused[sites[0]])
+                carrying = _carrying(parts, use.unused)
+                put_together(parts, carrying)
+                step.model.mirror_twins()
                 sides = seen_vectors(parts, {call: gradients[call] for call in calls}, step)
-                if gone := self._absorb(parts, sides, _Use(shares, missing, unused[sites[0]])):
+                if gone := self._absorb(parts, sides, use, carrying):
                     merged[sites[0]] = gone
-        for twin in step.model.twins:
-            twin.mirror()
+        step.model.mirror_twins()
         return merged
 
-    def _absorb(self, parts: Components, sides: Sides, use: "_Use") -> list[int]:
+    def _absorb(self, parts: Components, sides: Sides, use: "_Use", unused: list[int]) -> list[int]:
         """Give components to others until none may go; which went. Compared on the CPU, the same on every device."""
-        lengths, used = _lengths(sides), use.shares > RAREST * use.shares.max()
-        there = torch.nonzero((lengths > SHORTEST * lengths.max()) & used)[:, 0]
+        lengths = lengths_of(sides)
+        there = torch.nonzero((lengths > SHORTEST * lengths.max()) & use.used)[:, 0]
         if not len(there):
             return []
-        unused = torch.nonzero((lengths > CARRIES * lengths.max()) & use.unused & ~used)[:, 0]
-        folded = [given for given in unused.tolist() if self._fold(parts, sides, there, given)]
+        carrying = [given for given in unused if lengths[given] > CARRIES * lengths.max()]
+        folded = [given for given in carrying if self._fold(parts, sides, there, given)]
         return folded + self._merge_alive(parts, sides, there, use)
 
     def _fold(self, parts: Components, sides: Sides, there: Tensor, given: int) -> bool:
         """Give what is no longer used to what is, by the vector that this makes better; whether it may be."""
-        made = [_made(side, there, given) for side in sides]
+        made = [made_of(side, there, given) for side in sides]
         side = int(made[1].missed < made[0].missed)
         may = made[side].missed < self.remainder and made[1 - side].missed_as_such < self.remainder
         if may:
-            _give(parts, sides, side, given, there, made[side].shares)
+            give(parts, sides, side, given, there, made[side].shares)
         return may
 
     def _merge_alive(self, parts: Components, sides: Sides, there: Tensor, use: "_Use") -> list[int]:
@@ -150,8 +148,8 @@ class Merging:
         idle, went = torch.ones(len(there), dtype=torch.bool), list[int]()
         doubt = 1 / (1 + sides[0].positions * use.shares)
         while len(there):
-            lengths = _lengths(sides)[there]
-            ways = [_ways(side, lengths, there, use.missing) for side in sides]
+            lengths = lengths_of(sides)[there]
+            ways = [ways_of(side, lengths, there, use.missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             may = idle & is_made & (is_made.flip(0) | (costs + doubt[there] <= TOGETHER))
@@ -159,7 +157,7 @@ class Merging:
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
                 break
-            _give(parts, sides, side, int(there[gone]), there, ways[side].shares[gone])
+            give(parts, sides, side, int(there[gone]), there, ways[side].shares[gone])
             went.append(int(there[gone]))
             left = torch.arange(len(there)) != gone
             there, idle = there[left], (idle & (ways[side].taken[gone].abs() < SLIGHT))[left]
@@ -173,32 +171,17 @@ class _Use(NamedTuple):
     """``[C]``: mean importances."""
     missing: Tensor
     """``[C, C]``: how much each other one is missing where a component is important on its own."""
+    used: Tensor
+    """``[C]``: whether it is important in this batch, more than next to never."""
     unused: Tensor
-    """``[C]``: whether it has not been important for long."""
+    """``[C]``: whether it is not, and has not been for long."""
 
 
-class _Made(NamedTuple):
-    """What others make of one vector."""
-
-    shares: Tensor
-    """``[K]``: how much of each of theirs comes closest to it."""
-    missed: float
-    """Length of what they do not make, over its own length, both as they are seen."""
-    missed_as_such: float
-    """The same over its own length as such: little for a vector that is hardly seen."""
-
-
-class _Ways(NamedTuple):
-    """What each component of a site would cost if others took it, by one of its two vectors."""
-
-    taken: Tensor
-    """``[K, K]`` for the ``K`` components that are there: what each other one takes, in units of its own length."""
-    shares: Tensor
-    """``[K, K]``: how much of each other one's vector makes one's own."""
-    cost: Tensor
-    """``[K]``, to be held against ``spread``."""
-    missed: Tensor
-    """``[K]``: share of each vector that others do not make."""
+def _use(calls: Sequence[str], step: Step, unused: Tensor) -> _Use:
+    found = [_shares_and_absences(call, step) for call in calls]
+    shares, missing = (torch.stack(values).amax(0).cpu() for values in zip(*found, strict=True))
+    used = shares > RAREST * shares.max()
+    return _Use(shares, missing, used, unused & ~used)
 
 
 def _shares_and_absences(call: str, step: Step) -> tuple[Tensor, Tensor]:
@@ -210,44 +193,8 @@ def _shares_and_absences(call: str, step: Step) -> tuple[Tensor, Tensor]:
     return component_shares(bounded, weights, step.combine), missing.clamp_min(TIE)
 
 
-def _lengths(sides: Sides) -> Tensor:
-    return sides[0].lengths() * sides[1].lengths()
-
-
-def _ways(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) -> _Ways:
-    """By the combination of all others that comes closest to each vector, all as long as their components, not 0."""
-    products = side.products(there)
-    units = lengths / products.diagonal().sqrt()
-    products = products * torch.outer(units, units)
-    same = torch.eye(len(there), dtype=products.dtype)
-    precision = torch.linalg.inv(_ridged(products))
-    taken = (-precision / precision.diagonal()[:, None]).fill_diagonal_(0.0)
-    across = same - taken
-    missed = (((across @ products) * across).sum(-1).clamp_min(0.0) / products.diagonal()).sqrt()
-    cost = (taken.abs() * missing[there][:, there]).sum(-1)
-    return _Ways(taken, taken * units / units[:, None], cost, missed)
-
-
-def _made(side: SeenVectors, there: Tensor, given: int) -> _Made:
-    """By the combination of the vectors ``[K]`` that are there which comes closest to one that is not among them."""
-    products = side.products(torch.cat([there, torch.tensor([given])]))
-    among, own, square = products[:-1, :-1], products[:-1, -1], products[-1, -1]
-    shares = torch.linalg.solve(_ridged(among), own)
-    left = (square - 2 * shares @ own + shares @ among @ shares).clamp_min(0.0)
-    missed, as_such = (left / torch.stack([square, side.plain[given, given]])).sqrt().tolist()
-    return _Made(shares, missed, as_such)
-
-
-def _ridged(products: Tensor) -> Tensor:
-    return products + RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=products.dtype)
-
-
-def _give(parts: Components, sides: Sides, side: int, given: int, there: Tensor, shares: Tensor) -> None:
-    """Split a component among others by its read vector (side 0) or its write vector, and leave next to nothing."""
-    other = parts.V.T if side else parts.U
-    other[there.to(other.device)] += torch.outer(shares.to(other), other[given])
-    sides[1 - side].add(there, shares, given)
-    parts.V[:, given] *= LEFT
-    parts.U[given] *= LEFT
-    for vectors in sides:
-        vectors.shrink(given, LEFT)
+def _carrying(parts: Components, unused: Tensor) -> list[int]:
+    """Components that are not used, if one of them is long; which."""
+    lengths = (parts.V.norm(dim=0) * parts.U.norm(dim=1)).cpu()
+    numbers = torch.nonzero(unused)[:, 0]
+    return numbers.tolist() if (lengths[numbers] > CARRIES * lengths.max()).any() else []

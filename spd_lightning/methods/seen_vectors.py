@@ -79,7 +79,8 @@ def seen_vectors(parts: Components, gradients: Mapping[str, Tensor], step: Step)
     seen, positions = [torch.zeros_like(products) for products in plain], 0.0
     for call, gradient in gradients.items():
         own = step.model.components[site_of(call)]
-        found = [step.inner(call).detach(), gradient.to(own.U) @ own.U.T.detach()]
+        inner = own.inner(step.clean.site_inputs[call])  # of the vectors as they are now
+        found = [inner.detach(), gradient.to(own.U) @ own.U.T.detach()]
         count = _positions(found[0][..., :1], step)
         positions += count
         for side, values in enumerate(reversed(found) if own.transposed else found):

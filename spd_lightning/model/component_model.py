@@ -123,6 +123,11 @@ class ComponentModel(nn.Module, ABC):
         """Components that are kept equal to another site's (``tied_updates: twice``)."""
         return [parts for parts in self.components.values() if isinstance(parts, TwinComponents)]
 
+    def mirror_twins(self) -> None:
+        """Let components that are kept equal to others take over what these are now, whichever site comes first."""
+        for twin in self.twins:
+            twin.mirror()
+
     @property
     def alike(self) -> list[tuple[str, ...]]:
         """Sites, those together whose components are the same numbers."""

@@ -135,7 +135,7 @@ class DecomposedModel(ComponentModel):
             except ValueError as error:
                 count = self.components[name].n_components
                 raise UsageError(f"init: site {name!r}: {error}, got C = {count}") from None
-        self._mirror()
+        self.mirror_twins()
         self.importance_function.reset(partial(keyed_generator, self.seed, "ci_fn"))
 
     def start_from_examples(self, batch: Any) -> None:
@@ -158,12 +158,7 @@ class DecomposedModel(ComponentModel):
                     continue
                 started.add(name)
                 self._start_site(name, site_input)
-            self._mirror()
-
-    def _mirror(self) -> None:
-        """Let components that are kept equal to others take over what these are now, whichever site came first."""
-        for twin in self.twins:
-            twin.mirror()
+            self.mirror_twins()
 
     def _start_site(self, name: str, site_input: Tensor) -> None:
         components, generator = self.components[name], keyed_generator(self.seed, "examples", name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spd_lightning.cli.command import main
+from spd_lightning.losses import FrequencyMinimality
 
 SHORT = ["--trainer.max_steps=2", "--trainer.val_check_interval=2"]
 
@@ -34,6 +35,22 @@ def test_what_is_replaced_is_told(folder, capsys):
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: losses: ")]
     assert ["no term keeps the sum" in line or "no term makes importances small" in line for line in told] == [True] * 2
     assert all("losses+: adds" in line for line in told)
+
+
+def test_what_is_replaced_leaves_no_argument_behind(folder):
+    """Of a term of the same name and class, and of another class with the same arguments."""
+    Path("old.yaml").write_text(
+        "model:\n  losses:\n    a: {class_path: Reconstruction, init_args: {routing: subset, samples: 3}}\n"
+        "    b: {class_path: ImportanceMinimality, init_args: {coefficient: 0.5, p: 2.0}}\n"
+    )
+    Path("new.yaml").write_text(
+        "model:\n  losses:\n    a: {class_path: Reconstruction, init_args: {samples: 2}}\n"
+        "    b: {class_path: FrequencyMinimality, init_args: {reference: 8.0}}\n"
+    )
+    terms = _fit("tiny.yaml", "old.yaml", "new.yaml")
+
+    assert (terms["a"].routing, terms["a"].samples) == ("all", 2)
+    assert (terms["b"].coefficient, terms["b"].p) == (FrequencyMinimality().coefficient, FrequencyMinimality().p)
 
 
 @pytest.mark.parametrize(

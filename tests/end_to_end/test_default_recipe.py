@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from spd_lightning import ConstrainedImportance
 from spd_lightning.cli.command import main
+from spd_lightning.cli.shipped import shipped_configs
 from spd_lightning.runs.verdict import shortfalls
 
 pytestmark = pytest.mark.slow
@@ -49,14 +50,38 @@ def test_the_error_arrives_at_what_is_tolerated_and_the_price_moves_for_it(folde
     assert max(prices) > 1.5 * prices[-1] > 100 * prices[0]
 
 
+def _model(capsys, *configs):
+    with pytest.raises(SystemExit):
+        main(["fit", *(f"--config={name}" for name in configs), "--print_config"])
+    return yaml.safe_load(capsys.readouterr().out)["model"]
+
+
+def test_it_is_the_same_after_every_config(capsys):
+    """But for the network, its sites and how it is called."""
+    shipped = sorted(shipped_configs().glob("*.yaml")) + sorted((shipped_configs() / "lm").glob("*.yaml"))
+    whole = [path for path in shipped if "target:" in path.read_text()]
+    models = [_model(capsys, path, "default.yaml") for path in whole]
+
+    assert len(models) > 10
+    for model in models:
+        for own in ("target", "sites", "recipe", "call", "ties", "save_target"):
+            model.pop(own)
+        assert model == models[0]
+
+
+def test_for_logits_nothing_but_the_distance_is_another(capsys):
+    one = _model(capsys, "digits.yaml", "default.yaml")
+    other = _model(capsys, "digits.yaml", "default.yaml", "default_logits.yaml")
+
+    for term in ("stochastic", "adversary"):
+        assert one["losses"][term]["init_args"].pop("distance") == "mse"
+        assert other["losses"][term]["init_args"].pop("distance") == "kl"
+    assert one == other
+
+
 def test_for_sequences_nothing_but_the_importance_function_is_another(capsys):
-    configs = [f"--config={name}" for name in ("induction_by_hand.yaml", "default.yaml", "default_sequences.yaml")]
-    with pytest.raises(SystemExit):
-        main(["fit", *configs[:2], "--print_config"])
-    one = yaml.safe_load(capsys.readouterr().out)["model"]
-    with pytest.raises(SystemExit):
-        main(["fit", *configs, "--print_config"])
-    other = yaml.safe_load(capsys.readouterr().out)["model"]
+    one = _model(capsys, "induction_by_hand.yaml", "default.yaml")
+    other = _model(capsys, "induction_by_hand.yaml", "default.yaml", "default_sequences.yaml")
 
     assert {name for name in one if one[name] != other[name]} == {"importance", "optimization"}
     assert other["importance"]["class_path"] == "spd_lightning.SiteTransformer"

@@ -52,23 +52,30 @@ def test_the_price_follows_the_formula_one_step_behind(knee, follows):
     assert (max(expected) > 0.1) == bool(knee)  # else the knee would have had nothing to do
 
 
-@pytest.mark.parametrize(("start", "final"), [(0.5, 0.5), (2.0, 2.0), (2.0, 0.1)])
-def test_all_that_is_important_costs_no_more_than_the_ceiling(start, final):
-    falling = {"tolerance": 0.5, "tolerance_start": 0.95, "fall_start": 0.2, "fall_end": 0.5, "rate": 0.5}
-    loss = _objective(coefficient=1.0, ceiling=start, ceiling_final=None if start == final else final, **falling)
+@pytest.mark.parametrize("cliff", [0.8, 30.0])
+def test_the_cliff_bounds_the_price_once_the_tolerance_falls(cliff):
+    loss = _objective(rate=0.5, cliff=cliff, coefficient=1.0, tolerance=0.5, tolerance_start=0.95, fall_start=0.2)
     fractions = [index / 10 for index in range(len(STEPS))]
-    ceilings = [start * (final / start) ** min(max((fraction - 0.2) / 0.3, 0), 1) for fraction in fractions]
     tolerances = [loss.tolerance_at(fraction) for fraction in fractions]
+    ceilings = [(cliff, 0.015) if fraction >= 0.2 else None for fraction in fractions]
     steps = [([error], penalty) for error, _, penalty in STEPS]
     expected, free = (
-        reference.constrained_price(steps, 1.0, tolerances, [1.0], 0.5, 0.5, 0.95, bound) for bound in (ceilings, None)
+        reference.constrained_price(steps, 1.0, tolerances, [1.0], 0.5, 0.5, 0.95, bounds)
+        for bounds in (ceilings, None)
     )
     found = []
     for step, fraction in zip(STEPS, fractions, strict=True):
         loss.observe(_seen(*step), fraction)
         found.append(loss.price)
     assert found == pytest.approx([1.0, *expected[:-1]], rel=1e-5)
-    assert sum(price < 0.9 * other for price, other in zip(expected, free, strict=True)) >= 3
+    assert (min(expected) < 0.5 * min(free)) == (cliff < 1)  # else the lower one would have had nothing to do
+
+
+def test_below_three_hundredths_of_what_is_tolerated_the_cliff_does_not_fall():
+    loss = _objective(cliff=30.0, tolerance=0.02, fall_start=0.0, coefficient=5.0)
+    for _ in range(2):
+        loss.observe(_seen(1e-5, 0.0, 2.0), 0.5)
+    assert loss.price == pytest.approx(30 * 0.0006 / 2)
 
 
 def test_a_term_that_waits_is_followed_when_its_time_comes():
@@ -163,10 +170,9 @@ def test_what_it_follows_must_measure_a_share(followed, said):
         ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
-        ({"ceiling_final": 0.1}, "ceiling_final is where ceiling moves to; give both, or neither"),
-        ({"ceiling": 1.0, "ceiling_final": 0.0}, "ceiling_final must be a finite number above 0"),
-        ({"ceiling": 0.0}, "ceiling must be a finite number above 0"),
+        ({"cliff": -1.0}, "cliff must be a finite number at least 0"),
         ({"tolerance": 0.2}, "tolerance_start must be at least tolerance, 0.2, since it falls from there; got 0.1"),
+        ({"cliff": 0.4}, "cliff must be at least knee, 0.5, or 0 for none; got 0.4"),
         ({"frequency_exponent": -0.5}, "frequency_exponent must be a finite number at least 0, got -0.5"),
         ({"frequency_exponent_final": -1.5}, "frequency_exponent_final must be at least -1, got -1.5; below, what is"),
         ({"frequency_exponent_final": float("inf")}, "frequency_exponent_final must be a finite number, got inf"),

@@ -195,6 +195,24 @@ def test_what_is_not_used_stays_otherwise(unused, reads, writes):
     assert _lengths(parts)[2] > 1e-2
 
 
+def test_what_is_not_used_goes_as_what_it_sums_to(make_step):
+    """Two that read where inputs have no part, each writing what no other does: only their sum is made by others."""
+    layers = torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)
+    torch.nn.init.eye_(layers[1].weight)
+    model = DecomposedModel(torch.nn.Sequential(*layers), {"0": 4})
+    parts, x = model.components["0"], _together(256)
+    with torch.no_grad():
+        parts.V.copy_(torch.tensor([[1.0, 0.0, 0.5, 0.5], [0.0, 1.0, 0.5, 0.5], [0.0, 0.0, -0.5, -0.5]]))
+        parts.U.copy_(torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.7, 0.7], [0.0, 0.0, -0.7]]))
+    before, step = _product(parts), make_step(model, x)
+    step.importance["0"].upper.data[..., 2:] = 0.0
+
+    assert _merged(MERGING, step, unused=(2, 3)) == {"0": 1}
+
+    torch.testing.assert_close(_product(parts), before, rtol=0, atol=1e-3)
+    assert (_lengths(parts) > 1e-5).tolist() == [True, True, False, False]
+
+
 def test_what_one_batch_does_not_show_stays(unused):
     """The same was important not long ago."""
     merged, parts = unused([0.5, 0.5, 0.0], [0.0, 0.7, 0.0], torch.randn(256, 3), unused=())

@@ -1,0 +1,101 @@
+"""Vectors of components as combinations of others', and what others take over."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spd_lightning.methods.seen_vectors import SeenVectors, Sides
+from spd_lightning.model.components import Components
+
+LEFT = 1e-3
+"""What is left of either vector of a component that was merged into others."""
+RIDGE = 1e-4
+"""Added to each vector's square, in units of their mean, so that of many combinations the shortest is found."""
+
+
+class Made(NamedTuple):
+    """What others make of one vector."""
+
+    shares: Tensor
+    """``[K]``: how much of each of theirs comes closest to it."""
+    missed: float
+    """Length of what they do not make, over its own length, both as they are seen."""
+    missed_as_such: float
+    """The same over its own length as such: little for a vector that is hardly seen."""
+
+
+class Ways(NamedTuple):
+    """What each component of a site would cost if others took it, by one of its two vectors."""
+
+    taken: Tensor
+    """``[K, K]`` for the ``K`` components that are there: what each other one takes, in units of its own length."""
+    shares: Tensor
+    """``[K, K]``: how much of each other one's vector makes one's own."""
+    cost: Tensor
+    """``[K]``, to be held against ``spread``."""
+    missed: Tensor
+    """``[K]``: share of each vector that others do not make."""
+
+
+def lengths_of(sides: Sides) -> Tensor:
+    """Of every component's matrix, ``[C]``."""
+    return sides[0].lengths() * sides[1].lengths()
+
+
+def ways_of(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) -> Ways:
+    """By the combination of all others that comes closest to each vector, all as long as their components, not 0."""
+    products = side.products(there)
+    units = lengths / products.diagonal().sqrt()
+    products = products * torch.outer(units, units)
+    same = torch.eye(len(there), dtype=products.dtype)
+    precision = torch.linalg.inv(_ridged(products))
+    taken = (-precision / precision.diagonal()[:, None]).fill_diagonal_(0.0)
+    across = same - taken
+    missed = (((across @ products) * across).sum(-1).clamp_min(0.0) / products.diagonal()).sqrt()
+    cost = (taken.abs() * missing[there][:, there]).sum(-1)
+    return Ways(taken, taken * units / units[:, None], cost, missed)
+
+
+def made_of(side: SeenVectors, there: Tensor, given: int) -> Made:
+    """By the combination of the vectors ``[K]`` that are there which comes closest to one that is not among them."""
+    products = side.products(torch.cat([there, torch.tensor([given])]))
+    among, own, square = products[:-1, :-1], products[:-1, -1], products[-1, -1]
+    shares = torch.linalg.solve(_ridged(among), own)
+    left = (square - 2 * shares @ own + shares @ among @ shares).clamp_min(0.0)
+    missed, as_such = (left / torch.stack([square, side.plain[given, given]])).sqrt().tolist()
+    return Made(shares, missed, as_such)
+
+
+def _ridged(products: Tensor) -> Tensor:
+    return products + RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=products.dtype)
+
+
+def give(parts: Components, sides: Sides, side: int, given: int, there: Tensor, shares: Tensor) -> None:
+    """Split a component among others by its read vector (side 0) or its write vector, and leave next to nothing."""
+    other = parts.V.T if side else parts.U
+    other[there.to(other.device)] += torch.outer(shares.to(other), other[given])
+    sides[1 - side].add(there, shares, given)
+    parts.V[:, given] *= LEFT
+    parts.U[given] *= LEFT
+    for vectors in sides:
+        vectors.shrink(given, LEFT)
+
+
+def put_together(parts: Components, numbers: Sequence[int]) -> None:
+    """Let some components share out what they sum to by its singular vectors; what is not needed becomes zero.
+
+    One by one they may write what no other does, and sum to what others make.
+
+    Args:
+        parts: a site's components.
+        numbers: which of them.
+    """
+    if not numbers:
+        return
+    read, write = (torch.linalg.qr(vectors.cpu().double()) for vectors in (parts.V[:, numbers], parts.U[numbers].T))
+    left, values, right = torch.linalg.svd(read.R @ write.R.T, full_matrices=False)
+    V, U = read.Q.new_zeros(len(read.Q), len(numbers)), read.Q.new_zeros(len(numbers), len(write.Q))
+    V[:, : len(values)], U[: len(values)] = read.Q @ left * values.sqrt(), (write.Q @ right.T * values.sqrt()).T
+    parts.V[:, numbers], parts.U[numbers] = V.to(parts.V), U.to(parts.U)
