@@ -47,7 +47,7 @@ class LastUse:
         Returns:
             ``[C]`` on the CPU, by the first of all sites that share them.
         """
-        parts = (self.steps < number).cpu().split(self._counts)
+        parts = torch.split((self.steps < number).cpu(), self._counts)
         return {sites[0]: part for sites, part in zip(self._alike, parts, strict=True)}
 
     def load(self, steps: Tensor | None, number: int) -> None:
