@@ -15,6 +15,7 @@ from spd_lightning import (
     GateMLP,
     ImportanceFunction,
     ImportanceMinimality,
+    Merging,
     Optimization,
     PerSite,
     PositionalCall,
@@ -271,8 +272,13 @@ def test_a_module_that_took_over_another_target_says_so(tmp_path):
 @pytest.mark.parametrize("save_target", [True, False])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"ties": {"linear2": "linear1"}, "tied_updates": "twice"}, {"init": "examples", "warmup": Warmup(3)}],
-    ids=["untied", "twice", "examples"],
+    [
+        {},
+        {"ties": {"linear2": "linear1"}, "tied_updates": "twice"},
+        {"init": "examples", "warmup": Warmup(3)},
+        {"merging": Merging(start=0.1, every=1, unused=0.3)},
+    ],
+    ids=["untied", "twice", "examples", "merging"],
 )
 def test_training_goes_on_as_if_it_had_never_stopped(options, save_target, tmp_path):
     straight, stopped, resumed = (toy(save_target=save_target, **options) for _ in range(3))
@@ -287,6 +293,8 @@ def test_training_goes_on_as_if_it_had_never_stopped(options, save_target, tmp_p
     fit(resumed, features(), tmp_path, ckpt_path=tmp_path / "three.ckpt", **schedule)
 
     _same_state(straight, resumed)
+    assert torch.equal(straight.last_use.steps, resumed.last_use.steps)
+    assert ("merging" in options) == bool(straight.last_use.steps.any())
 
 
 def _remove_stamp(content):
