@@ -90,10 +90,8 @@ def put_together(parts: Components, numbers: Sequence[int]) -> None:
 
     Args:
         parts: a site's components.
-        numbers: which of them.
+        numbers: which of them, one at least.
     """
-    if not numbers:
-        return
     read, write = (torch.linalg.qr(vectors.cpu().double()) for vectors in (parts.V[:, numbers], parts.U[numbers].T))
     left, values, right = torch.linalg.svd(read.R @ write.R.T, full_matrices=False)
     V, U = read.Q.new_zeros(len(read.Q), len(numbers)), read.Q.new_zeros(len(numbers), len(write.Q))

@@ -115,9 +115,9 @@ class Merging:
                 parts = step.model.components[sites[0]].source
                 calls = [call for call in step.importance if site_of(call) in sites]
                 use = _use(calls, step, unused[sites[0]])
-                carrying = _carrying(parts, use.unused)
-                put_together(parts, carrying)
-                step.model.mirror_twins()
+                if carrying := _carrying(parts, use.unused):
+                    put_together(parts, carrying)
+                    step.model.mirror_twins()
                 sides = seen_vectors(parts, {call: gradients[call] for call in calls}, step)
                 if gone := self._absorb(parts, sides, use, carrying):
                     merged[sites[0]] = gone

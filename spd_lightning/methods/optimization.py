@@ -145,8 +145,7 @@ def _join_twins(optimizer: AdamW, model: ComponentModel) -> None:
     def join(*_: Any) -> None:
         for twin, numbers in zip(model.twins, before, strict=True):
             twin.join(numbers)
-        for twin in model.twins:  # several of one source: the last to join has moved what the others equal
-            twin.mirror()
+        model.mirror_twins()  # several of one source: the last to join has moved what the others equal
 
     optimizer.register_step_pre_hook(note)
     optimizer.register_step_post_hook(join)

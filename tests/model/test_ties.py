@@ -61,6 +61,7 @@ def test_twins_have_numbers_of_their_own_that_start_equal():
     assert other.V.data_ptr() != one.U.data_ptr()
     assert other.owns_factors
     assert model.twins == [other]
+    assert len(list(model.components.parameters())) == 4
 
 
 @pytest.mark.parametrize("init", ["random", "examples", "adaptive"])
@@ -78,7 +79,6 @@ def test_twins_equal_a_source_that_comes_after_them(init):
         if look == 0 and init != "random":
             model.start_from_examples(x)
             assert not torch.equal(one.V, begun)
-    assert len(list(model.components.parameters())) == 4
 
 
 @UPDATES
