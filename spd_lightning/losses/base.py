@@ -23,22 +23,20 @@ def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
     return value
 
 
-def checked_points(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Fractions of training in order, each with a coefficient, or a :class:`UsageError` that says what is wrong."""
-    check_list("coefficient_points", points)
+def checked_points(name: str, points: list[tuple[float, float]], what: str) -> list[tuple[float, float]]:
+    """Fractions of training in order, each with a value, or a :class:`UsageError` that says what is wrong."""
+    check_list(name, points)
     last = 0.0
     for point in points:
-        check_list("coefficient_points: each", point)
+        check_list(f"{name}: each", point)
         if len(point) != 2:
-            raise UsageError(f"coefficient_points: each must be a fraction and a coefficient, got {list(point)}")
-        check_number("coefficient_points: the fraction of each", point[0])
-        check_positive("coefficient_points: the coefficient of each", point[1], allow_zero=True)
+            raise UsageError(f"{name}: each must be a fraction and a {what}, got {list(point)}")
+        check_number(f"{name}: the fraction of each", point[0])
+        check_positive(f"{name}: the {what} of each", point[1], allow_zero=True)
         if not last <= point[0] <= 1:
-            raise UsageError(
-                f"coefficient_points: fractions must rise from 0 to at most 1, got {point[0]} after {last}"
-            )
+            raise UsageError(f"{name}: fractions must rise from 0 to at most 1, got {point[0]} after {last}")
         last = point[0]
-    return [(float(fraction), float(coefficient)) for fraction, coefficient in points]
+    return [(float(fraction), float(value)) for fraction, value in points]
 
 
 def check_trained(terms: Mapping[str, "Loss"]) -> None:
@@ -68,7 +66,11 @@ class Loss(nn.Module, ABC):
     def __init__(self, coefficient: float = 1.0, coefficient_points: list[tuple[float, float]] | None = None) -> None:
         super().__init__()
         self.coefficient = check_positive("coefficient", coefficient, allow_zero=True)
-        self.coefficient_points = None if coefficient_points is None else checked_points(coefficient_points)
+        self.coefficient_points = (
+            None
+            if coefficient_points is None
+            else checked_points("coefficient_points", coefficient_points, "coefficient")
+        )
 
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from spd_lightning.errors import UsageError, check_below_one, check_finite, check_fraction
-from spd_lightning.functional import frequency_weighted_importance, geometric_anneal, linear_anneal
-from spd_lightning.losses.base import Loss, check_positive
+from spd_lightning.functional import along_points, frequency_weighted_importance, geometric_anneal, linear_anneal
+from spd_lightning.losses.base import Loss, check_positive, checked_points
 from spd_lightning.losses.penalties import ImportanceMinimality, check_window
 from spd_lightning.losses.reconstruction import Reconstruction
 from spd_lightning.losses.step import Step
@@ -36,10 +36,11 @@ class ConstrainedImportance(ImportanceMinimality):
     A network may have a floor below which error is bought with many more components. As long as the error is within
     ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
     would have to spare more than ``knee`` hundredths of the error. Another network may need all the components that are
-    left, so that error which is tolerated buys hardly anything, and only makes importances smaller than they are. Once
-    the tolerance falls, the price does not rise above ``cliff * error / penalty``: there a component less in a hundred
-    would cost more than ``cliff`` hundredths of the error. An error below 3% of ``tolerance`` counts as 3%,
-    so that price and error do not chase each other down to nothing.
+    left, so that error which is tolerated buys hardly anything, and only makes importances smaller than they are. So
+    the price does not rise above ``cliff * error / penalty``: there a component less in a hundred would cost more than
+    ``cliff`` hundredths of the error. A cliff that comes down slowly lets components stay closed: where the price falls
+    at once, they open again. An error below 3% of ``tolerance`` counts as 3%, so that price and error do not chase each
+    other down to nothing.
 
     How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
     0 what is more frequent than is typical is dearer, so that no component is on for everything, and what is rarer
@@ -57,7 +58,8 @@ class ConstrainedImportance(ImportanceMinimality):
             time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
-        cliff: the same at which it stops rising, from ``fall_start`` on; 0 for never.
+        cliff_points: fractions of training in order, each with the same at which the price stops rising, the cliff; it
+            moves geometrically. Before the first point, and where it is 0, nothing stops it. ``None`` for never.
         frequency_exponent: power of a component's frequency, in units of what is typical of its site, in its price;
             0 for the same price for all.
         frequency_exponent_final: the same at the end for what is rarer than is typical, at least -1; it moves linearly
@@ -85,7 +87,7 @@ class ConstrainedImportance(ImportanceMinimality):
         follows: dict[str, float] | None = None,
         rate: float = 0.02,
         knee: float = 0.5,
-        cliff: float = 0.0,
+        cliff_points: list[tuple[float, float]] | None = None,
         frequency_exponent: float = 0.0,
         frequency_exponent_final: float | None = None,
         coefficient: float = 1e-3,
@@ -112,9 +114,9 @@ class ConstrainedImportance(ImportanceMinimality):
             raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        self.cliff = check_positive("cliff", cliff, allow_zero=True)
-        if 0 < self.cliff < self.knee:
-            raise UsageError(f"cliff must be at least knee, {knee:g}, or 0 for none; got {cliff:g}")
+        self.cliff_points = checked_points("cliff_points", [] if cliff_points is None else cliff_points, "cliff")
+        if (lowest := min((cliff for _, cliff in self.cliff_points if cliff), default=knee)) < knee:
+            raise UsageError(f"cliff_points: each cliff must be at least knee, {knee:g}, or 0 for none; got {lowest:g}")
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
         check_finite("frequency_exponent_final", final)
@@ -135,6 +137,10 @@ class ConstrainedImportance(ImportanceMinimality):
     def tolerance_at(self, progress: float) -> float:
         """The tolerated error at a fraction of training."""
         return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
+
+    def cliff_at(self, progress: float) -> float:
+        """The elasticity at which the price stops rising, at a fraction of training; 0 where nothing stops it."""
+        return along_points(progress, 0.0, self.cliff_points)
 
     def frequency_exponent_at(self, progress: float) -> float:
         """What the frequency of a rare component is raised to in its price, at a fraction of training."""
@@ -177,13 +183,14 @@ class ConstrainedImportance(ImportanceMinimality):
         for name, value in self._seen["errors"].items():
             self._means[name] = MEMORY * self._means.get(name, float(value)) + (1 - MEMORY) * float(value)
         error = max(self._means[name] / self.follows[name] for name in self._seen["errors"])
-        ratio = log(self.tolerance_at(self._seen["progress"]) / max(error, LEAST))
+        progress = self._seen["progress"]
+        ratio = log(self.tolerance_at(progress) / max(error, LEAST))
         price = max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST)
         penalty = max(float(self._seen["penalty"]), LEAST)
         if error < self.tolerance_start:
             price = max(price, self.knee * error / penalty)
-        if self.cliff and self._seen["progress"] >= self.fall_start:
-            price = min(price, self.cliff * max(error, SMALL * self.tolerance) / penalty)
+        if cliff := self.cliff_at(progress):
+            price = min(price, cliff * max(error, SMALL * self.tolerance) / penalty)
         self.price = min(price, MOST)
 
     def numbers(self) -> dict[str, float]:

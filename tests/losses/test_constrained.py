@@ -52,12 +52,15 @@ def test_the_price_follows_the_formula_one_step_behind(knee, follows):
     assert (max(expected) > 0.1) == bool(knee)  # else the knee would have had nothing to do
 
 
-@pytest.mark.parametrize("cliff", [0.8, 30.0])
-def test_the_cliff_bounds_the_price_once_the_tolerance_falls(cliff):
-    loss = _objective(rate=0.5, cliff=cliff, coefficient=1.0, tolerance=0.5, tolerance_start=0.95, fall_start=0.2)
+@pytest.mark.parametrize(("start", "cliff"), [(0.8, 0.8), (30.0, 30.0), (20.0, 0.8)])
+def test_the_cliff_bounds_the_price_along_its_points(start, cliff):
+    points = [(0.2, start), (0.7, cliff)]
+    loss = _objective(rate=0.5, cliff_points=points, coefficient=1.0, tolerance=0.5, tolerance_start=0.95)
     fractions = [index / 10 for index in range(len(STEPS))]
     tolerances = [loss.tolerance_at(fraction) for fraction in fractions]
-    ceilings = [(cliff, 0.015) if fraction >= 0.2 else None for fraction in fractions]
+    fallen = [min((fraction - 0.2) / 0.5, 1.0) for fraction in fractions]
+    cliffs = [start ** (1 - share) * cliff**share for share in fallen]
+    ceilings = [(bound, 0.015) if share >= 0 else None for bound, share in zip(cliffs, fallen, strict=True)]
     steps = [([error], penalty) for error, _, penalty in STEPS]
     expected, free = (
         reference.constrained_price(steps, 1.0, tolerances, [1.0], 0.5, 0.5, 0.95, bounds)
@@ -72,7 +75,7 @@ def test_the_cliff_bounds_the_price_once_the_tolerance_falls(cliff):
 
 
 def test_below_three_hundredths_of_what_is_tolerated_the_cliff_does_not_fall():
-    loss = _objective(cliff=30.0, tolerance=0.02, fall_start=0.0, coefficient=5.0)
+    loss = _objective(cliff_points=[(0.0, 30.0)], tolerance=0.02, coefficient=5.0)
     for _ in range(2):
         loss.observe(_seen(1e-5, 0.0, 2.0), 0.5)
     assert loss.price == pytest.approx(30 * 0.0006 / 2)
@@ -170,9 +173,13 @@ def test_what_it_follows_must_measure_a_share(followed, said):
         ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
-        ({"cliff": -1.0}, "cliff must be a finite number at least 0"),
+        ({"cliff_points": [(0.5, -1.0)]}, "cliff_points: the cliff of each must be a finite number at least 0"),
+        ({"cliff_points": [(0.5, 9.0), (0.4, 9.0)]}, "cliff_points: fractions must rise from 0 to at most 1, got 0.4"),
         ({"tolerance": 0.2}, "tolerance_start must be at least tolerance, 0.2, since it falls from there; got 0.1"),
-        ({"cliff": 0.4}, "cliff must be at least knee, 0.5, or 0 for none; got 0.4"),
+        (
+            {"cliff_points": [(0.5, 9.0), (0.9, 0.4)]},
+            "cliff_points: each cliff must be at least knee, 0.5, or 0 for none; got 0.4",
+        ),
         ({"frequency_exponent": -0.5}, "frequency_exponent must be a finite number at least 0, got -0.5"),
         ({"frequency_exponent_final": -1.5}, "frequency_exponent_final must be at least -1, got -1.5; below, what is"),
         ({"frequency_exponent_final": float("inf")}, "frequency_exponent_final must be a finite number, got inf"),
