@@ -173,7 +173,7 @@ class AttributedModel(ComponentModel):
         parts = []
         for name, site in self.wrapping.modules[place[0]].items():
             components = self.components[name]
-            inner, own = components.inner(trace.inputs[place]), site.own_rows(site.taken(gradient), -1)
+            inner, own = components.inner(trace.inputs[place]), site.own_part(gradient)
             if inner.shape[:-2] != trace.output.shape[:-1]:
                 raise UsageError(
                     f"sites: {name!r} has positions {list(inner.shape[:-2])}, the output has "

@@ -328,7 +328,7 @@ class ComponentModel(nn.Module, ABC):
                 raise UsageError(f"masks: {name!r}: {misfit}") from None
             routed = of_call(routing, name, index)
             if routed is not None:
-                own = site.own_rows(site.taken(original(site_input)), -1)
+                own = site.own_part(original(site_input))
                 output = torch.where(routed[..., None], output, own)
             parts[name] = output
         return assembled(sites, parts, lambda: original(site_input)) if parts else original(site_input)

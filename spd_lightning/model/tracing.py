@@ -120,7 +120,7 @@ def output_gradients(
         reading = signs if counted is None else signs * (counted > 0)[..., None]
         found = torch.autograd.grad(output, list(offsets.values()), reading, materialize_grads=True)
     return {
-        (name, index): site.own_rows(site.taken(gradient), -1).nan_to_num(0.0, 0.0, 0.0)
+        (name, index): site.own_part(gradient).nan_to_num(0.0, 0.0, 0.0)
         for (path, index), gradient in zip(offsets, found, strict=True)
         for name, site in wrapping.modules[path].items()
     }

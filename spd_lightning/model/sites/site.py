@@ -173,6 +173,10 @@ class Site(ABC):
         parts = [whole.narrow(dim, rows.start, len(rows)) for rows in self.rows]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
+    def own_part(self, output: Tensor) -> Tensor:
+        """This site's part of the module's output, or of a gradient there, ``[..., d_out]``."""
+        return self.own_rows(self.taken(output), -1)
+
     def own(self, site_input: Tensor) -> Tensor:
         """What the target's own weight puts out, ``a Wᵀ``, ``[..., d_out]``, without the bias."""
         return self.read(site_input, self.weight().T)
