@@ -28,7 +28,7 @@ _MODEL = """
     recipe save_target seed sites speed target tied_updates ties unit_norm use_delta warmup
     optimization.clip_components optimization.clip_importance optimization.final_fraction optimization.importance_lr
     optimization.importance_weight_decay optimization.lr optimization.schedule optimization.warmup_fraction
-    merging.every merging.remainder merging.spread merging.start merging.unused
+    merging.every merging.loss merging.remainder merging.spread merging.start merging.unused
     speed.compile speed.step speed.table_nodes speed.table_tolerance warmup.lr warmup.steps warmup.weight_decay
 """
 

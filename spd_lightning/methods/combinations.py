@@ -44,6 +44,13 @@ def lengths_of(sides: Sides) -> Tensor:
     return sides[0].lengths() * sides[1].lengths()
 
 
+def shares_of(sides: Sides) -> Tensor:
+    """How long every component's matrix is as it is seen, in units of what they sum to, ``[C]``."""
+    read, write = (side.products(torch.arange(len(side.plain))) for side in sides)
+    whole = (read * write).sum().clamp_min(0.0)
+    return (read.diagonal() * write.diagonal() / whole.clamp_min(torch.finfo(whole.dtype).tiny)).sqrt()
+
+
 def ways_of(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) -> Ways:
     """By the combination of all others that comes closest to each vector, all as long as their components, not 0."""
     products = side.products(there)
@@ -72,15 +79,36 @@ def _ridged(products: Tensor) -> Tensor:
     return products + RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=products.dtype)
 
 
-def give(parts: Components, sides: Sides, side: int, given: int, there: Tensor, shares: Tensor) -> None:
-    """Split a component among others by its read vector (side 0) or its write vector, and leave next to nothing."""
-    other = parts.V.T if side else parts.U
-    other[there.to(other.device)] += torch.outer(shares.to(other), other[given])
-    sides[1 - side].add(there, shares, given)
+def give(parts: Components, sides: Sides, side: int, given: int, takers: Tensor, shares: Tensor) -> None:
+    """Split a component among others, and leave next to nothing.
+
+    What others make of one vector carries the other vector to them. What they do not make of it comes to them by what
+    they make, once they have taken, of the other one: only what neither side makes is lost.
+
+    Args:
+        parts: a site's components.
+        sides: their vectors as they are seen.
+        side: whose combination comes first: of read vectors (0) or of write vectors (1).
+        given: which component.
+        takers: numbers ``[K]`` of those that take it.
+        shares: how much of each of their vectors comes closest to its own, ``[K]``.
+    """
+    whole = torch.zeros(parts.n_components, dtype=shares.dtype)
+    whole[given] = 1.0
+    rest = whole.index_add(0, takers, shares, alpha=-1.0)
+    _add(parts, sides, 1 - side, takers, shares, whole)
+    _add(parts, sides, side, takers, made_of(sides[1 - side], takers, given).shares, rest)
     parts.V[:, given] *= LEFT
     parts.U[given] *= LEFT
     for vectors in sides:
         vectors.shrink(given, LEFT)
+
+
+def _add(parts: Components, sides: Sides, side: int, takers: Tensor, shares: Tensor, taken: Tensor) -> None:
+    """Add shares ``[K]`` of a combination ``[C]`` of all vectors to those of some components."""
+    vectors = parts.U if side else parts.V.T
+    vectors[takers.to(vectors.device)] += torch.outer(shares.to(vectors), taken.to(vectors) @ vectors)
+    sides[side].add(takers, shares, taken)
 
 
 def put_together(parts: Components, numbers: Sequence[int]) -> None:

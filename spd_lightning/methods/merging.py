@@ -11,7 +11,7 @@ from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.functional import absences, company, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
-from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, ways_of
+from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, shares_of, ways_of
 from spd_lightning.methods.seen_vectors import Sides, seen_vectors
 from spd_lightning.model.components import Components
 from spd_lightning.model.tracing import output_gradients
@@ -44,10 +44,10 @@ class Merging:
     Vectors are held against each other as the network sees them (:class:`SeenVectors`).
 
     Of a site's components that one goes for which others have to become important least. They take its matrix, by
-    the combination of their read or write vectors that comes closest to its own, of several the shortest. What is left
-    of it is next to nothing, and the importance term closes its gate. If what takes it is important wherever it is, the
-    other vector need not be a combination: two that read or write the same and act together are of rank one. Nor need
-    it where what takes it is twenty times as long.
+    the combination of their read or write vectors that comes closest to its own, of several the shortest, and the rest
+    by the other side's. What is left of it is next to nothing, and the importance term closes its gate. If what takes
+    it is important wherever it is, the other vector need not be a combination: two that read or write the same and act
+    together are of rank one. Nor need it where what takes it is twenty times as long.
 
     A component that is no longer used may be long all the same, and what the others sum to is then not the target's
     matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
@@ -63,7 +63,9 @@ class Merging:
         spread: number of others that may at most have to become important where a component was. Each counts by what
             it takes, in units of its own length, and all by how far the component is on its own: 1 less its
             :func:`company <spd_lightning.functional.company>`. Where calls differ, the one with the most counts.
-        remainder: share that others need not make of either vector; training makes good what the sum loses.
+        remainder: share that others need not make of either vector.
+        loss: what the sum may lose with one component, which neither side makes, as a share of its length as the
+            network sees it.
         unused: fraction of training after which a component that was not important on any example is no longer used.
 
     Raises:
@@ -74,10 +76,11 @@ class Merging:
     every: int = 50
     spread: float = 3.0
     remainder: float = 0.3
+    loss: float = 0.03
     unused: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("start", "remainder", "unused"):
+        for name in ("start", "remainder", "loss", "unused"):
             check_fraction(f"merging.{name}", getattr(self, name))
         check_positive("merging.spread", self.spread, allow_zero=True)
         check_whole("merging.every", self.every, least=1)
@@ -139,7 +142,8 @@ class Merging:
         made = [made_of(side, there, given) for side in sides]
         side = int(made[1].missed < made[0].missed)
         may = made[side].missed < self.remainder and made[1 - side].missed_as_such < self.remainder
-        if may:
+        lost = made[0].missed * made[1].missed * float(shares_of(sides)[given])
+        if may := may and lost < self.loss:
             give(parts, sides, side, given, there, made[side].shares)
         return may
 
@@ -152,15 +156,16 @@ class Merging:
             ways = [ways_of(side, lengths, there, use.missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
-            may = idle & is_made & (is_made.flip(0) | (costs + doubt[there] <= TOGETHER))
+            lost = ways[0].missed * ways[1].missed * shares_of(sides)[there]
+            may = idle & (lost < self.loss) & is_made & (is_made.flip(0) | (costs + doubt[there] <= TOGETHER))
             costs = torch.where(may, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
                 break
-            give(parts, sides, side, int(there[gone]), there, ways[side].shares[gone])
+            others = torch.arange(len(there)) != gone
+            give(parts, sides, side, int(there[gone]), there[others], ways[side].shares[gone][others])
             went.append(int(there[gone]))
-            left = torch.arange(len(there)) != gone
-            there, idle = there[left], (idle & (ways[side].taken[gone].abs() < SLIGHT))[left]
+            there, idle = there[others], (idle & (ways[side].taken[gone].abs() < SLIGHT))[others]
         return went
 
 

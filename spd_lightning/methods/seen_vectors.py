@@ -44,12 +44,12 @@ class SeenVectors(NamedTuple):
         """``M`` of ``K`` of them, by number, ``[K, K]``."""
         return (self.seen + len(there) / self.positions * self.plain)[there][:, there]
 
-    def add(self, takers: Tensor, shares: Tensor, given: int) -> None:
-        """Add shares ``[K]`` of one vector to others, by number."""
-        added = torch.zeros(len(self.plain), dtype=self.plain.dtype)
-        added[takers] = shares
+    def add(self, takers: Tensor, shares: Tensor, taken: Tensor) -> None:
+        """Add shares ``[K]`` of a combination ``[C]`` of all vectors to some, by number."""
+        added = torch.zeros_like(taken).index_copy(0, takers, shares)
         for products in (self.seen, self.plain):
-            given_by = torch.outer(added, products[given] + products[given, given] / 2 * added)
+            along = products @ taken
+            given_by = torch.outer(added, along + along @ taken / 2 * added)
             products += given_by + given_by.T
 
     def shrink(self, number: int, factor: float) -> None:

@@ -101,17 +101,18 @@ def test_a_piece_goes_into_its_component_and_the_output_stays(name):
     assert (model(batch) - before)[counted].norm() < 0.03 * before[counted].norm()
 
 
-def test_products_follow_what_one_vector_gives_to_others():
+def test_products_follow_what_a_combination_gives_to_others():
     generator = torch.Generator().manual_seed(SEED)
     values, vectors = (torch.randn(n, 6, generator=generator, dtype=torch.float64) for n in (9, 4))
     side = SeenVectors(values.T @ values / 9, vectors.T @ vectors, 9.0)
     takers, shares, given = torch.tensor([0, 2, 5]), torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), 3
+    taken = torch.tensor([0.0, 0.4, -0.1, 1.0, 0.0, 0.0], dtype=torch.float64)
 
-    side.add(takers, shares, given)
+    side.add(takers, shares, taken)
     side.shrink(given, 0.5)
 
     for columns in (values, vectors):
-        columns[:, takers] += torch.outer(columns[:, given], shares)
+        columns[:, takers] += torch.outer(columns @ taken, shares)
         columns[:, given] *= 0.5
     torch.testing.assert_close(side.seen, values.T @ values / 9)
     torch.testing.assert_close(side.plain, vectors.T @ vectors)
