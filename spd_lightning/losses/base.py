@@ -23,8 +23,10 @@ def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
     return value
 
 
-def checked_points(name: str, points: list[tuple[float, float]], what: str) -> list[tuple[float, float]]:
+def checked_points(name: str, points: list[tuple[float, float]] | None, what: str) -> list[tuple[float, float]] | None:
     """Fractions of training in order, each with a value, or a :class:`UsageError` that says what is wrong."""
+    if points is None:
+        return None
     check_list(name, points)
     last = 0.0
     for point in points:
@@ -66,11 +68,7 @@ class Loss(nn.Module, ABC):
     def __init__(self, coefficient: float = 1.0, coefficient_points: list[tuple[float, float]] | None = None) -> None:
         super().__init__()
         self.coefficient = check_positive("coefficient", coefficient, allow_zero=True)
-        self.coefficient_points = (
-            None
-            if coefficient_points is None
-            else checked_points("coefficient_points", coefficient_points, "coefficient")
-        )
+        self.coefficient_points = checked_points("coefficient_points", coefficient_points, "coefficient")
 
     def coefficient_at(self, progress: float) -> float:
         """The coefficient at a fraction of training."""

@@ -114,8 +114,8 @@ class ConstrainedImportance(ImportanceMinimality):
             raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        self.cliff_points = checked_points("cliff_points", [] if cliff_points is None else cliff_points, "cliff")
-        if (lowest := min((cliff for _, cliff in self.cliff_points if cliff), default=knee)) < knee:
+        self.cliff_points = checked_points("cliff_points", cliff_points, "cliff")
+        if (lowest := min((cliff for _, cliff in self.cliff_points or () if cliff), default=knee)) < knee:
             raise UsageError(f"cliff_points: each cliff must be at least knee, {knee:g}, or 0 for none; got {lowest:g}")
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
@@ -140,7 +140,7 @@ class ConstrainedImportance(ImportanceMinimality):
 
     def cliff_at(self, progress: float) -> float:
         """The elasticity at which the price stops rising, at a fraction of training; 0 where nothing stops it."""
-        return along_points(progress, 0.0, self.cliff_points)
+        return along_points(progress, 0.0, self.cliff_points or ())
 
     def frequency_exponent_at(self, progress: float) -> float:
         """What the frequency of a rare component is raised to in its price, at a fraction of training."""

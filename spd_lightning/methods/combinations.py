@@ -97,7 +97,9 @@ def give(parts: Components, sides: Sides, side: int, given: int, takers: Tensor,
     whole[given] = 1.0
     rest = whole.index_add(0, takers, shares, alpha=-1.0)
     _add(parts, sides, 1 - side, takers, shares, whole)
-    _add(parts, sides, side, takers, made_of(sides[1 - side], takers, given).shares, rest)
+    plain = sides[side].plain
+    if rest @ plain @ rest > LEFT**2 * plain[given, given]:  # what gates read stays where nothing is missing
+        _add(parts, sides, side, takers, made_of(sides[1 - side], takers, given).shares, rest)
     parts.V[:, given] *= LEFT
     parts.U[given] *= LEFT
     for vectors in sides:

@@ -142,8 +142,8 @@ class Merging:
         made = [made_of(side, there, given) for side in sides]
         side = int(made[1].missed < made[0].missed)
         may = made[side].missed < self.remainder and made[1 - side].missed_as_such < self.remainder
-        lost = made[0].missed * made[1].missed * float(shares_of(sides)[given])
-        if may := may and lost < self.loss:
+        may = may and made[0].missed * made[1].missed * float(shares_of(sides)[given]) < self.loss
+        if may:
             give(parts, sides, side, given, there, made[side].shares)
         return may
 
