@@ -45,6 +45,7 @@ def knobs_of(trainer: Trainer, module: Decomposition) -> Knobs:
         adversary=f"{_coefficient(terms, adversary)}, its {_pushes(terms[adversary])}" if adversary else "",
         new_adversary="add an adversary's term, --model.losses.adversary '{class_path: Reconstruction, init_args: "
         f"{{sources: adversarial, adversary_steps: 4, adversary_step_size: 0.5, distance: {module.distance}}}}}'",
+        allowed=_coefficient(terms, few) if adversary in getattr(terms.get(few), "follows", ()) else "",
     )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Speed,
         StochasticDecomposition,
         Warmup,
+        default_recipe,
     )
     from spd_lightning.model import (
         AttributedModel,
@@ -135,6 +136,7 @@ __all__ = [
     "VectorMLP",
     "Warmup",
     "decompose",
+    "default_recipe",
     "untuned_losses",
 ]
 

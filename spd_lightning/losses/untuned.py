@@ -5,34 +5,72 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import Loss
-from spd_lightning.losses.penalties import ImportanceMinimality, RelativeFaithfulness
+from spd_lightning.losses.constrained import ConstrainedImportance
+from spd_lightning.losses.penalties import RelativeFaithfulness
 from spd_lightning.losses.reconstruction import Reconstruction
+from spd_lightning.losses.sitewise import ContributionSparsity
 from spd_lightning.model import TargetCall
 from spd_lightning.model.call import LOGITS, class_numbers
 
+TOLERATED = 0.02
+"""Share of what ablating everything costs that random ablation may cost in the end."""
+BEGINS_AT = 2.5
+"""What is tolerated at first, and what an adversary may cost, as multiples of it."""
+TOO_MUCH = 1 / BEGINS_AT
+"""To tolerate: an adversary might do as much harm as ablating everything."""
 
-def untuned_losses(distance: DistanceKind = "mse", coefficient: float = 0.01) -> dict[str, Loss]:
-    """Terms that need no tuning to the size of a network.
+
+def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED) -> dict[str, Loss]:
+    """Terms that need no tuning to the size of a network, those of ``configs/default.yaml``.
 
     Args:
         distance: of outputs; ``"kl"`` for logits.
-        coefficient: what a component must be worth to be kept, as a share of what ablating everything costs. More of
-            it gives fewer components.
+        tolerance: what random ablation of the unimportant may cost, as a share of what ablating everything costs. More
+            of it gives fewer components.
 
     Returns:
         Faithfulness relative to the size of each matrix; stochastic and adversarial reconstruction relative to the
-        cost of ablating everything; importance minimality, its exponent going from 2 to 0.5.
+        cost of ablating everything; a price of importance that keeps both at what is tolerated; and from half of
+        training on one of contributions, so that of components that act together each writes its own part.
+
+    Raises:
+        UsageError: for a tolerance that is not above 0 and below 0.4.
     """
+    check_number("tolerance", tolerance)
+    if not 0 < tolerance < TOO_MUCH:
+        raise UsageError(f"tolerance must be above 0 and below {TOO_MUCH:g}, got {tolerance}")
     return {
         "faithfulness": RelativeFaithfulness(30.0),
         "stochastic": Reconstruction(routing="subset", distance=distance, relative=True),
         "adversary": Reconstruction(
             sources="adversarial", distance=distance, adversary_steps=4, adversary_step_size=0.5, relative=True
         ),
-        "importance": ImportanceMinimality(coefficient, p=2.0, p_final=0.5, anneal_start=0.2, anneal_end=0.8),
+        "importance": _price(tolerance),
+        "contributions": ContributionSparsity(
+            0.0, coefficient_points=[(0.5, 0.03), (0.7, 0.1), (0.85, 0.1), (1.0, 0.005)], relative=True
+        ),
     }
+
+
+def _price(tolerance: float) -> ConstrainedImportance:
+    return ConstrainedImportance(
+        tolerance,
+        tolerance_start=BEGINS_AT * tolerance,
+        fall_start=0.5,
+        fall_end=0.95,
+        follows={"stochastic": 1.0, "adversary": BEGINS_AT},
+        cliff_points=[(0.5, 200.0), (0.7, 20.0)],
+        frequency_exponent=1.0,
+        frequency_exponent_final=-0.75,
+        coefficient=1e-4,
+        p=1.0,
+        p_final=0.5,
+        anneal_start=0.5,
+        anneal_end=0.9,
+    )
 
 
 def guessed_distance(call: TargetCall, batch: Any, output: Tensor) -> tuple[DistanceKind, str]:

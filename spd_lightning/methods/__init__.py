@@ -3,6 +3,7 @@
 from spd_lightning.methods.apd import AttributionDecomposition
 from spd_lightning.methods.compared import saved_distance
 from spd_lightning.methods.decomposition import Decomposition
+from spd_lightning.methods.default_recipe import default_recipe
 from spd_lightning.methods.known import METHODS
 from spd_lightning.methods.merging import Merging
 from spd_lightning.methods.optimization import Optimization, Warmup
@@ -20,6 +21,7 @@ __all__ = [
     "Speed",
     "StochasticDecomposition",
     "Warmup",
+    "default_recipe",
     "repeat_step",
     "saved_distance",
 ]

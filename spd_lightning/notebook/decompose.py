@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -24,22 +23,19 @@ from spd_lightning.callbacks.knobs import knobs_of
 from spd_lightning.callbacks.publishing import figures_of
 from spd_lightning.errors import UsageError, check_choice, check_whole
 from spd_lightning.functional.distances import DistanceKind
-from spd_lightning.losses import Loss, Noise, Step, guessed_distance, untuned_losses
+from spd_lightning.losses import Loss, Noise, Step, guessed_distance
 from spd_lightning.losses.reconstruction import cost_of_everything
-from spd_lightning.methods import Decomposition, Optimization, StochasticDecomposition, Warmup
-from spd_lightning.model import DecomposedModel, PerSite, SharedMLP, TargetCall
+from spd_lightning.losses.untuned import TOLERATED
+from spd_lightning.methods import Decomposition, Merging, StochasticDecomposition, default_recipe
+from spd_lightning.methods.default_recipe import LEARNING_RATE, STEPS
+from spd_lightning.model import DecomposedModel, TargetCall
 from spd_lightning.model.acceptance import taking
 from spd_lightning.model.decomposed import ImportanceFactory
 from spd_lightning.notebook.examples import Data, as_data_module, first_batch
 from spd_lightning.runs.findings import Knobs
 from spd_lightning.runs.notices import silence_notices
 
-LEARNING_RATE = 3e-3
-WARM_UP_SHARE = 0.25
-"""Steps of the warm-up, as a share of those of training."""
-UNTUNED_IMPORTANCE = partial(PerSite, function=partial(SharedMLP, hidden=[64]))
-"""The importance function of a network that nobody has tuned anything for."""
-TERMS = ("faithfulness", "importance", "exponent", "adversary")
+TERMS = ("faithfulness", "importance", "exponent", "adversary", "allowed")
 """Knobs that are arguments of losses."""
 
 
@@ -47,12 +43,12 @@ def decompose(
     network: nn.Module,
     data: Data,
     sites: dict[str, int],
-    steps: int = 2000,
+    steps: int = STEPS,
     *,
     val: Data | None = None,
     call: TargetCall | None = None,
     distance: DistanceKind | None = None,
-    coefficient: float = 0.01,
+    tolerance: float = TOLERATED,
     losses: dict[str, Loss] | None = None,
     importance: ImportanceFactory | None = None,
     batch_size: int = 256,
@@ -67,17 +63,18 @@ def decompose(
         network: the trained network; it is frozen and put into eval mode.
         data: examples as the network takes them: a tensor ``[examples, ...]``, a dataset, a loader or a data module.
         sites: patterns of module paths to components per site.
-        steps: of training; a quarter as many of the warm-up come first.
+        steps: of training; a tenth as many of the warm-up come first.
         val: data to judge on; ``None`` keeps every tenth example for it.
         call: how a batch becomes the network's arguments; ``None`` for ``AutomaticCall``.
         distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the outputs seem to be
             logits: they fit labels of the data, or tokens of the input.
-        coefficient: what a component must be worth to be kept, as a share of what ablating everything costs. More of
-            it gives fewer components.
-        losses: terms in place of those of :func:`spd_lightning.losses.untuned_losses`.
-        importance: builds the importance function; ``None`` for a small MLP per site.
+        tolerance: what random ablation of the unimportant may cost, as a share of what ablating everything costs. More
+            of it gives fewer components.
+        losses: terms in place of those of :func:`spd_lightning.losses.untuned_losses`; nothing is merged then.
+        importance: builds the importance function; ``None`` for an MLP per site. Networks that read sequences want
+            ``SiteTransformer``.
         batch_size: examples per step; of a loader or a data module its own.
-        lr: learning rate of components and importance function.
+        lr: learning rate of components, and of an importance function that is given; the MLP's is three times as high.
         seed: of the start, the masks and the order of the data.
         progress: whether a progress bar is shown.
         callbacks: more of them.
@@ -91,25 +88,15 @@ def decompose(
     check_whole("steps", steps, least=1)
     check_choice("distance", distance, (None, *get_args(DistanceKind)))
     module_data = as_data_module(data, val, batch_size, seed)
-    importance = importance or UNTUNED_IMPORTANCE
-    untuned = losses is None
     if losses is None:
-        model = DecomposedModel(network, sites, call, importance, seed=seed)
-        losses = untuned_losses(_checked_distance(model, first_batch(module_data), distance), coefficient)
-    warmup, optimization = Warmup(steps=round(WARM_UP_SHARE * steps)), Optimization(lr=lr)
-    module = StochasticDecomposition(
-        network,
-        sites,
-        losses=losses,
-        importance=importance,
-        call=call,
-        warmup=warmup,
-        optimization=optimization,
-        seed=seed,
-    )
+        model = DecomposedModel(network, sites, call, seed=seed)
+        distance = _checked_distance(model, first_batch(module_data), distance)
+    recipe = default_recipe(distance or "mse", importance, steps=steps, tolerance=tolerance, lr=lr)
+    own = {} if losses is None else {"losses": losses, "merging": Merging()}
+    module = StochasticDecomposition(network, sites, call=call, seed=seed, **recipe | own)
     with warnings.catch_warnings():
         silence_notices()
-        report = _Report(coefficient if untuned else None)
+        report = _Report(tolerance if losses is None else None)
         trainer = _trainer(steps, progress, [report, *callbacks])
         trainer.fit(module, datamodule=module_data)
         trainer.test(module, datamodule=module_data, verbose=False)
@@ -166,20 +153,21 @@ class _Report(FinalReport):
     """The verdict, with advice in the words of the call.
 
     Args:
-        coefficient: of :func:`decompose`; ``None`` where it was given losses.
+        tolerance: of :func:`decompose`; ``None`` where it was given losses.
     """
 
-    def __init__(self, coefficient: float | None) -> None:
+    def __init__(self, tolerance: float | None) -> None:
         super().__init__()
-        self._coefficient = coefficient
+        self._tolerance = tolerance
 
     def knobs(self, trainer: Trainer, module: Decomposition) -> Knobs:
         """Arguments of :func:`decompose`."""
         found = knobs_of(trainer, module)
         steps, rate = f"steps (now {trainer.max_steps})", f"lr (now {module.optimization.lr:g})"
         terms = {name: getattr(found, name).replace("model.", "") for name in TERMS}
-        if self._coefficient is not None:
-            terms |= {"faithfulness": "", "exponent": "", "importance": f"coefficient (now {self._coefficient:g})"}
+        if self._tolerance is not None:
+            terms |= {"faithfulness": "", "exponent": "", "importance": f"tolerance (now {self._tolerance:g})"}
+            terms["allowed"] = terms["importance"]
         add = "add a term to losses, Reconstruction(sources='adversarial', adversary_steps=4)"
         return Knobs(steps=steps, warmup="", rate=rate, new_adversary=add, **terms)
 

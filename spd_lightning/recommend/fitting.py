@@ -6,9 +6,9 @@ from typing import Any
 
 from spd_lightning.errors import UsageError
 from spd_lightning.methods import StochasticDecomposition
+from spd_lightning.methods.default_recipe import WARM_UP_SHARE
 from spd_lightning.methods.step_memory import available_memory
 from spd_lightning.model.call import rows_of
-from spd_lightning.notebook.decompose import WARM_UP_SHARE
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.rules import SPARE, batch_for, components_for, power_of_two, steps_for
 from spd_lightning.recommend.subject import Subject
@@ -18,7 +18,7 @@ SPARES = (SPARE, 2, 1)
 """Components for each feature or dimension that are tried, one after the other, until everything fits."""
 MEMORY_SHARE = 0.5
 """Of the free memory that a step may take: scores and the passes' own arrays need some as well."""
-FEWEST_STEPS = 1000
+FEWEST_STEPS = 2000
 """Below which components are given up before steps are."""
 
 

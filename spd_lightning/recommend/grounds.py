@@ -2,7 +2,7 @@
 
 import torch
 
-from spd_lightning.notebook.decompose import WARM_UP_SHARE
+from spd_lightning.methods.default_recipe import WARM_UP_SHARE
 from spd_lightning.recommend.fitting import Plan
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.proposals import Proposal
@@ -30,7 +30,7 @@ def proposals(
         Proposal("max_steps", str(plan.steps), _of_steps(subject, plan)),
         Proposal("warmup.steps", str(plan.warmup_steps), f"{WARM_UP_SHARE:.0%} of the steps"),
         Proposal("importance", *importance),
-        Proposal("losses", f"untuned, {network.distance}", f"{why}; {_of_cost(network)}"),
+        Proposal("losses", f"those of default.yaml, {network.distance}", f"{why}; {_of_cost(network)}"),
     ]
     if ties:
         found.append(

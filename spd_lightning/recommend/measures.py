@@ -59,11 +59,6 @@ class NetworkMeasure:
     cost: float
     convolves: bool
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the input shows features one at a time."""
-        return self.inputs is not None and self.inputs.directions > 0
-
     def features_of(self, name: str) -> int:
         """Estimate of the number of features that reach a site: its dimension or, if there are more, its directions.
 

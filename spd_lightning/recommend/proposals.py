@@ -7,7 +7,6 @@ from typing import Any
 
 from spd_lightning.analysis.commands.shared import aligned
 from spd_lightning.functional.distances import DistanceKind
-from spd_lightning.losses import Loss
 from spd_lightning.model.decomposed import ImportanceFactory
 from spd_lightning.recommend.measures import NetworkMeasure
 
@@ -47,10 +46,9 @@ class Recommendation:
         ties: sites whose weight has the numbers of another site's, to that site.
         batch_size: examples of a step.
         steps: of training.
-        warmup_steps: of the warm-up before it.
-        lr: learning rate.
-        importance: builds the importance function.
-        losses: the terms of the objective.
+        recipe: further arguments of ``StochasticDecomposition``, :func:`default_recipe
+            <spd_lightning.methods.default_recipe.default_recipe>` for this network.
+        importance: builds the importance function; ``None`` for the recipe's own.
         distance: how outputs are compared.
         measured: what was found of the network.
         seconds: that training with its warm-up is expected to take here, scores and pictures left out.
@@ -65,10 +63,8 @@ class Recommendation:
     ties: dict[str, str]
     batch_size: int
     steps: int
-    warmup_steps: int
-    lr: float
-    importance: ImportanceFactory
-    losses: dict[str, Loss]
+    recipe: dict[str, Any]
+    importance: ImportanceFactory | None
     distance: DistanceKind
     measured: NetworkMeasure
     seconds: float

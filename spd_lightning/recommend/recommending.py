@@ -1,6 +1,6 @@
 """From a trained network and its data to what to take it apart with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,13 +10,11 @@ from torch import nn
 from spd_lightning.errors import UsageError, check_number
 from spd_lightning.files.describe import describe
 from spd_lightning.files.progress import progress
-from spd_lightning.losses import guessed_distance, untuned_losses
-from spd_lightning.methods import Optimization, StochasticDecomposition, Warmup
+from spd_lightning.losses import guessed_distance
+from spd_lightning.methods import StochasticDecomposition, default_recipe
 from spd_lightning.model import AutomaticCall, DecomposedModel, Site, TargetCall, check_wrapping
 from spd_lightning.model.acceptance import taking
-from spd_lightning.model.decomposed import ImportanceFactory
 from spd_lightning.model.sites import find_sites
-from spd_lightning.notebook.decompose import LEARNING_RATE
 from spd_lightning.notebook.examples import Data, as_data_module
 from spd_lightning.recommend.candidates import Candidates, find_candidates
 from spd_lightning.recommend.equal_weights import equal_weights
@@ -127,7 +125,8 @@ def _recommended(
     importance, importance_ground = importance_for(network)
     every = find_sites(subject.target, dict.fromkeys(found.sites, 1), subject.kinds)
     shared, ties = equal_weights({name: site for name, (site, _) in every.items()})
-    build = partial(_decomposition, subject, network, importance, ties)
+    recipe = partial(default_recipe, network.distance, importance)
+    build = partial(_decomposition, subject, recipe, ties)
     given = subject.batch_size
     plan = Fitting(subject, network, shared | ties, build).fitted(minutes)
     described = describe(build(plan).model.importance_function)
@@ -138,10 +137,8 @@ def _recommended(
         ties=ties,
         batch_size=plan.batch_size,
         steps=plan.steps,
-        warmup_steps=plan.warmup_steps,
-        lr=LEARNING_RATE,
+        recipe=recipe(steps=plan.steps),
         importance=importance,
-        losses=untuned_losses(network.distance),
         distance=network.distance,
         measured=network,
         seconds=plan.seconds,
@@ -160,17 +157,14 @@ def _named(described: Mapping[str, Any]) -> str:
 
 
 def _decomposition(
-    subject: Subject, network: NetworkMeasure, importance: ImportanceFactory, ties: dict[str, str], plan: Plan
+    subject: Subject, recipe: Callable[..., dict[str, Any]], ties: dict[str, str], plan: Plan
 ) -> StochasticDecomposition:
     return StochasticDecomposition(
         subject.target,
         plan.components,
-        losses=untuned_losses(network.distance),
-        importance=importance,
         call=subject.call,
         ties=ties,
-        optimization=Optimization(lr=LEARNING_RATE),
-        warmup=Warmup(),
         kinds=list(subject.kinds) or None,
         seed=subject.seed,
+        **recipe(steps=plan.steps),
     ).to(subject.device)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from functools import partial
 
-from spd_lightning.model import GateMLP, PerSite, SiteTransformer
+from spd_lightning.methods.default_recipe import STEPS as TESTED
+from spd_lightning.model import SiteTransformer
 from spd_lightning.model.decomposed import ImportanceFactory
-from spd_lightning.notebook.decompose import UNTUNED_IMPORTANCE
 from spd_lightning.recommend.measures import NetworkMeasure
 
 SPARE = 4
@@ -21,7 +21,7 @@ SHARE = 4
 """A batch holds at most one example in so many."""
 SEEN = 32_000
 """Positions that are not empty, for every component, in a whole training."""
-STEPS = (2000, 6000)
+STEPS = (TESTED, 6000)
 """Fewest and most steps that are proposed."""
 PASSES = 500
 """Most passes through the examples."""
@@ -70,7 +70,7 @@ def steps_for(network: NetworkMeasure, components: Mapping[str, int], batch: int
         examples: how many the data holds; ``None`` where it has no end.
 
     Returns:
-        A multiple of 100 between 2000 and 6000; above 2000, at most about 500 passes through the examples.
+        A multiple of 100 between 4000 and 6000; above 4000, at most about 500 passes through the examples.
     """
     needed = SEEN / (batch * scarcest(network, components)[1])
     most = STEPS[1] if examples is None else min(STEPS[1], PASSES * examples / batch)
@@ -90,22 +90,18 @@ def power_of_two(number: float) -> int:
     return 1 << math.floor(math.log2(number)) if number >= 1 else 0
 
 
-def importance_for(network: NetworkMeasure) -> tuple[ImportanceFactory, str]:
+def importance_for(network: NetworkMeasure) -> tuple[ImportanceFactory | None, str]:
     """What predicts importances, and why.
 
     Args:
         network: what was measured of it.
 
     Returns:
-        What builds the function, and a ground in words.
+        What builds the function, ``None`` for that of the default recipe, and a ground in words.
     """
     if any(site.reached.spread for site in network.sites.values()) and not network.convolves:
         widest = max(max(site.shape) for site in network.sites.values())
         width = min(max(2 ** math.ceil(math.log2(widest)), WIDTHS[0]), WIDTHS[1])
-        return partial(
-            SiteTransformer, width=width
-        ), "examples have positions, and what matters at one may stand at another"
-    if network.is_sparse:
-        gates = partial(PerSite, function=partial(GateMLP, hidden=[16]))
-        return gates, "features come one at a time: what a component reads tells whether it matters"
-    return UNTUNED_IMPORTANCE, "the inputs are dense: which component matters may depend on all that reaches its site"
+        transformer = partial(SiteTransformer, width=width)
+        return transformer, "examples have positions, and what matters at one may stand at another"
+    return None, "whether a component matters may depend on all that the components of its site read"

@@ -37,6 +37,7 @@ class Knobs:
         exponent: what drives importances to 0 or 1.
         adversary: weight of the adversary's term and the number of its steps.
         new_adversary: how to add one where there is none.
+        allowed: what an adversary may cost, where the price of importance goes by it.
         components: how many there are.
     """
 
@@ -48,6 +49,7 @@ class Knobs:
     exponent: str = "p_final of the importance term"
     adversary: str = ""
     new_adversary: str = "add a Reconstruction term with sources: adversarial"
+    allowed: str = ""
     components: str = "the components in sites"
 
 
@@ -166,5 +168,10 @@ def _under_attack(scores: Scores, knobs: Knobs) -> Finding | None:
     measured = f"{climbed} steps of a fresh adversary (at most {MAX_MASKED:.0%})"
     if good:
         return Finding("attack", True, "holds under attack", measured, "")
-    advice = f"raise {_any_of(knobs.adversary, knobs.steps)}" if knobs.adversary else knobs.new_adversary
-    return Finding("attack", False, "breaks under attack", measured, advice)
+    return Finding("attack", False, "breaks under attack", measured, _advice_on_attacks(knobs))
+
+
+def _advice_on_attacks(knobs: Knobs) -> str:
+    if knobs.allowed:
+        return f"{_lower(knobs.allowed)}raise {knobs.steps}"
+    return f"raise {_any_of(knobs.adversary, knobs.steps)}" if knobs.adversary else knobs.new_adversary

@@ -21,7 +21,7 @@ def _blocks(name):
 
 def _short(block):
     return (
-        block.replace("steps=1500", "steps=20, progress=False")
+        block.replace('val=Digits("test"))', 'val=Digits("test"), steps=20, progress=False)')
         .replace("max_steps=100", "max_steps=4")
         .replace("val_check_interval=50", "val_check_interval=2, enable_progress_bar=False")
         .replace("ClassifierTraining(digits)", "ClassifierTraining(digits, steps=200)")

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
-from spd_lightning import ConstrainedImportance
+from spd_lightning import ConstrainedImportance, SiteTransformer, StochasticDecomposition, default_recipe
 from spd_lightning.cli.command import main
 from spd_lightning.cli.shipped import shipped_configs
+from spd_lightning.files.describe import describe, rebuilt
+from spd_lightning.losses import Loss
 from spd_lightning.runs.verdict import shortfalls
 
 pytestmark = pytest.mark.slow
@@ -86,3 +89,26 @@ def test_for_sequences_nothing_but_the_importance_function_is_another(capsys):
     assert {name for name in one if one[name] != other[name]} == {"importance", "optimization"}
     assert other["importance"]["class_path"] == "spd_lightning.SiteTransformer"
     assert other["optimization"] == {**one["optimization"], "importance_lr": 3e-3}
+
+
+IN_PYTHON = ("losses", "importance", "leak", "use_delta", "init", "warmup", "merging", "optimization")
+
+
+@pytest.mark.parametrize(
+    ("configs", "given"),
+    [
+        (["tms.yaml", "default.yaml"], ()),
+        (["digits.yaml", "default.yaml", "default_logits.yaml"], ("kl",)),
+        (
+            ["induction_by_hand.yaml", "default.yaml", "default_logits.yaml", "default_sequences.yaml"],
+            ("kl", SiteTransformer),
+        ),
+    ],
+)
+def test_python_has_the_same_recipe(configs, given, capsys):
+    wanted = _model(capsys, *configs)
+    terms = {name: describe(rebuilt(term, Loss, name)) for name, term in wanted["losses"].items()}
+    module = StochasticDecomposition(nn.Sequential(nn.Linear(4, 4)), {"0": 3}, **default_recipe(*given))
+
+    for name in IN_PYTHON:
+        assert module.arguments()[name] == (wanted | {"losses": terms})[name], name

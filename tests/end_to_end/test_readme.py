@@ -165,7 +165,7 @@ def test_a_network_of_ones_own(folder, capsys):
 
 def test_a_network_of_ones_own_in_python(folder, capsys):
     my_network, _ = _own_network()
-    example = _block("python", "decompose(").replace('distance="kl"', 'distance="kl", steps=2, progress=False')
+    example = _block("python", "decompose(").replace('distance="kl",', 'distance="kl", steps=2, progress=False,')
     names: dict = {}
 
     exec(example, names)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from spd_lightning import decompose
+from spd_lightning import ImportanceMinimality, SiteTransformer, decompose, untuned_losses
 from spd_lightning.runs.findings import findings
 from tests.notebook.networks import NETWORKS
 
@@ -30,7 +30,9 @@ def _judged(network, **options):
 
 
 def test_a_trained_decomposition(network, capsys):
-    scores = _judged(network, steps=800).scores
+    importance = SiteTransformer if network[0] == "transformer" else None
+    decomposed = _judged(network, steps=2000 if network[0] in LONG else 800, importance=importance)
+    scores = decomposed.scores
     answers = {finding.question: finding for finding in findings(scores)}
     printed = capsys.readouterr().out
 
@@ -45,12 +47,23 @@ def test_a_trained_decomposition(network, capsys):
     assert answers["faithful"].good
     assert answers["attack"].good == (attacked < 0.25 * zero)
     assert answers["attack"].good or network[0] in LONG
-    # the two layers beside a dead one use most of the few components that they have left, always
-    assert answers["sparse"].good == (used < alive / 2) == (network[0] != "dead_layer")
+    assert answers["sparse"].good == (used < alive / 2)
+    assert used < sum(decomposed.components[site].n_components for site in decomposed.site_names) / 4
     if "task/accuracy/target" in scores:
         assert scores["task/accuracy/rounded"] > scores["task/accuracy/target"] - 0.05
     if network[0] == "dead_layer":
         assert scores["alive/dead"] == 0
+
+
+def test_the_tolerance_is_the_knob(capsys):
+    torch.manual_seed(0)
+    few, more = (
+        sum(_judged(("regression", *NETWORKS["regression"]()), steps=400, tolerance=t).scores[f"l0/{n}"] for n in "024")
+        for t in (0.2, 0.02)
+    )
+
+    assert 1.5 * few < more
+    assert "tolerance (now 0.2)" in capsys.readouterr().out
 
 
 def test_what_is_not_trained_is_not_called_good(network):
@@ -60,11 +73,13 @@ def test_what_is_not_trained_is_not_called_good(network):
 
 
 def test_a_setting_that_kills_everything_is_called_bad_with_the_right_advice(network, capsys):
-    model = _judged(network, steps=800 if network[0] in LONG else 200, coefficient=TOO_HIGH)
+    distance = "kl" if network[0] in LONG else "mse"
+    losses = untuned_losses(distance) | {"importance": ImportanceMinimality(TOO_HIGH)}
+    model = _judged(network, steps=800 if network[0] in LONG else 200, losses=losses)
 
     faithful = next(finding for finding in findings(model.scores) if finding.question == "faithful")
     assert faithful.answer == "not faithful"
-    assert f"lower coefficient (now {TOO_HIGH:g}), or raise" in capsys.readouterr().out
+    assert f"lower losses.importance.coefficient (now {TOO_HIGH:g}), or raise" in capsys.readouterr().out
 
 
 class _CtrlC(Callback):

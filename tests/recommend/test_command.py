@@ -8,6 +8,7 @@ import yaml
 
 from spd_lightning.cli.command import main as fit
 from spd_lightning.losses import Faithfulness, ImportanceMinimality
+from spd_lightning.methods import Merging, Optimization, Warmup
 from spd_lightning.recommend import recommending
 from spd_lightning.recommend.__main__ import main
 from tests.networks.configs import config_of
@@ -93,13 +94,18 @@ def test_ties_and_what_the_config_said_itself(folder, capsys):
     assert any(line.startswith("# max_steps: ") for line in comment)
 
 
-def test_the_objective_is_written_as_the_package_has_it(folder, monkeypatch):
-    """A change of the default objective reaches the config, without defaults of the terms' classes."""
+def test_the_recipe_is_written_as_the_package_has_it(folder, monkeypatch):
+    """A change of the default recipe reaches the config, without what its classes have by default."""
     made = {"one": Faithfulness(7.0), "two": ImportanceMinimality(0.25, p=1.5)}
-    monkeypatch.setattr(recommending, "untuned_losses", lambda distance: made)
-    written = _proposed(MLP)
+    recipe = {"losses": made, "init": "examples", "merging": Merging(every=7), "warmup": Warmup(lr=0.02)}
+    recipe |= {"optimization": Optimization(importance_lr=0.1, clip_importance=None)}
+    monkeypatch.setattr(recommending, "default_recipe", lambda distance, importance, steps: recipe)
+    model = _proposed(MLP)["model"]
 
-    assert written["model"]["losses"] == {
+    assert model["init"] == "examples"
+    assert (model["merging"], model["warmup"]) == ({"every": 7}, {"lr": 0.02})
+    assert model["optimization"] == {"importance_lr": 0.1, "clip_importance": None}
+    assert model["losses"] == {
         "one": {"class_path": "spd_lightning.Faithfulness", "init_args": {"coefficient": 7.0}},
         "two": {"class_path": "spd_lightning.ImportanceMinimality", "init_args": {"coefficient": 0.25, "p": 1.5}},
     }

@@ -33,7 +33,7 @@ def test_ranks_directions_and_empty_examples_of_a_written_network():
         assert found.features_of(name) == 6
     assert found.sites["down"].reached.dimension == pytest.approx(6, abs=0.5)
     assert found.sites["up"].reached.dimension <= 3
-    assert found.is_sparse
+    assert found.inputs.directions == 6
 
 
 def test_costs_and_variation_are_those_of_the_output():
@@ -77,7 +77,6 @@ def test_padding_is_no_position():
     assert reached.vectors == 5
     assert reached.spread
     assert found.inputs is None
-    assert not found.is_sparse
 
 
 class Twice(nn.Module):

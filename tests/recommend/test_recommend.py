@@ -30,10 +30,10 @@ def test_a_written_network():
     assert found.ties == {"up": "down"}
     assert found.distance == "mse"
     assert found.batch_size == 256  # 160 positions are wanted, a quarter of the examples is empty
-    assert found.warmup_steps == found.steps / 4
-    assert found.losses.keys() == untuned_losses().keys()
+    assert found.recipe["warmup"].steps == found.steps / 10
+    assert found.recipe["losses"].keys() == untuned_losses().keys()
     assert found.described["class_path"].endswith("PerSite")
-    assert found.described["init_args"]["function"]["class_path"].endswith("GateMLP")
+    assert found.described["init_args"]["function"]["class_path"].endswith("InnerMLP")
     assert found.seconds > 0
     assert found.bytes > 4 * 4 * 40 * (9 + 12)  # components of two matrices: weights, gradients, two moments
     assert data.batch_size == 128  # as it was given
@@ -106,31 +106,31 @@ def test_a_layer_that_does_nothing_is_left_out(clock):
 def test_a_budget_takes_steps_first_then_components(clock, monkeypatch):
     whole = recommend(Own(width=30), Points(400), show=False)
     clock.step = 0.01
-    fewer = recommend(Own(width=30), Points(400), minutes=0.25, show=False)
+    fewer = recommend(Own(width=30), Points(400), minutes=0.5, show=False)
 
-    assert whole.steps == 2800  # 500 passes through nine tenths of 400 examples
-    assert fewer.steps == 1500  # 15 seconds
+    assert whole.steps == 4000
+    assert fewer.steps == 3000  # 30 seconds
     assert fewer.sites == whole.sites
-    assert fewer.given_up == ("steps: 1500 in place of 2800",)
+    assert fewer.given_up == ("steps: 3000 in place of 4000",)
     monkeypatch.setattr(fitting, "seconds_of_a_step", lambda module, *_: 1e-4 * sum(module.sites.values()))
-    smaller = recommend(Own(width=30), Points(400), minutes=0.1, show=False)
+    smaller = recommend(Own(width=30), Points(400), minutes=0.15, show=False)
 
     assert smaller.sites == {"up": 20, "down": 20}
-    assert smaller.given_up == ("components: 2 in place of 4 for each feature", "steps: 1500 in place of 2800")
-    assert smaller.seconds <= 6
+    assert smaller.given_up == ("components: 2 in place of 4 for each feature", "steps: 2200 in place of 4000")
+    assert smaller.seconds <= 9
 
 
 def test_the_warm_up_counts(clock):
     clock.warming = 4e-3
     found = recommend(Own(), Points(), minutes=3 / 60, show=False)
 
-    assert found.seconds == pytest.approx(found.steps * (1e-3 + 1e-3))
-    assert found.steps == 1500
+    assert found.seconds == pytest.approx(found.steps * (1e-3 + 4e-4))
+    assert found.steps == 2100
 
 
 def test_a_budget_that_fits_nothing_is_refused(clock):
     clock.step = 2.0
-    with pytest.raises(UsageError, match="a budget of 10 minutes fits nothing: 1000 steps take 33 minutes here"):
+    with pytest.raises(UsageError, match="a budget of 10 minutes fits nothing: 2000 steps take 67 minutes here"):
         recommend(Own(), Points(), minutes=10, show=False)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from spd_lightning.model.importance.base import SiteShape
 from spd_lightning.recommend import components_for
 from spd_lightning.recommend.measures import NetworkMeasure, SiteMeasure
 from spd_lightning.recommend.places import PlaceMeasure
@@ -65,9 +66,9 @@ def test_a_site_that_nothing_reaches_does_not_count():
     [
         (256, None, 5000),  # 6.4 positions a component and step, of 32 000
         (64, None, 6000),
-        (2048, None, 2000),
-        (256, 1280, 2500),  # 500 passes of 5 steps
-        (256, 256, 2000),
+        (2048, None, 4000),
+        (256, 2304, 4500),  # 500 passes of 9 steps
+        (256, 256, 4000),
     ],
 )
 def test_steps(batch, examples, expected):
@@ -78,21 +79,14 @@ def test_powers_of_two():
     assert [power_of_two(number) for number in (0, 0.9, 1, 1.9, 2, 7.99, 8)] == [0, 0, 1, 1, 2, 4, 8]
 
 
-def _function(network):
-    from spd_lightning.model.importance.base import SiteShape
-
-    return importance_for(network)[0]({"a": SiteShape(7, 2)})
-
-
-def test_importance_functions():
-    assert type(_function(_network(directions=5)).function).__name__ == "GateMLP"
-    assert type(_function(_network()).function).__name__ == "SharedMLP"
-    assert type(_function(_network(spread=True, convolves=True)).function).__name__ == "SharedMLP"
+@pytest.mark.parametrize("network", [_network(directions=5), _network(), _network(spread=True, convolves=True)])
+def test_without_positions_the_recipe_has_its_own_importance_function(network):
+    assert importance_for(network)[0] is None
 
 
 @pytest.mark.parametrize(("side", "width"), [(5, 64), (65, 128), (128, 128), (3000, 512)])
 def test_a_transformer_is_as_wide_as_the_widest_site(side, width):
-    function = _function(_network(spread=True, shape=(side, 2)))
+    function = importance_for(_network(spread=True, shape=(side, 2)))[0]({"a": SiteShape(7, 2)})
 
     assert type(function).__name__ == "SiteTransformer"
     assert function.width == width
