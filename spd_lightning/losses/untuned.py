@@ -50,7 +50,7 @@ def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED)
         ),
         "importance": _price(tolerance),
         "contributions": ContributionSparsity(
-            0.0, coefficient_points=[(0.5, 0.03), (0.7, 0.1), (0.85, 0.1), (1.0, 0.005)], relative=True
+            0.0, coefficient_points=[(0.5, 0.03), (0.7, 0.1), (0.85, 0.1), (1.0, 0.02)], relative=True
         ),
     }
 

@@ -127,3 +127,31 @@ def put_together(parts: Components, numbers: Sequence[int]) -> None:
     V, U = read.Q.new_zeros(len(read.Q), len(numbers)), read.Q.new_zeros(len(numbers), len(write.Q))
     V[:, : len(values)], U[: len(values)] = read.Q @ left * values.sqrt(), (write.Q @ right.T * values.sqrt()).T
     parts.V[:, numbers], parts.U[numbers] = V.to(parts.V), U.to(parts.U)
+
+
+def take_up(parts: Components, used: Tensor) -> None:
+    """Let components that are used take up what all of them leave of the weight, as far as their vectors reach.
+
+    First by their write vectors, then by their read vectors; each time by least squares (ours). What neither reaches
+    stays, and so do components that are not used.
+
+    Args:
+        parts: a site's components.
+        used: which of them are, ``[C]``.
+    """
+    used = used.to(parts.V.device)
+    if not used.any():
+        return
+    rest = parts.delta().T
+    V, U, rest = (values.cpu().double() for values in (parts.V[:, used], parts.U[used], rest))
+    written = _closest(V, rest)
+    read = _closest((U + written).T, (rest - V @ written).T).T
+    parts.V[:, used], parts.U[used] = (V + read).to(parts.V), (U + written).to(parts.U)
+
+
+def _closest(vectors: Tensor, wanted: Tensor) -> Tensor:
+    """What to multiply ``[d, K]`` by to come closest to ``[d, n]``, ``[K, n]``: of many ways the shortest."""
+    lengths = vectors.norm(dim=0).clamp_min(torch.finfo(vectors.dtype).tiny)
+    units = vectors / lengths
+    shares: Tensor = torch.linalg.solve(_ridged(units.T @ units), units.T @ wanted) / lengths[:, None]
+    return shares

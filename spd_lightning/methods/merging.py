@@ -11,8 +11,9 @@ from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.functional import absences, company, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
-from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, shares_of, ways_of
+from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, shares_of, take_up, ways_of
 from spd_lightning.methods.seen_vectors import Sides, seen_vectors
+from spd_lightning.model import DecomposedModel
 from spd_lightning.model.components import Components
 from spd_lightning.model.tracing import output_gradients
 from spd_lightning.model.wrapping import site_of
@@ -53,6 +54,10 @@ class Merging:
     matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
     other, too, or if that is not seen: inputs that come together tell nothing of how a vector divides between them.
     What is rare is not unused: see :class:`LastUse <spd_lightning.methods.last_use.LastUse>`.
+
+    Before the last step components that are used take up what all of them leave of the weights, as far as their
+    vectors reach. A price on contributions shortens them, as a lasso does, and is undone as a lasso's is: by least
+    squares on what it has chosen.
 
     Args:
         start: fraction of training from which on; 1 for never. Before features have come apart, their components may
@@ -96,6 +101,22 @@ class Merging:
             Whether it is one of those at which to look.
         """
         return self.start < 1 and progress >= self.start and step % self.every == 0
+
+    def is_over(self, step: int, steps: int) -> bool:
+        """Whether a step is the last of all, before which :meth:`hand_out` is due."""
+        return self.start < 1 and step == steps - 1
+
+    @torch.no_grad()
+    def hand_out(self, model: DecomposedModel, unused: Mapping[str, Tensor]) -> None:
+        """Let components that are used take up what all of them leave of the weights, in place.
+
+        Args:
+            model: the decomposition; its parameters must be whole.
+            unused: as :meth:`merge` takes it.
+        """
+        for sites in model.alike:
+            take_up(model.components[sites[0]].source, ~unused[sites[0]])
+        model.mirror_twins()
 
     @torch.no_grad()
     def merge(self, step: Step, unused: Mapping[str, Tensor]) -> dict[str, list[int]]:

@@ -147,19 +147,31 @@ class StochasticDecomposition(Decomposition):
             with taking(self.model.call, batch):
                 self.start_from_examples(batch)
         self.check_once(batch)
-        if self.micro_batch(batch_idx) == 0 and self.merging.is_due(self.global_step, self.progress):
-            self._merge(batch)
+        if self.micro_batch(batch_idx) == 0:
+            self._move_components(batch)
         if self.fused and self.global_step % STEPS_PER_TABLE_CHECK == 0:
             self._check_tables(batch)  # of the components that the step is taken with
         return super().training_step(batch, batch_idx)
 
     @torch.no_grad()
+    def _move_components(self, batch: Any) -> None:
+        """Merge what others can do without, and in the end hand out what is left of the weights, where that is due."""
+        if self.merging.is_due(self.global_step, self.progress):
+            self._merge(batch)
+        if self.merging.is_over(self.global_step, self.trainer.max_steps):
+            with self.whole_parameters():
+                self.merging.hand_out(self.model, self._unused())
+                self.keep_whole_parameters()
+            self._share_components()
+
+    def _unused(self) -> dict[str, Tensor]:
+        return self.last_use.before(self.global_step - self.merging.unused * self.trainer.max_steps)
+
     def _merge(self, batch: Any) -> None:
-        """Merge what others can do without, as rank zero finds, and say so."""
-        unused = self.last_use.before(self.global_step - self.merging.unused * self.trainer.max_steps)
+        """Merge as rank zero finds, and say so."""
         with self.whole_parameters():
             step = self.seen(batch, Noise((self.seed, "merging", self.global_step), self.device))
-            merged = self.merging.merge(step, unused)
+            merged = self.merging.merge(step, self._unused())
             self.keep_whole_parameters()
         self._share_components()
         if self.trainer.world_size > 1:

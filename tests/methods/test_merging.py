@@ -14,6 +14,7 @@ from spd_lightning import (
     UsageError,
 )
 from spd_lightning.functional import absences
+from spd_lightning.methods.combinations import take_up
 from spd_lightning.methods.optimization import forget_momentum
 from tests import reference
 from tests.methods.tiny import Batches, fit, toy, trained_state
@@ -514,3 +515,82 @@ def test_what_was_changed_by_hand_is_not_moved_by_gradients_from_before(updates,
             assert torch.nonzero(mean.abs().sum(1))[:, 0].tolist() == [0, 2]
             assert torch.equal(moments["exp_avg_sq"], before[parameter])
     assert len(before) == (2 if updates == "once" else 4)
+
+
+USED = torch.tensor([True, True, True, False])
+
+
+@pytest.fixture
+def apart(make_model):
+    """Components whose sum is not the weight, the first three of which read three of five entries."""
+    parts = make_model(sites={"linear1": COUNT}).components["linear1"]
+    with torch.no_grad():
+        parts.V.zero_()
+        parts.V[:3, :3] = torch.tensor([[0.5, 0.1, 0.0], [0.0, 20.0, 0.0], [0.2, 0.0, 1.0]])
+        parts.V[4, 3] = 1.0
+    return parts
+
+
+def test_what_components_leave_of_a_weight_is_handed_to_those_that_are_used(apart):
+    before = apart.V[:, 3].clone(), apart.U[3].clone()
+
+    with torch.no_grad():
+        take_up(apart, USED)
+
+    assert apart.delta().norm() < 1e-3 * apart.site.weight().norm()
+    assert torch.equal(apart.V[:, 3], before[0])
+    assert torch.equal(apart.U[3], before[1])
+
+
+@torch.no_grad()
+def test_what_no_vector_reaches_is_left(apart):
+    """Of one component: what is read across what it read, and written across what it comes to write."""
+    left, read = apart.delta(), apart.V[:, 0] / apart.V[:, 0].norm()
+
+    take_up(apart, torch.tensor([True, False, False, False]))
+
+    after, along = apart.delta(), apart.U[0] / apart.U[0].norm()
+    assert (after @ read).norm() < 1e-3 * left.norm()
+    assert (along @ after).norm() < 1e-3 * left.norm()
+    across = torch.stack([-along[1], along[0]])
+    beside = torch.eye(5) - torch.outer(read, read)
+    torch.testing.assert_close(across @ after @ beside, across @ left @ beside)
+
+
+def test_without_a_component_that_is_used_everything_stays(apart):
+    before = apart.weight().clone()
+
+    with torch.no_grad():
+        take_up(apart, torch.zeros(COUNT, dtype=torch.bool))
+
+    assert torch.equal(apart.weight(), before)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("start", [0.5, 1.0])
+def test_training_hands_out_what_is_left_before_the_last_step(start, accumulated, tmp_path):
+    still = Optimization(lr=1e-9, importance_lr=1e-9)
+    losses = {"faithfulness": RelativeFaithfulness(), "importance": ImportanceMinimality()}
+    merging = Merging(start=start, every=100, unused=1.0)
+    module = toy(sites={"linear1": COUNT}, losses=losses, optimization=still, merging=merging)
+    _open(module.model)
+    left = Left()
+
+    batches = Batches(*[torch.rand(64, 5)] * 8)
+    fit(module, batches, tmp_path, callbacks=[left], max_steps=4, accumulate_grad_batches=accumulated)
+
+    assert left.shares[: 3 * accumulated] == pytest.approx([left.shares[0]] * 3 * accumulated, rel=1e-3)
+    assert left.shares[0] > 0.1
+    assert (left.shares[-1] < 1e-3) == (start < 1)
+
+
+class Left(Callback):
+    """Keeps what is left of a weight after every batch, as a share of it."""
+
+    def __init__(self):
+        self.shares = []
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer, module, *_):
+        parts = module.model.components["linear1"]
+        self.shares.append((parts.delta().norm() / parts.site.weight().norm()).item())
