@@ -33,7 +33,8 @@ def tuned(trainer: Trainer, module: Decomposition) -> dict[str, Value]:
     named["warmup_steps"] = _of(held, "warmup", "steps")
     named |= {f"C/{site}": parts.n_components for site, parts in module.model.components.items()}
     losses = held.get("losses") or {}
-    named |= {f"coefficient/{name}": _of(losses[name], "init_args", "coefficient") for name in losses}
+    for knob in ("coefficient", "tolerance"):
+        named |= {f"{knob}/{name}": _of(losses[name], "init_args", knob) for name in losses}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         named |= callback.values if isinstance(callback, SweptValues) else {}
     return {name: value for name, value in named.items() if isinstance(value, Value)}

@@ -26,11 +26,11 @@ _TOLD = {
 }
 _ADVICE = {
     "spd": {
-        "dead": "a lower coefficient of the importance term or a higher model.optimization.importance_lr lets "
-        "components come alive",
-        "saturated": "a higher coefficient of the importance term makes them costlier",
-        "worse": "a lower model.optimization.lr, a lower coefficient of the importance term or more model.warmup.steps "
-        "helps",
+        "dead": "a lower price of importance (its coefficient or tolerance) or a higher "
+        "model.optimization.importance_lr lets components come alive",
+        "saturated": "a higher price of importance (its coefficient or tolerance) makes them costlier",
+        "worse": "a lower model.optimization.lr, a lower price of importance (its coefficient or tolerance) or more "
+        "model.warmup.steps helps",
     },
     "apd": {
         "dead": "a higher model.k keeps more of them",

@@ -38,7 +38,7 @@ def default_recipe(
         distance: of outputs; ``"kl"`` for logits.
         importance: builds the importance function; ``None`` for an MLP per site. Networks that read sequences want
             ``SiteTransformer``: what a component is needed for may stand at another position.
-        steps: that training will take; a tenth as many of the warm-up come first.
+        steps: that training will take, preceded by a warm-up a tenth as long.
         tolerance: of :func:`untuned_losses <spd_lightning.losses.untuned_losses>`.
         lr: learning rate of components, and of an importance function that is given; the MLP's is three times as high.
 
@@ -50,6 +50,8 @@ def default_recipe(
     return {
         "losses": untuned_losses(distance, tolerance),
         "importance": UNTUNED_IMPORTANCE if importance is None else importance,
+        "leak": "one_sided",
+        "use_delta": True,
         "init": "adaptive",
         "warmup": Warmup(steps=round(WARM_UP_SHARE * steps)),
         "merging": Merging(start=0.6),

@@ -39,7 +39,8 @@ class StochasticDecomposition(Decomposition):
             brackets, ``"*.c_attn[q]"``.
         recipe: where the target's weights come from; ``null`` if it has them.
         losses: the terms, by the name they are logged under; ``null`` for those of
-            :func:`spd_lightning.losses.untuned_losses`, which need no tuning to a network.
+            :func:`spd_lightning.losses.untuned_losses`, which need no tuning to a network; they were tested with the
+            rest of :func:`spd_lightning.methods.default_recipe.default_recipe` alone.
         call: how a batch becomes the target's arguments; ``null`` for a tensor, the first part of a tuple, or a mapping
             whose entries the target takes by name.
         importance: the importance function, such as ``PerSite`` or ``SiteTransformer``.

@@ -63,7 +63,7 @@ def decompose(
         network: the trained network; it is frozen and put into eval mode.
         data: examples as the network takes them: a tensor ``[examples, ...]``, a dataset, a loader or a data module.
         sites: patterns of module paths to components per site.
-        steps: of training; a tenth as many of the warm-up come first.
+        steps: of training, preceded by a warm-up a tenth as long.
         val: data to judge on; ``None`` keeps every tenth example for it.
         call: how a batch becomes the network's arguments; ``None`` for ``AutomaticCall``.
         distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the outputs seem to be

@@ -47,7 +47,7 @@ class Recommendation:
         batch_size: examples of a step.
         steps: of training.
         recipe: further arguments of ``StochasticDecomposition``, :func:`default_recipe
-            <spd_lightning.methods.default_recipe.default_recipe>` for this network.
+            <spd_lightning.methods.default_recipe.default_recipe>` for this network. Its terms serve for one training.
         importance: builds the importance function; ``None`` for the recipe's own.
         distance: how outputs are compared.
         measured: what was found of the network.

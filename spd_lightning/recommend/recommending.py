@@ -11,7 +11,7 @@ from spd_lightning.errors import UsageError, check_number
 from spd_lightning.files.describe import describe
 from spd_lightning.files.progress import progress
 from spd_lightning.losses import guessed_distance
-from spd_lightning.methods import StochasticDecomposition, default_recipe
+from spd_lightning.methods import StochasticDecomposition, Warmup, default_recipe
 from spd_lightning.model import AutomaticCall, DecomposedModel, Site, TargetCall, check_wrapping
 from spd_lightning.model.acceptance import taking
 from spd_lightning.model.sites import find_sites
@@ -166,5 +166,5 @@ def _decomposition(
         ties=ties,
         kinds=list(subject.kinds) or None,
         seed=subject.seed,
-        **recipe(steps=plan.steps),
+        **recipe(steps=plan.steps) | {"warmup": Warmup()},  # a trial is timed, not trained
     ).to(subject.device)

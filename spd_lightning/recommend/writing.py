@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from spd_lightning.files.describe import class_path, init_args, plain
+from spd_lightning.files.describe import describe, plain
 from spd_lightning.files.whole import check_free, written_whole
 from spd_lightning.recommend.proposals import Recommendation
 from spd_lightning.sweep.configs import Config
@@ -60,21 +60,19 @@ def settings(found: Recommendation) -> dict[str, Any]:
     """What is proposed for ``model``, as plain data: all keys but those of the network itself."""
     ties = {"ties": dict(found.ties)} if found.ties else {}
     terms = {name: _brief(loss) for name, loss in found.recipe["losses"].items()}
-    parts = {name: _own(found.recipe[name]) for name in ("warmup", "merging", "optimization")}
-    described = {"importance": dict(found.described), "init": found.recipe["init"], "losses": terms}
-    return {"sites": dict(found.sites), **ties, **described, **parts}
+    built = {"importance": dict(found.described), "losses": terms}
+    # in full, so that nothing of a config before it stays
+    whole = {name: plain(value) for name, value in found.recipe.items() if name not in built}
+    return {"sites": dict(found.sites), **ties, **built, **whole}
 
 
 def _brief(obj: object) -> Config:
-    return {"class_path": class_path(type(obj)), "init_args": _own(obj)}
-
-
-def _own(obj: object) -> Config:
-    """An object's arguments as plain data, without those that are as its class has them by default."""
+    """An object as plain data, without arguments that are as its class has them by default."""
+    described = describe(obj)
     defaults = {name: p.default for name, p in inspect.signature(type(obj)).parameters.items()}
     missing = inspect.Parameter.empty
-    given = init_args(obj).items()
-    return {k: v for k, v in given if defaults[k] is missing or plain(defaults[k]) != v}
+    own = {k: v for k, v in described["init_args"].items() if defaults[k] is missing or plain(defaults[k]) != v}
+    return {"class_path": described["class_path"], "init_args": own}
 
 
 def _comment(found: Recommendation, given: Config) -> str:
