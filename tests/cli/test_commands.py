@@ -256,6 +256,6 @@ def test_print_config_is_complete_and_help_reads(folder, capsys):
 def test_without_losses_an_untuned_objective_is_trained(folder):
     losses = StochasticDecomposition(torch.nn.Sequential(torch.nn.Linear(3, 2)), {"0": 2}).terms()
 
-    assert list(losses) == ["faithfulness", "stochastic", "adversary", "importance"]
+    assert list(losses) == ["faithfulness", "stochastic", "adversary", "importance", "contributions"]
     assert losses["stochastic"].relative
     assert losses["adversary"].relative

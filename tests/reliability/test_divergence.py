@@ -200,7 +200,7 @@ def test_training_that_leads_nowhere_is_told_once_with_advice(tmp_path, capsys, 
     assert lines
     assert len(lines) == len(set(lines)), "told twice"
     assert all(line.startswith("warning: step 4: ") for line in lines)
-    assert all("coefficient of the importance term" in line for line in lines)
+    assert all("price of importance" in line for line in lines)
     assert untold not in "".join(lines)
 
 
