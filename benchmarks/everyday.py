@@ -14,11 +14,11 @@ from benchmarks.seeds.seed_lists import read_seeds
 from benchmarks.tables import table
 from spd_lightning import SiteTransformer, decompose
 from spd_lightning.methods.default_recipe import STEPS
+from spd_lightning.runs.findings import ladder, relative
 from tests.notebook.networks import NETWORKS
 
 READS_SEQUENCES = {"transformer"}
 HEADER = ("network", "seed", "L0 of alive", "all components", "rounded importances", "random ablation", "adversary")
-ADVERSARY = "ablation/ladder_"
 
 
 def row(name: str, seed: int, steps: int) -> list[str]:
@@ -29,9 +29,8 @@ def row(name: str, seed: int, steps: int) -> list[str]:
     with contextlib.redirect_stdout(io.StringIO()):  # the verdict, of which the table has the numbers
         scores = decompose(network, data, sites, steps, importance=importance, seed=seed, progress=False).scores
     used, alive = (sum(value for key, value in scores.items() if key.startswith(kind)) for kind in ("l0/", "alive/"))
-    worst = max(value for key, value in scores.items() if key.startswith(ADVERSARY))
-    measured = (*(scores[f"ablation/{kind}"] for kind in ("unmasked", "rounded", "stochastic")), worst)
-    shares = [f"{value / scores['ablation/zero']:.2%}" for value in measured]
+    measured = [relative(scores, kind) for kind in ("unmasked", "rounded", "stochastic")]
+    shares = [f"{share:.2%}" for share in (*measured, max(share for _, share in ladder(scores)))]
     return [name, str(seed), f"{used:.1f} of {alive:.0f}", *shares]
 
 
