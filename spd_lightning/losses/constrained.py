@@ -34,13 +34,13 @@ class ConstrainedImportance(ImportanceMinimality):
     lets those that are left fit it.
 
     A network may have a floor below which error is bought with many more components. As long as the error is within
-    ``tolerance_start``, the price does not fall below ``knee * error / penalty``: there a component more in a hundred
-    would have to spare more than ``knee`` hundredths of the error. Another network may need all the components that are
-    left, so that error which is tolerated buys hardly anything, and only makes importances smaller than they are. So
-    the price does not rise above ``cliff * error / penalty``: there a component less in a hundred would cost more than
-    ``cliff`` hundredths of the error. A cliff that comes down slowly lets components stay closed: where the price falls
-    at once, they open again. An error below 3% of ``tolerance`` counts as 3%, so that price and error do not chase each
-    other down to nothing.
+    what is tolerated at the start, the price does not fall below ``knee * error / penalty``: there a component more in
+    a hundred would have to spare more than ``knee`` hundredths of the error. Another network may need all the
+    components that are left, so that error which is tolerated buys hardly anything, and only makes importances smaller
+    than they are. So the price does not rise above ``cliff * error / penalty``: there a component less in a hundred
+    would cost more than ``cliff`` hundredths of the error. A cliff that comes down slowly lets components stay closed:
+    where the price falls at once, they open again. An error below 3% of ``tolerance`` counts as 3%, so that price and
+    error do not chase each other down to nothing.
 
     How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
     0 what is more frequent than is typical is dearer, so that no component is on for everything, and what is rarer
@@ -50,7 +50,7 @@ class ConstrainedImportance(ImportanceMinimality):
 
     Args:
         tolerance: error at the end, as a share of what ablating everything costs; above 0, below 1.
-        tolerance_start: the same at the start.
+        start_factor: the same at the start, in units of ``tolerance``; at least 1.
         fall_start: fraction of training at which the tolerance begins to fall.
         fall_end: fraction of training at which it arrives.
         follows: names of the terms whose values are errors, each a ``Reconstruction`` that is ``relative``, with its
@@ -81,7 +81,7 @@ class ConstrainedImportance(ImportanceMinimality):
     def __init__(
         self,
         tolerance: float = 0.02,
-        tolerance_start: float = 0.1,
+        start_factor: float = 5.0,
         fall_start: float = 0.3,
         fall_end: float = 0.7,
         follows: dict[str, float] | None = None,
@@ -98,13 +98,10 @@ class ConstrainedImportance(ImportanceMinimality):
         eps: float = 1e-12,
     ) -> None:
         super().__init__(check_positive("coefficient", coefficient), p, p_final, anneal_start, anneal_end, eps)
-        self.tolerance = _share("tolerance", tolerance)
-        self.tolerance_start = _share("tolerance_start", tolerance_start)
-        if tolerance_start < tolerance:
-            raise UsageError(
-                f"tolerance_start must be at least tolerance, {tolerance:g}, since it falls from there; got "
-                f"{tolerance_start:g}"
-            )
+        check_fraction("tolerance", tolerance, zero=False)
+        check_below_one("tolerance", tolerance)
+        self.tolerance = tolerance
+        self.tolerance_start = _start(self.tolerance, start_factor)
         self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
         self.follows = {
             name: check_positive(f"follows: {name}", allowance)
@@ -206,7 +203,11 @@ class ConstrainedImportance(ImportanceMinimality):
         self.price, self._means, self._seen = state["price"], dict(state["means"]), dict(state["seen"])
 
 
-def _share(name: str, value: float) -> float:
-    check_fraction(name, value, zero=False)
-    check_below_one(name, value)
-    return value
+def _start(tolerance: float, factor: float) -> float:
+    check_finite("start_factor", factor)
+    if not 1 <= factor < 1 / tolerance:
+        raise UsageError(
+            f"start_factor must be at least 1, and below {1 / tolerance:g} for a tolerance of {tolerance:g}, got "
+            f"{factor}"
+        )
+    return factor * tolerance

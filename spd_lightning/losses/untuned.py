@@ -58,7 +58,7 @@ def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED)
 def _price(tolerance: float) -> ConstrainedImportance:
     return ConstrainedImportance(
         tolerance,
-        tolerance_start=BEGINS_AT * tolerance,
+        start_factor=BEGINS_AT,
         fall_start=0.5,
         fall_end=0.95,
         follows={"stochastic": 1.0, "adversary": BEGINS_AT},

@@ -38,7 +38,7 @@ def _seen(error, attacked, penalty):
 @pytest.mark.parametrize("follows", [{"stochastic": 1.0}, {"stochastic": 1.0, "adversary": 2.5}])
 @pytest.mark.parametrize("knee", [0.0, 0.5])
 def test_the_price_follows_the_formula_one_step_behind(knee, follows):
-    moving = {"tolerance": 0.02, "tolerance_start": 0.95, "fall_start": 0.2, "fall_end": 0.6}
+    moving = {"tolerance": 0.02, "start_factor": 47.5, "fall_start": 0.2, "fall_end": 0.6}
     loss = _objective(follows=follows, rate=0.5, knee=knee, **moving)
     fractions = [index / 10 for index in range(len(STEPS))]
     tolerances = [0.95 * (0.02 / 0.95) ** min(max((fraction - 0.2) / 0.4, 0), 1) for fraction in fractions]
@@ -55,7 +55,7 @@ def test_the_price_follows_the_formula_one_step_behind(knee, follows):
 @pytest.mark.parametrize(("start", "cliff"), [(0.8, 0.8), (30.0, 30.0), (20.0, 0.8)])
 def test_the_cliff_bounds_the_price_along_its_points(start, cliff):
     points = [(0.2, start), (0.7, cliff)]
-    loss = _objective(rate=0.5, cliff_points=points, coefficient=1.0, tolerance=0.5, tolerance_start=0.95)
+    loss = _objective(rate=0.5, cliff_points=points, coefficient=1.0, tolerance=0.5, start_factor=1.9)
     fractions = [index / 10 for index in range(len(STEPS))]
     tolerances = [loss.tolerance_at(fraction) for fraction in fractions]
     fallen = [min((fraction - 0.2) / 0.5, 1.0) for fraction in fractions]
@@ -82,7 +82,7 @@ def test_below_three_hundredths_of_what_is_tolerated_the_cliff_does_not_fall():
 
 
 def test_a_term_that_waits_is_followed_when_its_time_comes():
-    loss = _objective(follows={"stochastic": 1.0, "adversary": 2.5}, rate=0.5, tolerance_start=0.95)
+    loss = _objective(follows={"stochastic": 1.0, "adversary": 2.5}, rate=0.5, start_factor=47.5)
     steps = [
         ([error, attacked if index > 2 else None], penalty) for index, (error, attacked, penalty) in enumerate(STEPS)
     ]
@@ -169,13 +169,13 @@ def test_what_it_follows_must_measure_a_share(followed, said):
     ("arguments", "said"),
     [
         ({"tolerance": 0.0}, r"tolerance must lie in \(0, 1\], got 0.0"),
-        ({"tolerance_start": 1}, "tolerance_start must be below 1, got 1"),
+        ({"start_factor": 0.5}, "start_factor must be at least 1, and below 50 for a tolerance of 0.02, got 0.5"),
         ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
         ({"cliff_points": [(0.5, -1.0)]}, "cliff_points: the cliff of each must be a finite number at least 0"),
         ({"cliff_points": [(0.5, 9.0), (0.4, 9.0)]}, "cliff_points: fractions must rise from 0 to at most 1, got 0.4"),
-        ({"tolerance": 0.2}, "tolerance_start must be at least tolerance, 0.2, since it falls from there; got 0.1"),
+        ({"tolerance": 0.2}, "start_factor must be at least 1, and below 5 for a tolerance of 0.2, got 5.0"),
         (
             {"cliff_points": [(0.5, 9.0), (0.9, 0.4)]},
             "cliff_points: each cliff must be at least knee, 0.5, or 0 for none; got 0.4",
