@@ -90,17 +90,11 @@ def edit_report(
     found, numbers = changes(model, chosen, fitted), _numbers(model, chosen)
     random = controls(model, found, numbers, alive_anywhere(model, batches, threshold), draws, seed)
     tried = [found, *(one for some in random.values() for one in some)]
-    sums = Sums(len(tried))
-    scratch = _Scratch(model, found)
+    sums, scratch = Sums(len(tried)), _Scratch(model, found)
     for batch in batches:
-        add_up(
-            sums,
-            CleanBatch.of(model, batch, numbers, threshold),
-            distance,
-            (scratch.output(one, batch) for one in tried),
-        )
+        clean = CleanBatch.of(model, batch, numbers, threshold)
+        add_up(sums, clean, distance, (scratch.output(one, batch) for one in tried))
     first, *rest = sums.outcomes([1, *map(len, random.values())])
-    matrices = {name: float(single(model.components[name].site.weight()).norm()) for name in found}
     size = {name: change.norm() for name, change in found.items()}
     return EditReport(
         edits=chosen,
@@ -109,11 +103,16 @@ def edit_report(
         positions=float(sums.weight.sum()),
         share=float(sums.weight[0] / sums.weight.sum()),
         size=size,
-        relative_size={name: size[name] / matrices[name] if matrices[name] else float("nan") for name in found},
+        relative_size={name: _share_of_matrix(model, name, size[name]) for name in found},
         edited=first,
         controls=dict(zip(random, rest, strict=True)),
         fitted={name: some.explained.tolist() for name, some in (fitted or {}).items()},
     )
+
+
+def _share_of_matrix(model: ComponentModel, site: str, size: float) -> float:
+    matrix = float(single(model.components[site].site.weight()).norm())
+    return size / matrix if matrix else float("nan")
 
 
 class _Scratch:

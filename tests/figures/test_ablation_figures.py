@@ -77,8 +77,21 @@ def test_matrix_renders_at_every_size(n_sites, shape, render):
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_matrix_renders_constant_and_diverged_effects(value, render):
-    render(ablation_matrix({"a": torch.full((3, 2), value)}, {"a": [4, 5]}))
+def test_effects_without_a_largest_have_a_scale_of_one(value, render, images):
+    figure = ablation_matrix({"a": torch.full((3, 2), value)}, {"a": [4, 5]})
+    render(figure)
+    assert images(figure)[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize(("value", "hidden"), [(0.0, False), (float("nan"), True), (float("inf"), True)])
+def test_matrix_shows_constant_effects_and_leaves_diverged_ones_blank(value, hidden, render, images):
+    effects = torch.tensor([[0.5, 0.5], [value, value]])
+    figure = ablation_matrix({"a": effects}, {"a": [4, 5]})
+    render(figure)
+    (image,) = images(figure)
+    shown = np.ma.masked_invalid(image.get_array())
+    assert np.ma.getmaskarray(shown)[1].tolist() == [hidden, hidden]
+    assert image.get_clim() == (0, 0.5)
 
 
 def test_matrix_shows_effects_labelled_by_component(images):
