@@ -103,25 +103,13 @@ class ConstrainedImportance(ImportanceMinimality):
         self.tolerance = tolerance
         self.tolerance_start = _start(self.tolerance, start_factor)
         self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
-        self.follows = {
-            name: check_positive(f"follows: {name}", allowance)
-            for name, allowance in ({"stochastic": 1.0} if follows is None else follows).items()
-        }
-        if not self.follows:
-            raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
+        self.follows = _allowances({"stochastic": 1.0} if follows is None else follows)
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
-        self.cliff_points = checked_points("cliff_points", cliff_points, "cliff")
-        if (lowest := min((cliff for _, cliff in self.cliff_points or () if cliff), default=knee)) < knee:
-            raise UsageError(f"cliff_points: each cliff must be at least knee, {knee:g}, or 0 for none; got {lowest:g}")
+        self.cliff_points = _cliffs(cliff_points, knee)
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
         final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
-        check_finite("frequency_exponent_final", final)
-        if final < -1:
-            raise UsageError(
-                f"frequency_exponent_final must be at least -1, got {final}; below, what is rarer costs more in all"
-            )
-        self.frequency_exponent_final = final
+        self.frequency_exponent_final = _at_least_minus_one("frequency_exponent_final", final)
         self.price = coefficient
         self._own = ""
         self._means: dict[str, float] = {}
@@ -211,3 +199,23 @@ def _start(tolerance: float, factor: float) -> float:
             f"{factor}"
         )
     return factor * tolerance
+
+
+def _allowances(follows: Mapping[str, float]) -> dict[str, float]:
+    if not follows:
+        raise UsageError("follows must name a term at least; leave it out for {stochastic: 1}")
+    return {name: check_positive(f"follows: {name}", allowance) for name, allowance in follows.items()}
+
+
+def _cliffs(points: list[tuple[float, float]] | None, knee: float) -> list[tuple[float, float]] | None:
+    checked = checked_points("cliff_points", points, "cliff")
+    if (lowest := min((cliff for _, cliff in checked or () if cliff), default=knee)) < knee:
+        raise UsageError(f"cliff_points: each cliff must be at least knee, {knee:g}, or 0 for none; got {lowest:g}")
+    return checked
+
+
+def _at_least_minus_one(name: str, exponent: float) -> float:
+    check_finite(name, exponent)
+    if exponent < -1:
+        raise UsageError(f"{name} must be at least -1, got {exponent}; below, what is rarer costs more in all")
+    return exponent
