@@ -112,9 +112,24 @@ def factory(described: Any, kind: type, what: str, nested: type = nn.Module) -> 
         what: names the description in messages.
         nested: what the classes of descriptions among its arguments must be. Of classes in general some run a command
             when they are built.
+
+    Raises:
+        UsageError: as :func:`class_of` does, and for an argument that its class does not take.
     """
-    cls: Callable[..., Any] = class_of(described, kind, what)
-    return partial(cls, **_arguments(described, what, nested))
+    cls: Any = class_of(described, kind, what)
+    arguments = _arguments(described, what, nested)
+    _check_taken(cls, arguments, what)
+    return partial(cls, **arguments)
+
+
+def _check_taken(cls: type, arguments: dict[str, Any], what: str) -> None:
+    """Versions differ in what a class takes; files from another one are refused in words."""
+    taken = inspect.signature(cls).parameters
+    unknown = [name for name in arguments if name not in taken]
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        raise UsageError(
+            f"{what}: {class_path(cls)} takes no {unknown[0]!r}; it is damaged, or another version wrote it"
+        )
 
 
 def _arguments(described: Any, what: str, nested: type) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spd_lightning.files.describe import rebuilt
+from spd_lightning.files.describe import class_of, rebuilt
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss, Reconstruction, untuned_losses
 
@@ -15,16 +15,18 @@ def trained_distance(losses: Iterable[Loss]) -> DistanceKind:
 
 
 def saved_distance(model: Mapping[str, Any]) -> DistanceKind:
-    """The distance that a saved config trains.
+    """The distance that a saved config trains. Terms that compare no outputs may be from another version.
 
     Args:
         model: the part ``model`` of the config, plain data.
 
     Raises:
-        UsageError: if a term's class is not imported, or its arguments cannot be used.
+        UsageError: if a term's class is not imported, or arguments of one that compares outputs cannot be used.
     """
     described = model.get("losses")
     if described is None:
         return trained_distance(untuned_losses().values())
     given = described.items() if isinstance(described, Mapping) else ()
-    return trained_distance(rebuilt(loss, Loss, f"config.yaml: losses: {name}") for name, loss in given if loss)
+    terms = {f"config.yaml: losses: {name}": loss for name, loss in given if loss}
+    compare = {what: loss for what, loss in terms.items() if issubclass(class_of(loss, Loss, what), Reconstruction)}
+    return trained_distance(rebuilt(loss, Reconstruction, what) for what, loss in compare.items())

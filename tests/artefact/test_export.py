@@ -468,7 +468,7 @@ def test_a_config_with_holes_is_refused(change, tmp_path):
     save_decomposition(_toy(), tmp_path)
     _edit(tmp_path, change)
 
-    with pytest.raises(UsageError, match=r"config\.json(' is|: target is) damaged"):
+    with pytest.raises(UsageError, match=r"config\.json.* is damaged"):
         load_decomposition(tmp_path)
 
 

@@ -54,7 +54,12 @@ def test_data_with_a_seed_keeps_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("losses", "distance"),
-    [(None, "mse"), ({"off": None, "first": KL}, "kl"), ({"x": {"class_path": "spd_lightning.Faithfulness"}}, "mse")],
+    [
+        (None, "mse"),
+        ({"off": None, "first": KL}, "kl"),
+        ({"x": {"class_path": "spd_lightning.Faithfulness"}}, "mse"),
+        ({"old": {"class_path": "spd_lightning.Faithfulness", "init_args": {"gone": 1}}, "first": KL}, "kl"),
+    ],
 )
 def test_the_distance_is_the_trained_one(losses, distance, tmp_path):
     assert reopened(_run(tmp_path, losses=losses)).distance == distance
@@ -90,7 +95,7 @@ def test_datasets_of_one_s_own_are_built_where_they_are_imported(tmp_path):
             lambda folder: (folder / "config.yaml").write_text(
                 "model: {}\ndata: {class_path: spd_lightning.SparseFeatures, init_args: {width: 3}}"
             ),
-            "data: cannot be had again (TypeError: ",
+            "config.yaml: data: spd_lightning.SparseFeatures takes no 'width'; it is damaged, or",
         ),
         (
             lambda folder: (folder / "config.yaml").write_text(
@@ -98,6 +103,12 @@ def test_datasets_of_one_s_own_are_built_where_they_are_imported(tmp_path):
                 "subprocess.Popen, init_args: {args: 'true'}}}}"
             ),
             "config.yaml: data.train is 'subprocess.Popen', which is no imported Dataset",
+        ),
+        (
+            lambda folder: (folder / "config.yaml").write_text(
+                yaml.safe_dump({"model": {"losses": {"first": {**KL, "init_args": {"gone": 1}}}}, "data": DATA})
+            ),
+            "config.yaml: losses: first: spd_lightning.Reconstruction takes no 'gone'",
         ),
         (shutil.rmtree, "is this the directory of a finished run"),
     ],
