@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from spd_lightning.callbacks.swept_values import SweptValues
+from spd_lightning.losses.base import TURNED
 from spd_lightning.methods import Decomposition
 from spd_lightning.runs.findings import JUDGED, relative
 from spd_lightning.runs.verdict import known_sites, pattern_contradictions
@@ -33,7 +34,7 @@ def tuned(trainer: Trainer, module: Decomposition) -> dict[str, Value]:
     named["warmup_steps"] = _of(held, "warmup", "steps")
     named |= {f"C/{site}": parts.n_components for site, parts in module.model.components.items()}
     losses = held.get("losses") or {}
-    for knob in ("coefficient", "tolerance"):
+    for knob in TURNED:
         named |= {f"{knob}/{name}": _of(losses[name], "init_args", knob) for name in losses}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         named |= callback.values if isinstance(callback, SweptValues) else {}

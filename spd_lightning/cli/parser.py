@@ -42,8 +42,14 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a :class:`UsageError`, which becomes ``error: ...`` and exit code 2."""
-        hint = "; name a config, for example --config tms.yaml" if self.owner is None and REQUIRED in message else ""
+        hint = _way_out(message) if self.owner is None and REQUIRED in message else ""
         raise UsageError(one_line(worded(getattr(ex, "subcommand_parser", self), message)) + hint)
+
+
+def _way_out(message: str) -> str:
+    if "model.sites" in message and "model.target" not in message:
+        return "; name the sites to decompose, or let python -m spd_lightning.recommend propose them"
+    return "; name a config, for example --config tms.yaml"
 
 
 def add_own_arguments(parser: LightningArgumentParser, command: str) -> None:

@@ -171,7 +171,7 @@ def check_free(path: Path) -> None:
         UsageError: naming it.
     """
     if os.path.lexists(path):
-        raise UsageError(f"{str(path)!r} exists, and nothing is overwritten; name another folder, or move it away")
+        raise UsageError(f"{str(path)!r} exists, and nothing is overwritten; name another, or move it away")
 
 
 def _free_name(path: Path) -> Path:

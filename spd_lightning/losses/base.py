@@ -13,6 +13,9 @@ from spd_lightning.functional import along_points
 from spd_lightning.losses.step import Step
 from spd_lightning.model import ComponentModel
 
+TURNED = ("coefficient", "tolerance")
+"""The arguments of a term that one tunes."""
+
 
 def check_positive(name: str, value: float, allow_zero: bool = False) -> float:
     """Return a finite number of the right sign, or raise a :class:`UsageError` that names the argument."""

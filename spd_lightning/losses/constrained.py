@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from spd_lightning.errors import UsageError, check_below_one, check_finite, check_fraction
+from spd_lightning.errors import UsageError, check_finite
 from spd_lightning.functional import along_points, frequency_weighted_importance, geometric_anneal, linear_anneal
 from spd_lightning.losses.base import Loss, check_positive, checked_points
 from spd_lightning.losses.penalties import ImportanceMinimality, check_window
@@ -34,13 +34,13 @@ class ConstrainedImportance(ImportanceMinimality):
     lets those that are left fit it.
 
     A network may have a floor below which error is bought with many more components. As long as the error is within
-    what is tolerated at the start, the price does not fall below ``knee * error / penalty``: there a component more in
-    a hundred would have to spare more than ``knee`` hundredths of the error. Another network may need all the
-    components that are left, so that error which is tolerated buys hardly anything, and only makes importances smaller
-    than they are. So the price does not rise above ``cliff * error / penalty``: there a component less in a hundred
-    would cost more than ``cliff`` hundredths of the error. A cliff that comes down slowly lets components stay closed:
-    where the price falls at once, they open again. An error below 3% of ``tolerance`` counts as 3%, so that price and
-    error do not chase each other down to nothing.
+    what is tolerated at the start, the price does not fall below ``knee * error / penalty``: at that price one per cent
+    more of the penalty pays only if it lowers the error by more than ``knee`` per cent. Another network may need all
+    the components that are left, so that error which is tolerated buys hardly anything, and only makes importances
+    smaller than they are. So the price does not rise above ``cliff * error / penalty``: at that price one per cent less
+    of the penalty pays unless it raises the error by more than ``cliff`` per cent. A cliff that comes down slowly lets
+    components stay closed: where the price falls at once, they open again. An error below 3% of ``tolerance`` counts as
+    3%, so that price and error do not chase each other down to nothing.
 
     How frequent a component is beside its site's others may decide its price, too. With a ``frequency_exponent`` above
     0 what is more frequent than is typical is dearer, so that no component is on for everything, and what is rarer
@@ -50,7 +50,7 @@ class ConstrainedImportance(ImportanceMinimality):
 
     Args:
         tolerance: error at the end, as a share of what ablating everything costs; above 0, below 1.
-        start_factor: the same at the start, in units of ``tolerance``; at least 1.
+        start_factor: the error tolerated at the start, as a multiple of ``tolerance``; at least 1, below 1 / tolerance.
         fall_start: fraction of training at which the tolerance begins to fall.
         fall_end: fraction of training at which it arrives.
         follows: names of the terms whose values are errors, each a ``Reconstruction`` that is ``relative``, with its
@@ -58,8 +58,9 @@ class ConstrainedImportance(ImportanceMinimality):
             time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
-        cliff_points: fractions of training in order, each with the same at which the price stops rising, the cliff; it
-            moves geometrically. Before the first point, and where it is 0, nothing stops it. ``None`` for never.
+        cliff_points: fractions of training in order, each with the elasticity at which the price stops rising, the
+            cliff; it moves geometrically. Before the first point, and where it is 0, nothing stops it. ``None`` for
+            never.
         frequency_exponent: power of a component's frequency, in units of what is typical of its site, in its price;
             0 for the same price for all.
         frequency_exponent_final: the same at the end for what is rarer than is typical, at least -1; it moves linearly
@@ -81,7 +82,7 @@ class ConstrainedImportance(ImportanceMinimality):
     def __init__(
         self,
         tolerance: float = 0.02,
-        start_factor: float = 5.0,
+        start_factor: float = 2.5,
         fall_start: float = 0.3,
         fall_end: float = 0.7,
         follows: dict[str, float] | None = None,
@@ -98,10 +99,7 @@ class ConstrainedImportance(ImportanceMinimality):
         eps: float = 1e-12,
     ) -> None:
         super().__init__(check_positive("coefficient", coefficient), p, p_final, anneal_start, anneal_end, eps)
-        check_fraction("tolerance", tolerance, zero=False)
-        check_below_one("tolerance", tolerance)
-        self.tolerance = tolerance
-        self.tolerance_start = _start(self.tolerance, start_factor)
+        self.tolerance, self.start_factor = _checked_start(tolerance, start_factor)
         self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
         self.follows = _allowances({"stochastic": 1.0} if follows is None else follows)
         self.rate = check_positive("rate", rate)
@@ -116,12 +114,13 @@ class ConstrainedImportance(ImportanceMinimality):
         self._seen: dict[str, Any] = {}
 
     def coefficient_at(self, progress: float) -> float:
-        """The price of now; how far training is does not say it."""
+        """The current price; it does not depend on the fraction of training."""
         return self.price
 
     def tolerance_at(self, progress: float) -> float:
         """The tolerated error at a fraction of training."""
-        return geometric_anneal(progress, self.tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
+        start = self.start_factor * self.tolerance
+        return geometric_anneal(progress, start, self.tolerance, (self.fall_start, self.fall_end))
 
     def cliff_at(self, progress: float) -> float:
         """The elasticity at which the price stops rising, at a fraction of training; 0 where nothing stops it."""
@@ -172,7 +171,7 @@ class ConstrainedImportance(ImportanceMinimality):
         ratio = log(self.tolerance_at(progress) / max(error, LEAST))
         price = max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST)
         penalty = max(float(self._seen["penalty"]), LEAST)
-        if error < self.tolerance_start:
+        if error < self.start_factor * self.tolerance:
             price = max(price, self.knee * error / penalty)
         if cliff := self.cliff_at(progress):
             price = min(price, cliff * max(error, SMALL * self.tolerance) / penalty)
@@ -191,14 +190,17 @@ class ConstrainedImportance(ImportanceMinimality):
         self.price, self._means, self._seen = state["price"], dict(state["means"]), dict(state["seen"])
 
 
-def _start(tolerance: float, factor: float) -> float:
+def _checked_start(tolerance: float, factor: float) -> tuple[float, float]:
+    check_positive("tolerance", tolerance)
     check_finite("start_factor", factor)
-    if not 1 <= factor < 1 / tolerance:
+    if factor < 1:
+        raise UsageError(f"start_factor must be at least 1, for a tolerance that stays the same; got {factor}")
+    if tolerance * factor >= 1:
         raise UsageError(
-            f"start_factor must be at least 1, and below {1 / tolerance:g} for a tolerance of {tolerance:g}, got "
-            f"{factor}"
+            f"tolerance * start_factor must be below 1, what ablating everything costs; got {tolerance:g} * "
+            f"{factor:g}: take a tolerance below {1 / factor:g}"
         )
-    return factor * tolerance
+    return tolerance, factor
 
 
 def _allowances(follows: Mapping[str, float]) -> dict[str, float]:

@@ -18,9 +18,9 @@ from spd_lightning.model.call import LOGITS, class_numbers
 TOLERATED = 0.02
 """Share of what ablating everything costs that random ablation may cost in the end."""
 BEGINS_AT = 2.5
-"""What is tolerated at first, and what an adversary may cost, as multiples of it."""
+"""What is tolerated at first, and what an adversary may cost, as multiples of the tolerance."""
 TOO_MUCH = 1 / BEGINS_AT
-"""To tolerate: an adversary might do as much harm as ablating everything."""
+"""Tolerances from here on are refused: an adversary might do as much harm as ablating everything."""
 
 
 def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED) -> dict[str, Loss]:

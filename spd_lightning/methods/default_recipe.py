@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from spd_lightning.errors import check_whole
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import check_positive, untuned_losses
 from spd_lightning.losses.untuned import TOLERATED
@@ -32,7 +33,8 @@ def default_recipe(
     """Arguments of :class:`StochasticDecomposition` that are the same for every network (ours).
 
     ``StochasticDecomposition(network, sites, **default_recipe("kl"))`` is what ``fit`` makes of ``default.yaml`` and
-    ``default_logits.yaml``, and with ``importance=SiteTransformer`` of ``default_sequences.yaml`` as well.
+    ``default_logits.yaml``, and with ``importance=SiteTransformer`` of ``default_sequences.yaml`` as well. There the
+    warm-up is 400 steps however long training is.
 
     Args:
         distance: of outputs; ``"kl"`` for logits.
@@ -45,6 +47,7 @@ def default_recipe(
     Raises:
         UsageError: for a value outside its range.
     """
+    check_whole("steps", steps, least=1)
     check_positive("lr", lr)
     rate = lr / LEARNING_RATE * MLP_RATE if importance is None else lr
     return {

@@ -69,7 +69,7 @@ def decompose(
         distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the outputs seem to be
             logits: they fit labels of the data, or tokens of the input.
         tolerance: what random ablation of the unimportant may cost, as a share of what ablating everything costs. More
-            of it gives fewer components.
+            of it gives fewer components. Terms that are given do not know of it.
         losses: terms in place of those of :func:`spd_lightning.losses.untuned_losses`; nothing is merged then.
         importance: builds the importance function; ``None`` for an MLP per site. Networks that read sequences want
             ``SiteTransformer``.

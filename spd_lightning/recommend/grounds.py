@@ -6,7 +6,7 @@ from spd_lightning.methods.default_recipe import WARM_UP_SHARE
 from spd_lightning.recommend.fitting import Plan
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.proposals import Proposal
-from spd_lightning.recommend.rules import FEWEST, PER_COMPONENT, SEEN, STEPS, scarcest
+from spd_lightning.recommend.rules import FEWEST, PASSES, PER_COMPONENT, SEEN, STEPS, scarcest
 from spd_lightning.recommend.subject import Subject
 from spd_lightning.report.notes import duration
 
@@ -59,6 +59,7 @@ def _of_steps(subject: Subject, plan: Plan) -> str:
     examples = subject.examples
     if examples is None:
         return wanted
+    wanted += f", and above {STEPS[0]} at most {PASSES} passes through the examples"
     return f"{wanted}; {plan.steps * plan.batch_size / examples:.3g} passes through {examples} examples"
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from spd_lightning.files.describe import describe, plain
 from spd_lightning.files.whole import check_free, written_whole
+from spd_lightning.losses.base import TURNED
 from spd_lightning.recommend.proposals import Recommendation
 from spd_lightning.sweep.configs import Config
 
@@ -67,11 +68,12 @@ def settings(found: Recommendation) -> dict[str, Any]:
 
 
 def _brief(obj: object) -> Config:
-    """An object as plain data, without arguments that are as its class has them by default."""
+    """An object as plain data, without arguments that are as its class has them by default, but for what one turns."""
     described = describe(obj)
     defaults = {name: p.default for name, p in inspect.signature(type(obj)).parameters.items()}
     missing = inspect.Parameter.empty
-    own = {k: v for k, v in described["init_args"].items() if defaults[k] is missing or plain(defaults[k]) != v}
+    given = described["init_args"].items()
+    own = {k: v for k, v in given if k in TURNED or defaults[k] is missing or plain(defaults[k]) != v}
     return {"class_path": described["class_path"], "init_args": own}
 
 

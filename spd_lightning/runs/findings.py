@@ -149,7 +149,9 @@ def _sparse(scores: Scores, knobs: Knobs) -> Finding | None:
     measured = f"L0 {l0:.1f} of {alive:.0f} alive (at most {MAX_ACTIVE:.0%})"
     if 0 < l0 <= MAX_ACTIVE * alive:
         return Finding("sparse", True, "sparse", measured, "")
-    raised = _any_of(knobs.importance, knobs.components, knobs.steps)
+    attacked = _under_attack(scores, knobs)
+    dearer = "" if attacked and not attacked.good else knobs.importance  # what breaks under attack wants it cheaper
+    raised = _any_of(dearer, knobs.components, knobs.steps)
     advice = f"most of what is alive is used on every example: raise {raised}"
     return Finding("sparse", False, "not sparse", measured, advice)
 

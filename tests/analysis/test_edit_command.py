@@ -229,7 +229,7 @@ def test_a_name_that_is_taken_is_refused(make, toy, tmp_path, capsys):
     make(tmp_path / "edited")
     with pytest.raises(SystemExit):
         main(["edit", str(toy), "--remove", "linear1:0", "--output", str(tmp_path / "edited")])
-    assert "exists, and nothing is overwritten; name another folder" in capsys.readouterr().err
+    assert "exists, and nothing is overwritten; name another, or move it" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):

@@ -155,6 +155,14 @@ def test_arguments_of_a_class_that_nobody_named(flag, answer, tmp_path, said):
     assert line.count("--config tms.yaml") <= 1
 
 
+def test_a_config_without_sites_is_sent_to_what_proposes_them(tmp_path, said):
+    (tmp_path / "mine.yaml").write_text(
+        "model: {target: {class_path: ToyModelOfSuperposition, init_args: {n_features: 5, n_hidden: 2}}}"
+    )
+    line = said("fit", "--config", "mine.yaml", "--config", "default.yaml")
+    assert "name the sites to decompose, or let python -m spd_lightning.recommend propose them" in line
+
+
 def test_names_are_compared_part_by_part():
     known = ["trainer.max_steps", "trainer.max_time", "model.warmup.lr", "model.optimization.lr", "seed_everything"]
     assert nearest("trainer.max_stpes", known) == ["trainer.max_steps"]

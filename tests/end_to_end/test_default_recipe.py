@@ -112,3 +112,6 @@ def test_python_has_the_same_recipe(configs, given, capsys):
 
     for name in IN_PYTHON:
         assert module.arguments()[name] == (wanted | {"losses": terms})[name], name
+    for name, term in wanted["losses"].items():  # as the file has them, not only as both are described
+        numbers = {key: value for key, value in term["init_args"].items() if isinstance(value, float)}
+        assert terms[name]["init_args"].items() >= numbers.items(), name

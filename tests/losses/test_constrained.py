@@ -132,7 +132,7 @@ def test_a_penalty_of_nothing_leaves_a_finite_price():
 def test_the_knee_keeps_the_price_within_its_bounds():
     loss = _objective()
     for _ in range(2):
-        loss.observe(_seen(0.05, 0.0, 0.0), 0.0)
+        loss.observe(_seen(0.04, 0.0, 0.0), 0.0)
     assert loss.price == 1e3
 
 
@@ -168,14 +168,17 @@ def test_what_it_follows_must_measure_a_share(followed, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"tolerance": 0.0}, r"tolerance must lie in \(0, 1\], got 0.0"),
-        ({"start_factor": 0.5}, "start_factor must be at least 1, and below 50 for a tolerance of 0.02, got 0.5"),
+        ({"tolerance": 0.0}, "tolerance must be a finite number above 0, got 0.0"),
+        ({"start_factor": 0.5}, "start_factor must be at least 1, for a tolerance that stays the same; got 0.5"),
         ({"fall_start": 0.8}, "fall_start and fall_end must satisfy 0 <= start <= end <= 1, got 0.8, 0.7"),
         ({"rate": 0.0}, "rate must be a finite number above 0"),
         ({"knee": -1.0}, "knee must be a finite number at least 0"),
         ({"cliff_points": [(0.5, -1.0)]}, "cliff_points: the cliff of each must be a finite number at least 0"),
         ({"cliff_points": [(0.5, 9.0), (0.4, 9.0)]}, "cliff_points: fractions must rise from 0 to at most 1, got 0.4"),
-        ({"tolerance": 0.2}, "start_factor must be at least 1, and below 5 for a tolerance of 0.2, got 5.0"),
+        (
+            {"tolerance": 0.4},
+            r"tolerance \* start_factor must be below 1, .* got 0.4 \* 2.5: take a tolerance below 0.4",
+        ),
         (
             {"cliff_points": [(0.5, 9.0), (0.9, 0.4)]},
             "cliff_points: each cliff must be at least knee, 0.5, or 0 for none; got 0.4",

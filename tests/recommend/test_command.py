@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from spd_lightning.cli.command import main as fit
-from spd_lightning.losses import Faithfulness, ImportanceMinimality
+from spd_lightning.files.describe import describe, rebuilt
+from spd_lightning.losses import Faithfulness, ImportanceMinimality, Loss, untuned_losses
 from spd_lightning.methods import Merging, Optimization, Warmup
 from spd_lightning.recommend import recommending
 from spd_lightning.recommend.__main__ import main
@@ -112,6 +113,16 @@ def test_the_recipe_is_written_as_the_package_has_it(folder, monkeypatch):
         "one": {"class_path": "spd_lightning.Faithfulness", "init_args": {"coefficient": 7.0}},
         "two": {"class_path": "spd_lightning.ImportanceMinimality", "init_args": {"coefficient": 0.25, "p": 1.5}},
     }
+
+
+def test_what_is_written_makes_the_terms_of_the_recipe(folder):
+    written = _proposed(MLP)["model"]["losses"]
+    made = {name: rebuilt(term, Loss, name) for name, term in written.items()}
+    assert {name: describe(loss) for name, loss in made.items()} == {
+        name: describe(loss) for name, loss in untuned_losses().items()
+    }
+    assert (made["importance"].tolerance, made["importance"].start_factor) == (0.02, 2.5)
+    assert written["importance"]["init_args"]["tolerance"] == 0.02  # the number to turn stands in the file
 
 
 def test_several_configs_and_flags_of_fit(folder, capsys):

@@ -89,6 +89,17 @@ def test_advice_speaks_of_what_there_is():
     ]
 
 
+def test_what_breaks_under_attack_is_not_advised_to_make_importance_dearer():
+    knobs = Knobs(importance="tolerance (now 0.02)", allowed="tolerance (now 0.02)", steps="steps (now 5)")
+    dense, broken = GOOD | {"l0/fc1": 20.0}, GOOD | {"l0/fc1": 20.0, "ablation/ladder_320": 1.0}
+
+    assert "raise tolerance (now 0.02), the components" in findings(dense, knobs)[1].advice
+    assert [finding.advice.rpartition(": ")[2] for finding in findings(broken, knobs)[1:]] == [
+        "raise the components in sites or steps (now 5)",
+        "lower tolerance (now 0.02), or raise steps (now 5)",
+    ]
+
+
 def test_without_a_unit_there_is_no_verdict():
     assert findings(GOOD | {"ablation/zero": 0.0}) == []
     assert findings({}) == []
