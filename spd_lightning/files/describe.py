@@ -43,6 +43,23 @@ def describe(obj: object) -> dict[str, Any]:
     return {"class_path": class_path(type(obj)), "init_args": init_args(obj, getattr(obj, "given_by_caller", ()))}
 
 
+def check_kept(obj: object, what: str) -> None:
+    """Raise a :class:`UsageError` unless an object keeps every constructor argument, so that :func:`describe` has it.
+
+    Args:
+        obj: an instance of a class that promises to.
+        what: names it in the message.
+    """
+    given = getattr(obj, "given_by_caller", ())
+    for name, parameter in inspect.signature(type(obj)).parameters.items():
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and name not in given and not hasattr(obj, name):
+            raise UsageError(
+                f"{what}: {type(obj).__name__} must keep its argument {name!r} for checkpoints: set self.{name} in "
+                "__init__"
+            )
+
+
 def class_of(described: Any, kind: type, what: str) -> type[Any]:
     """The class that a description names, if it is imported already. Nothing is imported by name.
 

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 from tqdm import tqdm
 
 from spd_lightning.errors import UsageError
+from spd_lightning.files.describe import check_kept
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import Loss, Noise, Step
@@ -73,7 +74,7 @@ class Decomposition(CheckpointedModule):
             losses: by the name they are logged under.
 
         Raises:
-            UsageError: if none of them is trained on, or one is not made for this method.
+            UsageError: if none of them is trained on, or one is not made for this method or forgets an argument.
         """
         self.losses = nn.ModuleDict(losses)
         check_trained(losses)
@@ -82,6 +83,7 @@ class Decomposition(CheckpointedModule):
                 raise UsageError(
                     f"losses: {name!r} is a {type(loss).__name__}, no part of {type(self).__name__}; remove it"
                 )
+            check_kept(loss, f"losses: {name}")
             loss.check_beside(losses)
 
     def terms(self) -> dict[str, Loss]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spd_lightning.files.describe import describe
+from spd_lightning.files.describe import check_kept, describe
 from spd_lightning.functional.initialisation import Basis
 from spd_lightning.functional.sigmoids import Leak
 from spd_lightning.losses import Loss, Noise, Step, untuned_losses
@@ -19,7 +19,18 @@ from spd_lightning.methods.last_use import LastUse
 from spd_lightning.methods.merging import Merging
 from spd_lightning.methods.optimization import Optimization, Warmup, forget_momentum, is_exact
 from spd_lightning.methods.speed import MAX_NODES, Speed, Tables
-from spd_lightning.model import DecomposedModel, FastForm, FastOptions, Form, PerSite, PlainForm, Site, TargetCall
+from spd_lightning.model import (
+    DecomposedModel,
+    FastForm,
+    FastOptions,
+    Form,
+    ImportanceFunction,
+    PerSite,
+    PlainForm,
+    Site,
+    SiteFunction,
+    TargetCall,
+)
 from spd_lightning.model.acceptance import taking
 from spd_lightning.model.components import FROM_EXAMPLES, Init
 from spd_lightning.model.decomposed import ImportanceFactory, TiedUpdates
@@ -93,6 +104,9 @@ class StochasticDecomposition(Decomposition):
     ) -> None:
         model = DecomposedModel(target, sites, call, importance, leak, use_delta, init, ties, tied_updates, kinds, seed)
         super().__init__(model, recipe, optimization, save_target, seed)
+        for part in model.importance_function.modules():
+            if isinstance(part, (ImportanceFunction, SiteFunction)):
+                check_kept(part, "importance")
         self.set_losses(untuned_losses() if losses is None else losses)
         self.warmup, self.merging = warmup, merging
         self.sites, self.leak, self.use_delta = dict(sites), leak, use_delta

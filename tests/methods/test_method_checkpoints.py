@@ -180,6 +180,35 @@ def test_a_module_built_in_python_is_rebuilt_from_its_checkpoint(options, tmp_pa
     assert torch.equal(rebuilt.model(x), module.model(x))
 
 
+class Forgets(Scaled):
+    """Keeps one of its arguments under another name."""
+
+    def __init__(self, n_components, d_in, power: float = 1.0, **others):
+        super().__init__(n_components, d_in, **others)
+        self.exponent = power
+
+
+class ForgetsToo(Faithfulness):
+    def __init__(self, power: float = 1.0):
+        super().__init__()
+        self.exponent = power
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"importance": functools.partial(PerSite, function=Forgets)},
+            "importance: Forgets must keep its argument 'power'",
+        ),
+        ({"losses": {"sum": ForgetsToo()}}, "losses: sum: ForgetsToo must keep its argument 'power' for checkpoints"),
+    ],
+)
+def test_an_argument_that_a_checkpoint_would_lose_is_refused(options, told):
+    with pytest.raises(UsageError, match=told):
+        toy(**options)
+
+
 def test_hyper_parameters_are_plain_data():
     module = toy(**_everything_set(), recipe=FeatureTraining(steps=3))
 
