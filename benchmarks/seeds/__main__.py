@@ -88,7 +88,7 @@ def _make_missing(asked: Sequence[TableRun], options: Options, plan: TablePlan, 
 
     told({})
     try:
-        return make_missing(asked, schedule)[0]
+        return make_missing(list({run.folder: run for run in reversed(asked)}.values())[::-1], schedule)[0]
     finally:
         pool.close()
 

@@ -11,6 +11,7 @@ from benchmarks.reproduce.systems import SYSTEMS
 from benchmarks.seeds.plan import TablePlan
 from spd_lightning.errors import UsageError
 from spd_lightning.files.progress import progress
+from spd_lightning.runs.planned import PlannedRun
 from spd_lightning.runs.record import RunRecord
 from spd_lightning.sweep.configs import Config, lookup
 from spd_lightning.sweep.grid import SEED, Point, meaning
@@ -96,6 +97,8 @@ class EntryRuns:
 def runs_of(plan: TablePlan, folder: Path) -> list[EntryRuns]:
     """The runs of every entry, all values checked; nothing is built or written.
 
+    Runs of one config are one run, whichever entries ask for it: the first one's.
+
     Args:
         plan: with its configs resolved.
         folder: of the table.
@@ -103,7 +106,11 @@ def runs_of(plan: TablePlan, folder: Path) -> list[EntryRuns]:
     Raises:
         UsageError: naming the entry, if a key or value is refused.
     """
-    return [_runs(entry, folder / entry.name) for entry in progress("Reading configs", plan.all)]
+    entries = [_runs(entry, folder / entry.name) for entry in progress("Reading configs", plan.all)]
+    first: dict[str, PlannedRun] = {}
+    for run in (run for own in entries for run in own.runs):
+        run.planned = first.setdefault(json.dumps(run.swept.config, sort_keys=True), run.planned)
+    return entries
 
 
 def _runs(entry: SweepPlan, folder: Path) -> EntryRuns:

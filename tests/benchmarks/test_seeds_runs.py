@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from benchmarks.options import ROOT
@@ -71,6 +72,20 @@ def test_a_table_goes_on_with_what_was_begun(table, tmp_path):
     where = [f"--trainer.logger.init_args.{name}={value}" for name, value in place.items()]
     assert attempt(["fit", "--config", str(tmp_path / "tiny.yaml"), "--seed_everything=1", *where]) == ""
     assert scores(tmp_path / "alone/run") == scores(second)
+
+
+@pytest.mark.slow
+def test_what_two_entries_ask_for_is_run_once(table, tmp_path):
+    folder, command = table
+    again = "- name: again\n  config: {config}\n  over: [{{data.batch_size: [{own}, 24]}}]\n  seeds: 0\n"
+    own = yaml.safe_load(LEAN)["data"]["init_args"]["batch_size"]
+    more = again.format(config=tmp_path / "tiny.yaml", own=own)
+    (tmp_path / "mine.yaml").write_text(PLAN.format(config=tmp_path / "tiny.yaml") + more)
+
+    assert main(command) == 0
+    assert states(folder) == ["finished"] * 4
+    made = sorted(str(path.parent.relative_to(folder)) for path in folder.glob("*/*/metrics.json"))
+    assert made == ["again/data.batch_size=24,seed_everything=0", "tiny/seed_everything=0", "tiny/seed_everything=1"]
 
 
 def test_nothing_is_written_for_what_is_refused(table, capsys):
