@@ -13,6 +13,7 @@ import torch
 from benchmarks.seeds.seed_lists import read_seeds
 from benchmarks.tables import table
 from spd_lightning import SiteTransformer, decompose
+from spd_lightning.losses.untuned import TOLERATED
 from spd_lightning.methods.default_recipe import STEPS
 from spd_lightning.runs.findings import ladder, relative
 from tests.notebook.networks import NETWORKS
@@ -21,13 +22,16 @@ READS_SEQUENCES = {"transformer"}
 HEADER = ("network", "seed", "L0 of alive", "all components", "rounded importances", "random ablation", "adversary")
 
 
-def row(name: str, seed: int, steps: int) -> list[str]:
+def row(name: str, seed: int, steps: int, tolerance: float) -> list[str]:
     """One decomposition in numbers, as a line of the table."""
     torch.manual_seed(seed)
     network, data, sites = NETWORKS[name]()  # type: ignore[no-untyped-call]
     importance = SiteTransformer if name in READS_SEQUENCES else None
     with contextlib.redirect_stdout(io.StringIO()):  # the verdict, of which the table has the numbers
-        scores = decompose(network, data, sites, steps, importance=importance, seed=seed, progress=False).scores
+        model = decompose(
+            network, data, sites, steps, tolerance=tolerance, importance=importance, seed=seed, progress=False
+        )
+    scores = model.scores
     used, alive = (sum(value for key, value in scores.items() if key.startswith(kind)) for kind in ("l0/", "alive/"))
     measured = [relative(scores, kind) for kind in ("unmasked", "rounded", "stochastic")]
     shares = [f"{share:.2%}" for share in (*measured, max(share for _, share in ladder(scores)))]
@@ -40,11 +44,12 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="default: all")
     parser.add_argument("--seeds", nargs="+", default=["0-2"], help="numbers and ranges; default: 0-2")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of training; default: {STEPS}")
+    parser.add_argument("--tolerance", type=float, default=TOLERATED, help=f"default: {TOLERATED}")
     options = parser.parse_args()
     print("\n".join(table(HEADER, [])), flush=True)
     for name in options.networks:
         for seed in read_seeds(options.seeds):
-            print(table(HEADER, [row(name, int(seed), options.steps)])[-1], flush=True)
+            print(table(HEADER, [row(name, int(seed), options.steps, options.tolerance)])[-1], flush=True)
 
 
 if __name__ == "__main__":
