@@ -4,14 +4,13 @@ import itertools
 import json
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from tqdm import trange
 
 from benchmarks import systems
+from benchmarks.clocks import stepped
 from benchmarks.loops import Loop
 from benchmarks.options import Options
 from benchmarks.processes import run
@@ -20,6 +19,7 @@ from spd_lightning.methods.stochastic import STEPS_PER_TABLE_CHECK
 SYSTEM = "paper/tms_5-2"
 FIRST_STEP = 300
 """Steps before this one are left out: the first log entries, allocations, files."""
+AS_BARE = {"model.recipe": "null", "data.init_args.merge_empty": "true"}
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -30,7 +30,8 @@ def measure(options: Options) -> dict[str, Any]:
     rows: dict[str, list[dict[str, float]]] = {"trainer": [], "bare": []}
     for _ in trange(options.repeats, desc="Trainer's share"):
         rows["bare"].append(_per_step(_bare(options.trainer_steps)))
-        rows["trainer"].append(_per_step(_under_trainer(options.trainer_steps)))
+        under = stepped([f"{SYSTEM}.yaml"], options.trainer_steps, **AS_BARE)
+        rows["trainer"].append(_per_step(under))
     means = {name: statistics.median(row["mean_ms"] for row in rows[name]) for name in rows}
     medians = {name: statistics.median(row["median_ms"] for row in rows[name]) for name in rows}
     return {
@@ -49,25 +50,6 @@ def _per_step(ended: list[float]) -> dict[str, float]:
     window = ended[FIRST_STEP - 1 :]
     steps = [later - earlier for earlier, later in itertools.pairwise(window)]
     return {"mean_ms": 1e3 * statistics.mean(steps), "median_ms": 1e3 * statistics.median(steps)}
-
-
-def _under_trainer(steps: int) -> list[float]:
-    """When each step of a run from the command line ended; no validation falls into it."""
-    with tempfile.TemporaryDirectory() as folder:
-        times = Path(folder) / "times.json"
-        overrides = {
-            "trainer.max_steps": steps,
-            "trainer.val_check_interval": 10 * steps,
-            "trainer.logger.init_args.save_dir": folder,
-            "model.recipe": "null",
-            "data.init_args.merge_empty": "true",
-            "data.init_args.val_batches": 1,
-            "trainer.callbacks+": "benchmarks.clocks.StepClock",
-            "trainer.callbacks.init_args.path": times,
-        }
-        run(["spd_lightning", "fit", f"--config={SYSTEM}.yaml", *(f"--{k}={v}" for k, v in overrides.items())])
-        ended: list[float] = json.loads(times.read_text())
-    return ended
 
 
 def _bare(steps: int) -> list[float]:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import counting, machine, report, systems
+from benchmarks import counting, machine, recipe_cost, report, systems
 from benchmarks.__main__ import PARTS
 from benchmarks.curves import CURVES
 from benchmarks.loops import KINDS, Loop
@@ -91,3 +91,14 @@ def test_results_are_written_and_read_again(tmp_path):
     assert (tmp_path / "step_time.png").stat().st_size > 1000
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert any(line.startswith("step_time,tms,cpu,fast,,,,median_ms,") for line in lines)
+
+
+def test_the_cost_of_the_recipe_is_a_ratio_of_medians(monkeypatch):
+    taken = {"own": iter([0.01, 0.5, 0.02]), "default.yaml": iter([0.05, 0.04, 0.04])}
+
+    def stepped(configs, steps, **settings):
+        step = next(taken[configs[-1] if len(configs) > 1 else "own"])
+        return [7.0 + step * index for index in range(steps)]
+
+    monkeypatch.setattr(recipe_cost, "stepped", stepped)
+    assert recipe_cost.row("tms", 5, 3) == ["tms", "20.0 ms", "40.0 ms", "2.0", "6000, 4000", "1.3"]
