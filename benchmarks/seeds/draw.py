@@ -27,7 +27,10 @@ SEEN = (
     "tms_5-2-id",
     "tms_20-8-id",
     "tms_29-14-id",
+    "tms_33-14-id",
+    "tms_39-12-id",
     "tms_40-10-id",
+    "tms_40-12-id",
     "residual_mlp_1_15",
     "residual_mlp_1_17",
     "residual_mlp_1_18",
@@ -40,6 +43,7 @@ SEEN = (
     "residual_mlp_2_30",
     "residual_mlp_3_9",
     "residual_mlp_3_10",
+    "residual_mlp_3_15",
     "residual_mlp_3_17",
 )
 """Sizes that recipes were searched with, or changed for."""

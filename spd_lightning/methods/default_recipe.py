@@ -59,6 +59,11 @@ def default_recipe(
         "warmup": Warmup(steps=round(WARM_UP_SHARE * steps)),
         "merging": Merging(start=0.6),
         "optimization": Optimization(
-            lr=lr, importance_lr=rate, importance_weight_decay=0.3, schedule="quarter_cosine", clip_importance=None
+            lr=lr,
+            importance_lr=rate,
+            importance_weight_decay=0.3,
+            schedule="quarter_cosine",
+            clip_components=1.0,
+            clip_importance=None,
         ),
     }
