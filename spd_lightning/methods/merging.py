@@ -28,8 +28,9 @@ TIE = 1e-3
 """Least that a component is missing where another is important: of two that are always on, the shorter one goes. And
 how much less has to become important by write vectors than by read vectors, which gates read, for them to change."""
 TOGETHER = 0.05
-"""Most that it costs, as ``spread`` counts, if what takes a component is important wherever that is, or far longer. The
-component must have been important on so many positions that it would have shown if it were missing more often there."""
+"""Most that it costs, as ``spread`` counts, weighed once more by how far a component is on its own, if what takes it is
+important wherever it is, or far longer, or if it is one of many that only act together. To the cost comes what the
+positions where it was important may not have shown."""
 SLIGHT = 0.1
 """A component that took less than this, in units of its own length, need not become important for it."""
 
@@ -48,7 +49,8 @@ class Merging:
     the combination of their read or write vectors that comes closest to its own, of several the shortest, and the rest
     by the other side's. What is left of it is next to nothing, and the importance term closes its gate. If what takes
     it is important wherever it is, the other vector need not be a combination: two that read or write the same and act
-    together are of rank one. Nor need it where what takes it is twenty times as long.
+    together are of rank one. Nor need it where what takes it is twenty times as long, or where a component is one of
+    many that are never important on their own: a block needs no more of them than it has dimensions on one side.
 
     A component that is no longer used may be long all the same, and what the others sum to is then not the target's
     matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
@@ -178,7 +180,8 @@ class Merging:
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             lost = ways[0].missed * ways[1].missed * shares_of(sides)[there]
-            may = idle & (lost < self.loss) & is_made & (is_made.flip(0) | (costs + doubt[there] <= TOGETHER))
+            together = use.alone[there] * (costs + doubt[there]) <= TOGETHER
+            may = idle & (lost < self.loss) & is_made & (is_made.flip(0) | together)
             costs = torch.where(may, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
             if not costs[side, gone] <= self.spread:
@@ -195,6 +198,8 @@ class _Use(NamedTuple):
 
     shares: Tensor
     """``[C]``: mean importances."""
+    alone: Tensor
+    """``[C]``: how far each is on its own where it is important: 1 less its company."""
     missing: Tensor
     """``[C, C]``: how much each other one is missing where a component is important on its own."""
     used: Tensor
@@ -204,19 +209,19 @@ class _Use(NamedTuple):
 
 
 def _use(calls: Sequence[str], step: Step, unused: Tensor) -> _Use:
-    found = [_shares_and_absences(call, step) for call in calls]
-    shares, missing = (torch.stack(values).amax(0).cpu() for values in zip(*found, strict=True))
+    found = [_of_call(call, step) for call in calls]
+    shares, alone, missing = (torch.stack(values).amax(0).cpu() for values in zip(*found, strict=True))
     used = shares > RAREST * shares.max()
-    return _Use(shares, missing, used, unused & ~used)
+    return _Use(shares, alone, missing, used, unused & ~used)
 
 
-def _shares_and_absences(call: str, step: Step) -> tuple[Tensor, Tensor]:
-    """Each component's mean importance, and how much each other one is missing where it is important on its own."""
+def _of_call(call: str, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """The first three of :class:`_Use`."""
     bounded = step.importance[call].upper.clamp(0.0, 1.0)
     weights = step.weights_of(bounded)
     alone = 1 - company(bounded, weights, step.combine)
     missing = alone[:, None] * absences(bounded, weights, step.combine)
-    return component_shares(bounded, weights, step.combine), missing.clamp_min(TIE)
+    return component_shares(bounded, weights, step.combine), alone, missing.clamp_min(TIE)
 
 
 def _carrying(parts: Components, unused: Tensor) -> list[int]:

@@ -291,6 +291,24 @@ def test_one_side_is_enough_only_where_it_would_show(make_step, rows, expected):
     assert _merged(MERGING, step) == expected
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(256, {"0": 1}), (2048, {})])
+def test_one_side_is_enough_for_what_is_never_on_its_own(make_step, rows, expected):
+    """Twelve read what has eleven dimensions and write apart; each is on at random where the group is, or anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    model = DecomposedModel(torch.nn.Sequential(torch.nn.Linear(11, 16, bias=False)), {"0": 12})
+    parts, x = model.components["0"], torch.randn(2048, 11, generator=generator)
+    with torch.no_grad():
+        parts.V.copy_(torch.cat([torch.eye(11), torch.full((11, 1), 11**-0.5)], dim=1))
+        parts.U.copy_(torch.eye(16)[:12])
+    step, before = make_step(model, x, gated=True), _product(parts)
+    upper = step.importance["0"].upper.data
+    upper.zero_()
+    upper[:rows] = (torch.rand(rows, 12, generator=generator) < 0.6).to(upper.dtype)
+
+    assert _merged(MERGING, step) == expected
+    torch.testing.assert_close(_product(parts), before, rtol=0, atol=2e-3)
+
+
 def test_a_site_behind_units_that_are_off_is_merged_by_its_vectors(make_step):
     """Nothing reads what it writes on this batch; two equal components are one all the same."""
     layers = torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3)
