@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -79,6 +80,9 @@ def _make(options: Options, plan: TablePlan, entries: Sequence[EntryRuns]) -> in
 def _make_missing(asked: Sequence[TableRun], options: Options, plan: TablePlan, entries: Sequence[EntryRuns]) -> bool:
     """Make what is missing, the table written after every run; whether Ctrl-C was pressed."""
     pool = Pool(options.cache)
+    once: dict[Path, TableRun] = {}
+    for run in asked:
+        once.setdefault(run.folder, run)
 
     def told(failures: dict[TableRun, str]) -> None:
         write_table(options.folder, plan, entries)
@@ -88,7 +92,7 @@ def _make_missing(asked: Sequence[TableRun], options: Options, plan: TablePlan, 
 
     told({})
     try:
-        return make_missing(list({run.folder: run for run in reversed(asked)}.values())[::-1], schedule)[0]
+        return make_missing(list(once.values()), schedule)[0]
     finally:
         pool.close()
 

@@ -106,8 +106,7 @@ class ConstrainedImportance(ImportanceMinimality):
         self.knee = check_positive("knee", knee, allow_zero=True)
         self.cliff_points = _cliffs(cliff_points, knee)
         self.frequency_exponent = check_positive("frequency_exponent", frequency_exponent, allow_zero=True)
-        final = frequency_exponent if frequency_exponent_final is None else frequency_exponent_final
-        self.frequency_exponent_final = _at_least_minus_one("frequency_exponent_final", final)
+        self.frequency_exponent_final = _final_exponent(frequency_exponent, frequency_exponent_final)
         self.price = coefficient
         self._own = ""
         self._means: dict[str, float] = {}
@@ -119,8 +118,11 @@ class ConstrainedImportance(ImportanceMinimality):
 
     def tolerance_at(self, progress: float) -> float:
         """The tolerated error at a fraction of training."""
-        start = self.start_factor * self.tolerance
-        return geometric_anneal(progress, start, self.tolerance, (self.fall_start, self.fall_end))
+        return geometric_anneal(progress, self._tolerance_start, self.tolerance, (self.fall_start, self.fall_end))
+
+    @property
+    def _tolerance_start(self) -> float:
+        return self.start_factor * self.tolerance
 
     def cliff_at(self, progress: float) -> float:
         """The elasticity at which the price stops rising, at a fraction of training; 0 where nothing stops it."""
@@ -171,7 +173,7 @@ class ConstrainedImportance(ImportanceMinimality):
         ratio = log(self.tolerance_at(progress) / max(error, LEAST))
         price = max(self.price * exp(self.rate * min(max(ratio, -1.0), 1.0)), LEAST)
         penalty = max(float(self._seen["penalty"]), LEAST)
-        if error < self.start_factor * self.tolerance:
+        if error < self._tolerance_start:
             price = max(price, self.knee * error / penalty)
         if cliff := self.cliff_at(progress):
             price = min(price, cliff * max(error, SMALL * self.tolerance) / penalty)
@@ -216,8 +218,11 @@ def _cliffs(points: list[tuple[float, float]] | None, knee: float) -> list[tuple
     return checked
 
 
-def _at_least_minus_one(name: str, exponent: float) -> float:
-    check_finite(name, exponent)
-    if exponent < -1:
-        raise UsageError(f"{name} must be at least -1, got {exponent}; below, what is rarer costs more in all")
-    return exponent
+def _final_exponent(first: float, final: float | None) -> float:
+    final = first if final is None else final
+    check_finite("frequency_exponent_final", final)
+    if final < -1:
+        raise UsageError(
+            f"frequency_exponent_final must be at least -1, got {final}; below, what is rarer costs more in all"
+        )
+    return final
