@@ -8,11 +8,10 @@ import argparse
 import statistics
 
 import torch
-import yaml
 
 from benchmarks.clocks import stepped
 from benchmarks.tables import table
-from spd_lightning.cli.arguments import shipped_configs
+from spd_lightning.sweep.configs import lookup, read_configs
 
 SYSTEMS = ("tms", "tms_5-2-id", "tms_40-10", "tms_40-10-id", "residual_mlp_1", "ping_pong")
 HEADER = ("system", "own recipe", "default.yaml", "ratio of a step", "steps", "ratio of a run")
@@ -39,9 +38,8 @@ def row(system: str, steps: int, repeats: int) -> list[str]:
 
 
 def _steps(configs: list[str]) -> int:
-    """Of a whole run: the last config that says it."""
-    read = [yaml.safe_load((shipped_configs() / name).read_text()) for name in configs]
-    return next(int(one["trainer"]["max_steps"]) for one in reversed(read) if "max_steps" in one.get("trainer", {}))
+    """Of a whole run."""
+    return int(lookup(read_configs(configs, {}, [{}])[0], "trainer.max_steps"))
 
 
 def main() -> None:
