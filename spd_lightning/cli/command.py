@@ -20,7 +20,7 @@ from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
 from spd_lightning.cli.inputs import input_batches
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import tell
-from spd_lightning.cli.parser import OneLineParser, add_own_arguments, full_help
+from spd_lightning.cli.parser import OneLineParser, add_own_arguments, full_help, named_in_errors
 from spd_lightning.cli.quick import answer_at_once
 from spd_lightning.cli.resuming import find_stop, read_weights, trained_settings
 from spd_lightning.cli.run_config import RunConfig
@@ -70,6 +70,7 @@ class DecompositionCLI(LightningCLI):
         """One seed for everything, and the method, which decides what ``model`` takes."""
         parser.add_argument("--method", type=Method, default="spd", help=HELP)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=as_seed)
+        parser.add_instantiator(named_in_errors, object)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Give ``fit`` its ways to start, ``predict`` its input and output files."""

@@ -49,7 +49,7 @@ FLAGS = {
         "--model.sites '{PATTERN: C}'": "which weights are decomposed, into how many components",
         "--model.losses.TERM.NAME VALUE": "an argument of a loss, such as --model.losses.importance.coefficient",
         "--model.optimization.lr X": "learning rate; also importance_lr, schedule, ...",
-        "--model.warmup.steps N": "steps of faithfulness alone, before the first; also lr, weight_decay",
+        "--model.warmup.steps N": "steps of faithfulness alone, before the first; below 1 a share of max_steps",
         "--model.merging.start FRACTION": "from when on what a site can do without goes into its other components",
         "--data.NAME VALUE": "an argument of the data, such as --data.batch_size",
         "--trainer.max_steps N": "length of the run; schedules span it",

@@ -2,8 +2,10 @@
 
 import re
 import textwrap
-from typing import Any, Literal
+from dataclasses import is_dataclass
+from typing import Any, Literal, TypeVar
 
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from spd_lightning.cli.arguments import one_line
@@ -15,6 +17,7 @@ INIT_HELP = "Checkpoint or directory of a finished run whose components and gate
 INPUT_HELP = "Inputs, .csv, .npy or .pt; default: one-hot probes."
 REQUIRED = "arguments are required"
 _SUBCLASSES = re.compile(r"\s*known\s+subclasses:(.*?)\)", re.DOTALL)
+Built = TypeVar("Built")
 INDENT, WIDTH = 24, 80
 """Of argparse's help."""
 
@@ -66,6 +69,22 @@ def add_own_arguments(parser: LightningArgumentParser, command: str) -> None:
     if command == "predict":
         parser.add_argument("--input", type=str | None, default=None, help=INPUT_HELP)
         parser.add_argument("--output", type=str, default="importances.csv", help="File to write, .csv or .pt.")
+
+
+def named_in_errors(class_type: type[Built], *args: Any, **kwargs: Any) -> Built:
+    """Make an object; errors say of which class, since losses and callbacks share names of arguments.
+
+    Not of a decomposition, nor of a group of its arguments, which names itself.
+    """
+    try:
+        return class_type(*args, **kwargs)
+    except UsageError as error:
+        known = (
+            is_dataclass(class_type)
+            or issubclass(class_type, LightningModule)
+            or str(error).startswith(class_type.__name__)
+        )
+        raise error if known else UsageError(f"{class_type.__name__}: {error}") from None
 
 
 def full_help(parser: LightningArgumentParser, part: str) -> str:

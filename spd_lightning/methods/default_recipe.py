@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-from spd_lightning.errors import check_whole
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses import check_positive, untuned_losses
 from spd_lightning.losses.untuned import TOLERATED
@@ -14,8 +13,7 @@ from spd_lightning.model.decomposed import ImportanceFactory
 
 STEPS = 4000
 """Of training, with which the recipe was tested."""
-WARM_UP_SHARE = 0.1
-"""Steps of the warm-up, as a share of those of training."""
+WARM_UP = Warmup(steps=0.1)
 LEARNING_RATE, MLP_RATE = 3e-3, 9e-3
 """Of components, and of the importance function below beside them."""
 UNTUNED_IMPORTANCE = partial(PerSite, function=partial(InnerMLP, hidden=[256]))
@@ -26,28 +24,24 @@ def default_recipe(
     distance: DistanceKind = "mse",
     importance: ImportanceFactory | None = None,
     *,
-    steps: int = STEPS,
     tolerance: float = TOLERATED,
     lr: float = LEARNING_RATE,
 ) -> dict[str, Any]:
     """Arguments of :class:`StochasticDecomposition` that are the same for every network (ours).
 
     ``StochasticDecomposition(network, sites, **default_recipe("kl"))`` is what ``fit`` makes of ``default.yaml`` and
-    ``default_logits.yaml``, and with ``importance=SiteTransformer`` of ``default_sequences.yaml`` as well. There the
-    warm-up is 400 steps however long training is.
+    ``default_logits.yaml``, and with ``importance=SiteTransformer`` of ``default_sequences.yaml`` as well.
 
     Args:
         distance: of outputs; ``"kl"`` for logits.
         importance: builds the importance function; ``None`` for an MLP per site. Networks that read sequences want
             ``SiteTransformer``: what a component is needed for may stand at another position.
-        steps: that training will take, preceded by a warm-up a tenth as long.
         tolerance: of :func:`untuned_losses <spd_lightning.losses.untuned_losses>`.
         lr: learning rate of components, and of an importance function that is given; the MLP's is three times as high.
 
     Raises:
         UsageError: for a value outside its range.
     """
-    check_whole("steps", steps, least=1)
     check_positive("lr", lr)
     rate = lr / LEARNING_RATE * MLP_RATE if importance is None else lr
     return {
@@ -56,7 +50,7 @@ def default_recipe(
         "leak": "one_sided",
         "use_delta": True,
         "init": "adaptive",
-        "warmup": Warmup(steps=round(WARM_UP_SHARE * steps)),
+        "warmup": WARM_UP,
         "merging": Merging(start=0.6),
         "optimization": Optimization(
             lr=lr,

@@ -171,35 +171,46 @@ class Warmup:
     """Faithfulness alone, on components alone, before the first step, with an optimiser that is then discarded.
 
     Args:
-        steps: number of updates; 0 for none (paper), 200 in the later library's toys.
+        steps: number of updates; 0 for none (paper), 200 in the later library's toys. Below 1, a share of training's.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay.
     """
 
-    steps: int = 0
+    steps: int | float = 0
     lr: float = 0.01
     weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        check_whole("warmup.steps", self.steps, least=0)
+        if not self._is_share:
+            check_whole("warmup.steps", self.steps, least=0)
         check_positive("warmup.lr", self.lr)
         check_positive("warmup.weight_decay", self.weight_decay, allow_zero=True)
 
-    def run(self, model: ComponentModel, show: bool = True, through: Through = _directly) -> None:
+    @property
+    def _is_share(self) -> bool:
+        return isinstance(self.steps, float) and 0 < self.steps < 1
+
+    def updates(self, training_steps: int) -> int:
+        """How many before training of so many steps."""
+        return round(self.steps * training_steps) if self._is_share else int(self.steps)
+
+    def run(self, model: ComponentModel, training_steps: int, show: bool = True, through: Through = _directly) -> None:
         """Move the components towards the target's weights, in place.
 
         Args:
             model: the decomposition.
+            training_steps: how long training is.
             show: whether to show a progress bar, where there is a terminal.
             through: calls a computation, where parameters are sharded.
         """
-        if not self.steps:
+        updates = self.updates(training_steps)
+        if not updates:
             return
         optimizer = AdamW(model.components.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if model.twins:
             _join_twins(optimizer, model)
         with torch.enable_grad():
-            for _ in progress("Faithfulness warm-up", range(self.steps), show=show):
+            for _ in progress("Faithfulness warm-up", range(updates), show=show):
                 optimizer.zero_grad()
                 through(_unexplained, model).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

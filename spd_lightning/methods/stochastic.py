@@ -146,7 +146,8 @@ class StochasticDecomposition(Decomposition):
         with self.whole_parameters():
             exact = is_exact(self.model)
         if not exact:
-            self.warmup.run(self.model, self.trainer.is_global_zero, self.with_whole_parameters)
+            steps, shown = self.trainer.max_steps, self.trainer.is_global_zero
+            self.warmup.run(self.model, steps, shown, self.with_whole_parameters)
         self._share_components()
 
     def _share_components(self) -> None:

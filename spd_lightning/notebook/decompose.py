@@ -91,7 +91,7 @@ def decompose(
     if losses is None:
         model = DecomposedModel(network, sites, call, seed=seed)
         distance = _checked_distance(model, first_batch(module_data), distance)
-    recipe = default_recipe(distance or "mse", importance, steps=steps, tolerance=tolerance, lr=lr)
+    recipe = default_recipe(distance or "mse", importance, tolerance=tolerance, lr=lr)
     own = {} if losses is None else {"losses": losses, "merging": Merging()}
     module = StochasticDecomposition(network, sites, call=call, seed=seed, **recipe | own)
     with warnings.catch_warnings():

@@ -6,7 +6,7 @@ from typing import Any
 
 from spd_lightning.errors import UsageError
 from spd_lightning.methods import StochasticDecomposition
-from spd_lightning.methods.default_recipe import WARM_UP_SHARE
+from spd_lightning.methods.default_recipe import WARM_UP
 from spd_lightning.methods.step_memory import available_memory
 from spd_lightning.model.call import rows_of
 from spd_lightning.recommend.measures import NetworkMeasure
@@ -47,14 +47,9 @@ class Plan:
     given_up: tuple[str, ...] = ()
 
     @property
-    def warmup_steps(self) -> int:
-        """Steps of the warm-up."""
-        return round(WARM_UP_SHARE * self.steps)
-
-    @property
     def seconds(self) -> float:
         """Of training and warm-up together."""
-        return self.steps * self.step_s + self.warmup_steps * self.warming_s
+        return self.steps * self.step_s + WARM_UP.updates(self.steps) * self.warming_s
 
     def without(self, what: str, **sizes: Any) -> "Plan":
         """The same with something given up."""

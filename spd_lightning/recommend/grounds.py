@@ -2,7 +2,6 @@
 
 import torch
 
-from spd_lightning.methods.default_recipe import WARM_UP_SHARE
 from spd_lightning.recommend.fitting import Plan
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.proposals import Proposal
@@ -28,7 +27,6 @@ def proposals(
         Proposal("sites", f"{sum(plan.components.values())} components", _of_components(plan)),
         Proposal("batch_size", str(plan.batch_size), _of_batch(subject, network, plan)),
         Proposal("max_steps", str(plan.steps), _of_steps(subject, plan)),
-        Proposal("warmup.steps", str(plan.warmup_steps), f"{WARM_UP_SHARE:.0%} of the steps"),
         Proposal("importance", *importance),
         Proposal("losses", f"those of default.yaml, {network.distance}", f"{why}; {_of_cost(network)}"),
     ]

@@ -55,7 +55,7 @@ def seconds_of_a_step(module: StochasticDecomposition, data: LightningDataModule
 def seconds_of_warming_up(module: StochasticDecomposition) -> float:
     """Seconds of one step of the warm-up, on weights that are moved by it."""
     began = time.perf_counter()
-    Warmup(steps=WARM_UP_STEPS).run(module.model, show=False)
+    Warmup(steps=WARM_UP_STEPS).run(module.model, training_steps=1, show=False)
     return (time.perf_counter() - began) / WARM_UP_STEPS
 
 

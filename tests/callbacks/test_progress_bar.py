@@ -129,7 +129,7 @@ def _train_target(cache, monkeypatch):
 
 
 def _warm_up(*_):
-    Warmup(steps=3).run(toy().model)
+    Warmup(steps=3).run(toy().model, 1)
 
 
 @pytest.mark.parametrize(("work", "said"), [(_train_target, "Training the target"), (_warm_up, "Faithfulness warm-up")])
@@ -152,6 +152,6 @@ def test_what_comes_before_training_draws_a_bar_or_tells_in_lines(work, said, tm
 def test_a_warm_up_that_is_not_to_be_shown_is_not(streams):
     _, err = streams(Terminal, Terminal)
 
-    Warmup(steps=3).run(toy().model, show=False)
+    Warmup(steps=3).run(toy().model, 1, show=False)
 
     assert err.getvalue() == ""

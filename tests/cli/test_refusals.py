@@ -32,6 +32,10 @@ CASES = {
     "width of another target": (["--data.n_features=7"], "n_features is 7, but the target takes 3"),
     "learning rate of 0": (["--model.optimization.lr=0"], "optimization.lr must be a finite number above 0"),
     "warm-up below 0": (["--model.warmup.steps=-3"], "warmup.steps must be at least 0"),
+    "term's coefficient below 0": (
+        ["--model.losses.importance.coefficient=-1"],
+        "ImportanceMinimality: coefficient must be a finite number at least 0, got -1",
+    ),
     "recipe without steps": (["--model.recipe.steps=0"], "steps and batch_size must be at least 1"),
     "random seed": (["--seed_everything=true"], "seed_everything must be a whole number"),
     "trainer's own clipping": (["--trainer.gradient_clip_val=1"], "clip_components"),

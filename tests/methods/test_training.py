@@ -362,6 +362,7 @@ def test_optimisation_out_of_range_is_refused(options, message):
     ("options", "message"),
     [
         ({"steps": -1}, "warmup.steps must be at least 0, got -1"),
+        ({"steps": 1.5}, "warmup.steps must be a whole number, got 1.5"),
         ({"lr": 0.0}, "warmup.lr must be a finite number above 0, got 0.0"),
         ({"weight_decay": -0.1}, "warmup.weight_decay must be a finite number at least 0, got -0.1"),
     ],
@@ -376,7 +377,7 @@ def test_the_warmup_explains_weights_and_touches_nothing_else():
     before, first = trained_state(module), _unexplained(module)
     target = fingerprint(module.target)
 
-    Warmup(steps=40).run(module.model, show=False)
+    Warmup(steps=40).run(module.model, 1, show=False)
 
     after = trained_state(module)
     assert _unexplained(module) < 0.9 * first
@@ -386,12 +387,22 @@ def test_the_warmup_explains_weights_and_touches_nothing_else():
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in module.parameters())
 
 
+def test_below_1_the_warmup_is_a_share_of_training(tmp_path):
+    shared, counted = (toy(warmup=Warmup(steps=steps)) for steps in (0.5, 3))
+    for module in (shared, counted):
+        fit(module, features(), tmp_path, max_steps=6)
+
+    for name, tensor in trained_state(counted).items():
+        assert torch.equal(trained_state(shared)[name], tensor), name
+    assert [Warmup(steps).updates(4000) for steps in (0, 0.1, 1, 400)] == [0, 400, 1, 400]
+
+
 def test_the_warmup_runs_where_gradients_are_off():
     module = toy()
     first = _unexplained(module)
 
     with torch.no_grad():
-        Warmup(steps=10).run(module.model, show=False)
+        Warmup(steps=10).run(module.model, 1, show=False)
 
     assert _unexplained(module) < first
 
@@ -471,7 +482,7 @@ def test_an_adaptive_start_is_warmed_up_where_it_is_not_exact(probability, warme
     still = Optimization(lr=1e-12, importance_lr=1e-12)
     module, expected = (toy(init=init, warmup=Warmup(20), optimization=still) for init in ("adaptive", "random"))
     if warmed:
-        expected.warmup.run(expected.model)
+        expected.warmup.run(expected.model, 1)
     else:
         expected = toy(init="examples")
         expected.model.start_from_examples(x)

@@ -101,7 +101,7 @@ def test_the_recipe_is_written_as_the_package_has_it(folder, monkeypatch):
     made = {"one": Faithfulness(7.0), "two": ImportanceMinimality(0.25, p=1.5)}
     recipe = {"losses": made, "init": "examples", "merging": Merging(every=7), "warmup": Warmup(lr=0.02)}
     recipe |= {"optimization": Optimization(importance_lr=0.1, clip_importance=None)}
-    monkeypatch.setattr(recommending, "default_recipe", lambda distance, importance, steps: recipe)
+    monkeypatch.setattr(recommending, "default_recipe", lambda distance, importance: recipe)
     model = _proposed(MLP)["model"]
 
     assert model["init"] == "examples"

@@ -30,7 +30,6 @@ def test_a_written_network():
     assert found.ties == {"up": "down"}
     assert found.distance == "mse"
     assert found.batch_size == 256  # 160 positions are wanted, a quarter of the examples is empty
-    assert found.recipe["warmup"].steps == found.steps / 10
     assert found.recipe["losses"].keys() == untuned_losses().keys()
     assert found.described["class_path"].endswith("PerSite")
     assert found.described["init_args"]["function"]["class_path"].endswith("InnerMLP")
@@ -43,7 +42,6 @@ def test_a_written_network():
         "sites",
         "batch_size",
         "max_steps",
-        "warmup.steps",
         "importance",
         "losses",
         "ties",
