@@ -26,6 +26,7 @@ from spd_lightning.functional.fourier import (
     plane_shares,
 )
 from spd_lightning.functional.frequency import (
+    Company,
     absences,
     company,
     component_shares,
@@ -83,6 +84,7 @@ __all__ = [
     "UNMATCHED",
     "AdamRates",
     "AscentMoments",
+    "Company",
     "MatchedTerms",
     "RowShare",
     "SitePart",

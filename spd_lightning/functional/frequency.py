@@ -1,6 +1,7 @@
 """How often components are needed, and how often together."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -166,7 +167,22 @@ def _covariance(g: Tensor, weights: Tensor | None, combine: Combine) -> Tensor:
     return together - (shares.sum().square() - shares.square().sum())
 
 
-def company(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:
+class Company(NamedTuple):
+    """How much components of a site act together, by two measures; see :func:`company`."""
+
+    many: Tensor
+    """``[C]``: with all others."""
+    pairs: Tensor
+    """``[C, C]``: with each other one; 0 with itself."""
+
+    def among(self, some: Tensor | None = None) -> Tensor:
+        """``k`` of some components, by number, without those that are not among them in pairs; of all by default."""
+        if some is None:
+            return torch.maximum(self.many, self.pairs.amax(-1))
+        return torch.maximum(self.many[some], self.pairs[some][:, some].amax(-1))
+
+
+def company(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Company:
     r"""How much a component acts together with others of its site: the larger of two measures (ours).
 
     .. math:: k_c = \max\Big(1 - \frac{\mathbb{E}[g_c \, a_c]}{\mathbb{E}[g_c] \, \mathbb{E}[a_c]}, \;
@@ -187,11 +203,11 @@ def company(importances: Tensor, weights: Tensor | None = None, combine: Combine
         combine: as in :func:`frequency_minimality`.
 
     Returns:
-        ``[C]``, about 0 where the site's components come and go independently, and for one that is never important.
+        Both measures, about 0 where the site's components come and go independently, and for one that is never
+        important.
     """
     shares = component_shares(importances, weights, combine)
-    closest = _pairwise(importances, shares, weights, combine).amax(-1)
-    return torch.maximum(_less_alone(importances, shares, weights, combine), closest)
+    return Company(_less_alone(importances, shares, weights, combine), _pairwise(importances, shares, weights, combine))
 
 
 def absences(importances: Tensor, weights: Tensor | None = None, combine: Combine = None) -> Tensor:

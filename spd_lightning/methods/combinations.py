@@ -61,7 +61,7 @@ def ways_of(side: SeenVectors, lengths: Tensor, there: Tensor, missing: Tensor) 
     taken = (-precision / precision.diagonal()[:, None]).fill_diagonal_(0.0)
     across = same - taken
     missed = (((across @ products) * across).sum(-1).clamp_min(0.0) / products.diagonal()).sqrt()
-    cost = (taken.abs() * missing[there][:, there]).sum(-1)
+    cost = (taken.abs() * missing).sum(-1)
     return Ways(taken, taken * units / units[:, None], cost, missed)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spd_lightning.errors import check_fraction, check_whole
-from spd_lightning.functional import absences, company, component_shares, full_precision
+from spd_lightning.functional import Company, absences, company, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
 from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, shares_of, take_up, ways_of
@@ -140,7 +140,7 @@ class Merging:
             for sites in step.model.alike:
                 parts = step.model.components[sites[0]].source
                 calls = [call for call in step.importance if site_of(call) in sites]
-                use = _use(calls, step, unused[sites[0]])
+                use = _use(calls, step, parts, unused[sites[0]])
                 if carrying := _carrying(parts, use.unused):
                     put_together(parts, carrying)
                     step.model.mirror_twins()
@@ -175,12 +175,12 @@ class Merging:
         idle, went = torch.ones(len(there), dtype=torch.bool), list[int]()
         doubt = 1 / (1 + sides[0].positions * use.shares)
         while len(there):
-            lengths = lengths_of(sides)[there]
-            ways = [ways_of(side, lengths, there, use.missing) for side in sides]
+            lengths, alone, missing = lengths_of(sides)[there], use.alone(there), use.missing(there)
+            ways = [ways_of(side, lengths, there, missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             lost = ways[0].missed * ways[1].missed * shares_of(sides)[there]
-            together = use.alone[there] * (costs + doubt[there]) <= TOGETHER
+            together = alone * (costs + doubt[there]) <= TOGETHER
             may = idle & (lost < self.loss) & is_made & (is_made.flip(0) | together)
             costs = torch.where(may, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
@@ -194,34 +194,39 @@ class Merging:
 
 
 class _Use(NamedTuple):
-    """When a site's components are important, over all calls of it: what is largest of each."""
+    """When a site's components are important; what is next to nothing by its length never is."""
 
     shares: Tensor
-    """``[C]``: mean importances."""
-    alone: Tensor
-    """``[C]``: how far each is on its own where it is important: 1 less its company."""
-    missing: Tensor
-    """``[C, C]``: how much each other one is missing where a component is important on its own."""
+    """``[C]``: mean importances, over all calls of the site what is largest."""
     used: Tensor
     """``[C]``: whether it is important in this batch, more than next to never."""
     unused: Tensor
     """``[C]``: whether it is not, and has not been for long."""
+    companies: list[Company]
+    """By call."""
+    absences: list[Tensor]
+    """``[C, C]`` by call."""
+
+    def alone(self, there: Tensor) -> Tensor:
+        """How far each is on its own where it is important: 1 less its company, without those that went, ``[K]``."""
+        return torch.stack([1 - company.among(there) for company in self.companies]).amax(0)
+
+    def missing(self, there: Tensor) -> Tensor:
+        """How much each other one is missing where a component is important on its own, ``[K, K]``."""
+        found = zip(self.companies, self.absences, strict=True)
+        missing = [(1 - company.among(there))[:, None] * absent[there][:, there] for company, absent in found]
+        return torch.stack(missing).amax(0).clamp_min(TIE)
 
 
-def _use(calls: Sequence[str], step: Step, unused: Tensor) -> _Use:
-    found = [_of_call(call, step) for call in calls]
-    shares, alone, missing = (torch.stack(values).amax(0).cpu() for values in zip(*found, strict=True))
+def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) -> _Use:
+    lengths = parts.V.norm(dim=0) * parts.U.norm(dim=1)
+    there = lengths > SHORTEST * lengths.max()
+    bounded = [step.importance[call].upper.clamp(0.0, 1.0) * there for call in calls]
+    weighed = [(values, step.weights_of(values), step.combine) for values in bounded]
+    shares = torch.stack([component_shares(*values) for values in weighed]).amax(0).cpu()
+    companies = [Company(*(measure.cpu() for measure in company(*values))) for values in weighed]
     used = shares > RAREST * shares.max()
-    return _Use(shares, alone, missing, used, unused & ~used)
-
-
-def _of_call(call: str, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-    """The first three of :class:`_Use`."""
-    bounded = step.importance[call].upper.clamp(0.0, 1.0)
-    weights = step.weights_of(bounded)
-    alone = 1 - company(bounded, weights, step.combine)
-    missing = alone[:, None] * absences(bounded, weights, step.combine)
-    return component_shares(bounded, weights, step.combine), alone, missing.clamp_min(TIE)
+    return _Use(shares, used, unused & ~used, companies, [absences(*values).cpu() for values in weighed])
 
 
 def _carrying(parts: Components, unused: Tensor) -> list[int]:

@@ -147,7 +147,7 @@ def test_rank_penalty_equals_the_reference(make_model, make_step, x, ties, power
 def test_company_equals_the_reference():
     importances = torch.rand(40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     importances[:, 1] = importances[:, 0] * (importances[:, 2] > 0.5)
-    found = company(importances)
+    found = company(importances).among()
     assert (found > 0.1).any()
     wanted = torch.tensor([float(k) for k in reference.company(importances)], dtype=torch.float64)
     torch.testing.assert_close(found, wanted)
@@ -157,25 +157,34 @@ def test_company_by_hand():
     """Two that always come together, one that comes with either of two others, and one that never comes."""
     importances = torch.tensor([[1, 1, 1, 0, 0.0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
     pair = (1 / 4 - 1 / 4 * 2 / 4) / (math.sqrt(1 / 4 * 2 / 4) - 1 / 4 * 2 / 4)
-    assert company(importances).tolist() == pytest.approx([1.0, 1.0, pair, pair, 0.0], abs=2e-4)
+    assert company(importances).among().tolist() == pytest.approx([1.0, 1.0, pair, pair, 0.0], abs=2e-4)
+
+
+def test_company_among_some_leaves_the_others_out_in_pairs():
+    found = company(torch.eye(4)[:, [0, 0, 1, 2]])
+
+    assert found.among().tolist() == pytest.approx([1.0, 1.0, 0.0, 0.0], abs=0.4)
+    assert found.among(torch.tensor([0, 2])).tolist() == pytest.approx(found.many[[0, 2]].clamp_min(0.0).tolist())
 
 
 def test_components_that_come_and_go_independently_have_no_company():
     one, other = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
     importances = torch.stack([one.flatten() == 0, other.flatten() == 0], -1).double()
-    torch.testing.assert_close(company(importances), torch.full((2,), 1e-4, dtype=torch.float64), rtol=0, atol=1e-3)
-    assert company(importances[:, :1]).tolist() == [0.0]
+    torch.testing.assert_close(
+        company(importances).among(), torch.full((2,), 1e-4, dtype=torch.float64), rtol=0, atol=1e-3
+    )
+    assert company(importances[:, :1]).among().tolist() == [0.0]
 
 
 @pytest.mark.parametrize("on", [1.0, 0.6])
 def test_components_that_are_always_on_are_in_company(on):
     importances = torch.cat([torch.full((32, 3), on), torch.rand(32, 1).round()], -1)
-    assert company(importances).tolist()[:3] == pytest.approx([1.0] * 3, abs=1e-2)
+    assert company(importances).among().tolist()[:3] == pytest.approx([1.0] * 3, abs=1e-2)
 
 
 def test_two_are_in_company_however_much_else_happens():
     others = (torch.rand(4096, 40, generator=torch.Generator().manual_seed(0)) < 0.3).float()
-    found = company(torch.cat([others, others[:, :1]], -1))
+    found = company(torch.cat([others, others[:, :1]], -1)).among()
     assert found[[0, -1]].tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
     assert found[1:-1].max() < 0.1
 
@@ -184,13 +193,13 @@ def test_many_that_come_in_changing_companies_are_in_company():
     """Half of a block of 50 on a tenth of the examples: no two keep to each other, but none is ever alone."""
     generator = torch.Generator().manual_seed(0)
     block = (torch.rand(4096, 1, generator=generator) < 0.1) & (torch.rand(4096, 50, generator=generator) < 0.5)
-    assert company(block.float()).min() > 0.9
+    assert company(block.float()).among().min() > 0.9
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-25, 1e-20, 1e-12])
 def test_company_is_finite_where_importances_vanish(size):
     faint = torch.rand(64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, size, size])
-    found = company(faint)
+    found = company(faint).among()
     assert found.isfinite().all()
     assert found.max() < 1.01
 
@@ -198,7 +207,7 @@ def test_company_is_finite_where_importances_vanish(size):
 def test_company_in_weighted_rows_is_that_in_repeated_ones():
     importances = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    torch.testing.assert_close(company(importances, weights), company(importances[[0, 0, 1, 2]]))
+    torch.testing.assert_close(company(importances, weights).among(), company(importances[[0, 0, 1, 2]]).among())
 
 
 def test_a_rank_penalty_by_hand():

@@ -276,6 +276,25 @@ def test_a_rare_feature_in_superposition_stays(make_step):
     assert _merged(MERGING, step, unused=(19,)) == {"0": 1}, "else nothing would have tried"
 
 
+def test_what_went_is_no_company(make_step):
+    """Of a feature in superposition that came in two pieces, what takes the shorter one is on its own from then on."""
+    layer = torch.nn.Linear(20, 5, bias=False)
+    model = DecomposedModel(torch.nn.Sequential(layer), {"0": 21})
+    parts, x = model.components["0"], torch.rand(2048, 20) * (torch.rand(2048, 20) < 0.05)
+    features = [*range(20), 0]
+    with torch.no_grad():
+        parts.V.copy_(torch.eye(20)[:, features])
+        parts.V[:, 20] *= 0.05
+        parts.U.copy_(layer.weight.T[features])
+    before, step = _product(parts), make_step(model, x, gated=True)
+    step.importance["0"].upper.data.copy_(x[:, features] > 0)
+
+    assert _merged(MERGING, step) == {"0": 1}
+    assert _merged(MERGING, step) == {}, "its gate is still open"
+
+    torch.testing.assert_close(_product(parts), before, rtol=0, atol=2e-3)
+
+
 @pytest.mark.parametrize(("rows", "expected"), [(4, {}), (64, {"0": 1})])
 def test_one_side_is_enough_only_where_it_would_show(make_step, rows, expected):
     """Two that write the same are important together on some rows; the first is everywhere else, too."""
