@@ -38,11 +38,13 @@ SEEN = (
     "residual_mlp_2_14",
     "residual_mlp_2_18",
     "residual_mlp_2_20",
+    "residual_mlp_2_23",
     "residual_mlp_2_24",
     "residual_mlp_2_25",
     "residual_mlp_2_30",
     "residual_mlp_3_9",
     "residual_mlp_3_10",
+    "residual_mlp_3_13",
     "residual_mlp_3_15",
     "residual_mlp_3_17",
 )

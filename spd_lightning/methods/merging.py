@@ -175,12 +175,12 @@ class Merging:
         idle, went = torch.ones(len(there), dtype=torch.bool), list[int]()
         doubt = 1 / (1 + sides[0].positions * use.shares)
         while len(there):
-            lengths, alone, missing = lengths_of(sides)[there], use.alone(there), use.missing(there)
-            ways = [ways_of(side, lengths, there, missing) for side in sides]
+            lengths, alone = lengths_of(sides)[there], use.alone(there, doubt)
+            ways = [ways_of(side, lengths, there, use.missing(there, alone)) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             lost = ways[0].missed * ways[1].missed * shares_of(sides)[there]
-            together = alone * (costs + doubt[there]) <= TOGETHER
+            together = alone.amax(0) * (costs + doubt[there]) <= TOGETHER
             may = idle & (lost < self.loss) & is_made & (is_made.flip(0) | together)
             costs = torch.where(may, costs, torch.inf)
             side, gone = divmod(int(costs.argmin()), len(there))
@@ -207,15 +207,17 @@ class _Use(NamedTuple):
     absences: list[Tensor]
     """``[C, C]`` by call."""
 
-    def alone(self, there: Tensor) -> Tensor:
-        """How far each is on its own where it is important: 1 less its company, without those that went, ``[K]``."""
-        return torch.stack([1 - company.among(there) for company in self.companies]).amax(0)
+    def alone(self, there: Tensor, doubt: Tensor) -> Tensor:
+        """How far each is on its own where it is important, ``[calls, K]``: 1 less its company without those that went.
 
-    def missing(self, there: Tensor) -> Tensor:
+        Company on few positions may be chance.
+        """
+        return torch.stack([1 - (1 - doubt[there]) * company.among(there) for company in self.companies])
+
+    def missing(self, there: Tensor, alone: Tensor) -> Tensor:
         """How much each other one is missing where a component is important on its own, ``[K, K]``."""
-        found = zip(self.companies, self.absences, strict=True)
-        missing = [(1 - company.among(there))[:, None] * absent[there][:, there] for company, absent in found]
-        return torch.stack(missing).amax(0).clamp_min(TIE)
+        absent = torch.stack([missing[there][:, there] for missing in self.absences])
+        return (alone[:, :, None] * absent).amax(0).clamp_min(TIE)
 
 
 def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) -> _Use:

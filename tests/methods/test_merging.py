@@ -276,6 +276,22 @@ def test_a_rare_feature_in_superposition_stays(make_step):
     assert _merged(MERGING, step, unused=(19,)) == {"0": 1}, "else nothing would have tried"
 
 
+def test_company_on_one_row_is_chance(make_step):
+    """Two rare features in superposition that a batch shows once, together."""
+    layer = torch.nn.Linear(20, 5, bias=False)
+    model = DecomposedModel(torch.nn.Sequential(layer), {"0": 20})
+    parts, x = model.components["0"], torch.rand(2048, 20) * (torch.rand(2048, 20) < 0.05)
+    x[:, 18:] = 0.0
+    x[0, 18:] = 1.0
+    with torch.no_grad():
+        parts.V.copy_(torch.eye(20))
+        parts.U.copy_(layer.weight.T)
+    step = make_step(model, x, gated=True)
+    step.importance["0"].upper.data.copy_(x > 0)
+
+    assert _merged(MERGING, step) == {}
+
+
 def test_what_went_is_no_company(make_step):
     """Of a feature in superposition that came in two pieces, what takes the shorter one is on its own from then on."""
     layer = torch.nn.Linear(20, 5, bias=False)
