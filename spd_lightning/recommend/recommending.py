@@ -1,6 +1,6 @@
 """From a trained network and its data to what to take it apart with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -125,7 +125,7 @@ def _recommended(
     importance, importance_ground = importance_for(network)
     every = find_sites(subject.target, dict.fromkeys(found.sites, 1), subject.kinds)
     shared, ties = equal_weights({name: site for name, (site, _) in every.items()})
-    recipe = default_recipe(network.distance, importance)
+    recipe = partial(default_recipe, network.distance, importance)  # anew each time: a trial moves the price
     build = partial(_decomposition, subject, recipe, ties)
     given = subject.batch_size
     plan = Fitting(subject, network, shared | ties, build).fitted(minutes)
@@ -137,7 +137,7 @@ def _recommended(
         ties=ties,
         batch_size=plan.batch_size,
         steps=plan.steps,
-        recipe=recipe,
+        recipe=recipe(),
         importance=importance,
         distance=network.distance,
         measured=network,
@@ -157,7 +157,7 @@ def _named(described: Mapping[str, Any]) -> str:
 
 
 def _decomposition(
-    subject: Subject, recipe: dict[str, Any], ties: dict[str, str], plan: Plan
+    subject: Subject, recipe: Callable[[], dict[str, Any]], ties: dict[str, str], plan: Plan
 ) -> StochasticDecomposition:
     return StochasticDecomposition(
         subject.target,
@@ -166,5 +166,5 @@ def _decomposition(
         ties=ties,
         kinds=list(subject.kinds) or None,
         seed=subject.seed,
-        **recipe | {"warmup": Warmup()},  # a trial is timed, not trained
+        **recipe() | {"warmup": Warmup()},  # a trial is timed, not trained
     ).to(subject.device)

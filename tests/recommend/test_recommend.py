@@ -31,6 +31,7 @@ def test_a_written_network():
     assert found.distance == "mse"
     assert found.batch_size == 256  # 160 positions are wanted, a quarter of the examples is empty
     assert found.recipe["losses"].keys() == untuned_losses().keys()
+    assert found.recipe["losses"]["importance"].price == untuned_losses()["importance"].price, "no trial has moved it"
     assert found.described["class_path"].endswith("PerSite")
     assert found.described["init_args"]["function"]["class_path"].endswith("InnerMLP")
     assert found.seconds > 0
