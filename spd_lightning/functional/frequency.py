@@ -178,7 +178,7 @@ class Company(NamedTuple):
     def among(self, some: Tensor | None = None) -> Tensor:
         """``k`` of some components, by number, without those that are not among them in pairs; of all by default."""
         if some is None:
-            return torch.maximum(self.many, self.pairs.amax(-1))
+            some = torch.arange(len(self.many), device=self.many.device)
         return torch.maximum(self.many[some], self.pairs[some][:, some].amax(-1))
 
 

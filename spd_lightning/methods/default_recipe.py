@@ -14,6 +14,7 @@ from spd_lightning.model.decomposed import ImportanceFactory
 STEPS = 4000
 """Of training, with which the recipe was tested."""
 WARM_UP = Warmup(steps=0.1)
+"""A tenth as long as training."""
 LEARNING_RATE, MLP_RATE = 3e-3, 9e-3
 """Of components, and of the importance function below beside them."""
 UNTUNED_IMPORTANCE = partial(PerSite, function=partial(InnerMLP, hidden=[256]))

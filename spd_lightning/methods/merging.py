@@ -176,7 +176,8 @@ class Merging:
         doubt = 1 / (1 + sides[0].positions * use.shares)
         while len(there):
             lengths, alone = lengths_of(sides)[there], use.alone(there, doubt)
-            ways = [ways_of(side, lengths, there, use.missing(there, alone)) for side in sides]
+            missing = use.missing(there, alone)
+            ways = [ways_of(side, lengths, there, missing) for side in sides]
             is_made = torch.stack([way.missed < self.remainder for way in ways])
             costs = torch.stack([ways[0].cost, ways[1].cost + TIE])  # what gates read stays where it may
             lost = ways[0].missed * ways[1].missed * shares_of(sides)[there]
@@ -221,7 +222,7 @@ class _Use(NamedTuple):
 
 
 def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) -> _Use:
-    lengths = parts.V.norm(dim=0) * parts.U.norm(dim=1)
+    lengths = _lengths(parts)
     there = lengths > SHORTEST * lengths.max()
     bounded = [step.importance[call].upper.clamp(0.0, 1.0) * there for call in calls]
     weighed = [(values, step.weights_of(values), step.combine) for values in bounded]
@@ -231,8 +232,13 @@ def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) ->
     return _Use(shares, used, unused & ~used, companies, [absences(*values).cpu() for values in weighed])
 
 
+def _lengths(parts: Components) -> Tensor:
+    lengths: Tensor = parts.V.norm(dim=0) * parts.U.norm(dim=1)
+    return lengths
+
+
 def _carrying(parts: Components, unused: Tensor) -> list[int]:
     """Components that are not used, if one of them is long; which."""
-    lengths = (parts.V.norm(dim=0) * parts.U.norm(dim=1)).cpu()
+    lengths = _lengths(parts).cpu()
     numbers = torch.nonzero(unused)[:, 0]
     return numbers.tolist() if (lengths[numbers] > CARRIES * lengths.max()).any() else []
