@@ -18,8 +18,10 @@ from spd_lightning.model.call import LOGITS, class_numbers
 TOLERATED = 0.02
 """Share of what ablating everything costs that random ablation may cost in the end."""
 BEGINS_AT = 2.5
-"""What is tolerated at first, and what an adversary may cost, as multiples of the tolerance."""
-TOO_MUCH = 1 / BEGINS_AT
+"""What is tolerated at first, as a multiple of the tolerance."""
+ADVERSARY = 4.0
+"""What an adversary may cost, as a multiple of what random ablation may."""
+TOO_MUCH = 1 / ADVERSARY
 """Tolerances from here on are refused: an adversary might do as much harm as ablating everything."""
 
 
@@ -37,7 +39,7 @@ def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED)
         training on one of contributions, so that of components that act together each writes its own part.
 
     Raises:
-        UsageError: for a tolerance that is not above 0 and below 0.4.
+        UsageError: for a tolerance that is not above 0 and below 0.25.
     """
     check_number("tolerance", tolerance)
     if not 0 < tolerance < TOO_MUCH:
@@ -61,7 +63,7 @@ def _price(tolerance: float) -> ConstrainedImportance:
         start_factor=BEGINS_AT,
         fall_start=0.5,
         fall_end=0.95,
-        follows={"stochastic": 1.0, "adversary": BEGINS_AT},
+        follows={"stochastic": 1.0, "adversary": ADVERSARY},
         cliff_points=[(0.5, 200.0), (0.7, 20.0)],
         frequency_exponent=1.0,
         frequency_exponent_final=-0.75,
