@@ -1,11 +1,11 @@
-"""What outputs are taken for, from a batch."""
+"""Terms for a network that nobody tuned anything for, and what its outputs are taken for."""
 
 import pytest
 import torch
 from torch import nn
 
-from spd_lightning import AutomaticCall, KeywordCall, PositionalCall
-from spd_lightning.losses import guessed_distance
+from spd_lightning import AutomaticCall, KeywordCall, PositionalCall, UsageError
+from spd_lightning.losses import guessed_distance, untuned_losses
 
 VECTORS, TOKENS = torch.rand(4, 3), torch.tensor([[0, 4], [2, 2], [1, 0], [3, 3]])
 OUTPUT = torch.randn(4, 5)
@@ -45,3 +45,21 @@ def test_logits(call, batch, output, ground):
 )
 def test_other_outputs(call, batch, output):
     assert _guessed(call, batch, output)[0] == "mse"
+
+
+def test_what_is_tolerated_is_of_random_ablation_and_an_adversary_has_more():
+    price = untuned_losses(tolerance=0.1)["importance"]
+    assert (price.tolerance, price.follows) == (0.1, {"stochastic": 1.0, "adversary": 4.0})
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "complaint"),
+    [
+        (0.25, "tolerance must be above 0 and below 0.25, got 0.25"),  # an adversary might do what ablating all does
+        (0.0, "tolerance must be above 0 and below 0.25, got 0"),
+        (float("nan"), "tolerance must be above 0 and below 0.25, got nan"),
+    ],
+)
+def test_tolerances_that_are_refused(tolerance, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        untuned_losses(tolerance=tolerance)
