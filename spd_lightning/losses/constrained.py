@@ -54,8 +54,8 @@ class ConstrainedImportance(ImportanceMinimality):
         fall_start: fraction of training at which the tolerance begins to fall.
         fall_end: fraction of training at which it arrives.
         follows: names of the terms whose values are errors, each a ``Reconstruction`` that is ``relative``, with its
-            allowance: how many times the tolerance it may cost. ``None`` for ``{"stochastic": 1}``. What waits for its
-            time to count is not followed till then.
+            allowance: how many times the tolerance it may cost, below 1 / tolerance. ``None`` for
+            ``{"stochastic": 1}``. What waits for its time to count is not followed till then.
         rate: logarithm of the most that the price moves by in one step.
         knee: elasticity of the error to the penalty at which the price stops falling; 0 for never.
         cliff_points: fractions of training in order, each with the elasticity at which the price stops rising, the
@@ -99,9 +99,9 @@ class ConstrainedImportance(ImportanceMinimality):
         eps: float = 1e-12,
     ) -> None:
         super().__init__(check_positive("coefficient", coefficient), p, p_final, anneal_start, anneal_end, eps)
-        self.tolerance, self.start_factor = _checked_start(tolerance, start_factor)
-        self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
         self.follows = _allowances({"stochastic": 1.0} if follows is None else follows)
+        self.tolerance, self.start_factor = _checked_start(tolerance, start_factor, self.follows)
+        self.fall_start, self.fall_end = check_window("fall", fall_start, fall_end)
         self.rate = check_positive("rate", rate)
         self.knee = check_positive("knee", knee, allow_zero=True)
         self.cliff_points = _cliffs(cliff_points, knee)
@@ -192,15 +192,17 @@ class ConstrainedImportance(ImportanceMinimality):
         self.price, self._means, self._seen = state["price"], dict(state["means"]), dict(state["seen"])
 
 
-def _checked_start(tolerance: float, factor: float) -> tuple[float, float]:
+def _checked_start(tolerance: float, factor: float, follows: Mapping[str, float]) -> tuple[float, float]:
     check_positive("tolerance", tolerance)
     check_finite("start_factor", factor)
     if factor < 1:
         raise UsageError(f"start_factor must be at least 1, for a tolerance that stays the same; got {factor}")
-    if tolerance * factor >= 1:
+    factors = {"start_factor": factor} | {f"follows.{name}": allowance for name, allowance in follows.items()}
+    largest = max(factors, key=factors.__getitem__)
+    if tolerance * factors[largest] >= 1:
         raise UsageError(
-            f"tolerance * start_factor must be below 1, what ablating everything costs; got {tolerance:g} * "
-            f"{factor:g}: take a tolerance below {1 / factor:g}"
+            f"tolerance * {largest} must be below 1, what ablating everything costs; got {tolerance:g} * "
+            f"{factors[largest]:g}: take a tolerance below {1 / factors[largest]:g}"
         )
     return tolerance, factor
 

