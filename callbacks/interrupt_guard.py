@@ -1,4 +1,4 @@
-"""Ctrl-C without losing a step."""
+"""Ctrl-C and SIGTERM without losing a step."""
 
 import signal
 import threading
@@ -17,24 +17,29 @@ class InterruptGuard(Callback):
     """On the first Ctrl-C finishes the running step, saves ``last.ckpt`` and ends the run; the second stops at once.
 
     The command line then exits with code 130. The same command and ``--resume auto`` goes on from there. Of several
-    processes any one may be interrupted, and SIGTERM counts as Ctrl-C: all stop after the same step.
+    processes any one may be interrupted: all stop after the same step.
+
+    Args:
+        sigterm: whether SIGTERM, by which schedulers end a run, counts as Ctrl-C, too. Where it does not, Lightning
+            ends a single process without saving; of several processes it always counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sigterm: bool = True) -> None:
+        self._sigterm = sigterm
         self.interrupted = self._asked = False  # the latter by a signal of this process's own
-        self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C, where the process lets us.
+        """Take over the signals, where the process lets us.
 
-        Not earlier: Lightning notes the handlers just before and puts them back if the run fails.
+        Not earlier: Lightning notes the handlers just before, and puts them back when the run ends or fails.
         """
         self.interrupted = self._asked = False
         # Lightning answers SIGTERM by a message to the other processes, which may be in the middle of another one at
-        # that moment
-        taken = (signal.SIGINT, signal.SIGTERM) if trainer.world_size > 1 else (signal.SIGINT,)
+        # that moment; and a single process it ends with code 0, as if it were done
+        taken = (signal.SIGINT, signal.SIGTERM) if self._sigterm or trainer.world_size > 1 else (signal.SIGINT,)
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in taken}
+            for number in taken:
+                signal.signal(number, self._note)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """After a whole step: save and stop, if asked to; a validation that is due comes first."""
@@ -52,12 +57,6 @@ class InterruptGuard(Callback):
         self._agree(trainer)
         if self.interrupted:
             self._stop(trainer)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
     def _agree(self, trainer: Trainer) -> None:
         """All stop after the same step, or those that go on wait for the others forever."""

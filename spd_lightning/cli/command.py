@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import spd_lightning.data
@@ -208,7 +209,7 @@ class DecompositionCLI(LightningCLI):
         return kwargs
 
     def after_fit(self) -> None:
-        """Test (or, without test data, validate) the finished decomposition; after Ctrl-C, exit with code 130."""
+        """Test (or, without test data, validate) the finished decomposition; exit with code 130 after an interrupt."""
         guards = [c for c in self.trainer.callbacks if isinstance(c, callbacks.InterruptGuard)]  # type: ignore[attr-defined]
         if any(guard.interrupted for guard in guards):
             if not self.trainer.is_global_zero:
@@ -234,7 +235,7 @@ def main(args: list[str] | None = None) -> DecompositionCLI:
         The finished command, with ``trainer``, ``model`` and ``datamodule``.
 
     Raises:
-        SystemExit: with code 2 and one line on stderr for wrong usage, 130 after Ctrl-C.
+        SystemExit: with code 2 and one line on stderr for wrong usage, 130 after Ctrl-C or SIGTERM.
     """
     args = sys.argv[1:] if args is None else args
     answer_at_once(args)
@@ -245,7 +246,7 @@ def main(args: list[str] | None = None) -> DecompositionCLI:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         sys.exit(WRONG_USAGE)
     except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
+        if isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         raise
     except KeyboardInterrupt:

@@ -118,7 +118,7 @@ def _checked_distance(model: DecomposedModel, batch: Any, kind: DistanceKind | N
 
 
 def _trainer(steps: int, progress: bool, callbacks: Sequence[Callback]) -> Trainer:
-    guard = InterruptGuard()  # Ctrl-C ends training, not the session
+    guard = InterruptGuard(sigterm=False)  # Ctrl-C ends training, not the session; SIGTERM ends both
     judging = [ComponentActivity(), AblationCheck(), TaskPerformance(), ImportanceDistribution()]
     shown = [DecompositionProgressBar()] if progress else []
     return bare_trainer(steps, [*shown, guard, TrainingHealth(), *judging, *callbacks], bar=progress)

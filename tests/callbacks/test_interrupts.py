@@ -1,4 +1,4 @@
-"""Ctrl-C, as a signal."""
+"""Ctrl-C and SIGTERM, as signals."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from spd_lightning import UsageError
 from spd_lightning.callbacks import InterruptGuard
@@ -35,32 +36,43 @@ data:
 
 
 class PressAt(Callback):
-    """Presses Ctrl-C in the middle of given steps."""
+    """Presses Ctrl-C, or sends another signal, in the middle of given steps."""
 
-    def __init__(self, *steps, times=1):
-        self.steps, self.times = steps, times
+    def __init__(self, *steps, times=1, number=signal.SIGINT):
+        self.steps, self.times, self.number = steps, times, number
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step in self.steps:
             for _ in range(self.times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.number)
 
 
-def test_the_running_step_is_finished_and_saved(tmp_path):
-    before, guard, module = signal.getsignal(signal.SIGINT), InterruptGuard(), toy()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_running_step_is_finished_and_saved(number, tmp_path):
+    before, guard, module = signal.getsignal(number), InterruptGuard(), toy()
+    press = PressAt(2, number=number)
     # asked for, so that there is a folder; it would write nothing by itself
     checkpoints = ModelCheckpoint(tmp_path / "checkpoints", every_n_train_steps=1000)
 
     trainer = fit(
-        module, features(), tmp_path, max_steps=9, callbacks=[PressAt(2), guard, checkpoints], enable_checkpointing=True
+        module, features(), tmp_path, max_steps=9, callbacks=[press, guard, checkpoints], enable_checkpointing=True
     )
 
     assert guard.interrupted
     assert trainer.global_step == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 3
     assert all(torch.equal(tensor, state["state_dict"][name]) for name, tensor in module.state_dict().items())
+
+
+def test_sigterm_can_be_left_to_lightning(tmp_path):
+    guard, press = InterruptGuard(sigterm=False), PressAt(2, number=signal.SIGTERM)
+
+    with pytest.raises(SIGTERMException):
+        fit(toy(), features(), tmp_path, max_steps=9, callbacks=[press, guard])
+
+    assert not guard.interrupted
 
 
 def test_a_run_that_keeps_no_checkpoints_stops_as_well(tmp_path):
@@ -122,7 +134,8 @@ def _wait_for(path, process):
         time.sleep(0.02)
 
 
-def test_an_interrupted_command_is_continued_to_the_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_is_continued_to_the_end(number, tmp_path, monkeypatch):
     (tmp_path / "long.yaml").write_text(LONG)
     run = tmp_path / "runs/tiny/version_0"
     process = subprocess.Popen(
@@ -135,7 +148,7 @@ def test_an_interrupted_command_is_continued_to_the_end(tmp_path, monkeypatch):
     )
     try:
         _wait_for(run / "figures" / "val_ablation_distances.png", process)  # training is under way
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()

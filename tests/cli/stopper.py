@@ -16,6 +16,13 @@ class StopAfter(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+class Terminate(Callback):
+    """Sends SIGTERM to this process in the first batch of the test."""
+
+    def on_test_batch_start(self, *_):
+        signal.raise_signal(signal.SIGTERM)
+
+
 class Poison(Callback):
     """Makes the components NaN after the first step."""
 

@@ -37,6 +37,12 @@ def _interrupt_at_step_4(run):
     assert stopped.value.code == 130
 
 
+def test_sigterm_after_training_ends_with_the_code_of_an_interrupt(run):
+    with pytest.raises(SystemExit) as stopped:
+        run("fit", "--trainer.callbacks+=tests.cli.stopper.Terminate")
+    assert stopped.value.code == 130
+
+
 def test_fit_leaves_a_complete_run_directory(run, folder, capsys):
     cli = run("fit")
 
