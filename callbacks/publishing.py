@@ -19,6 +19,7 @@ from torch import Tensor
 from spd_lightning.files.fingerprint import state_fingerprint
 from spd_lightning.files.whole import written_whole
 from spd_lightning.methods import Decomposition
+from spd_lightning.methods.checkpointed import keeps_files
 from spd_lightning.runs.analysis_files import FOLDER
 
 DPI = 120
@@ -34,12 +35,11 @@ def run_folder(trainer: Trainer) -> Path | None:
 
     ``trainer.log_dir`` is not asked: it passes the answer around, and where rank zero alone asks, all wait forever.
     """
-    if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+    if not trainer.is_global_zero or not keeps_files(trainer):
         return None
     logger = trainer.logger
-    if logger is None:  # in the working directory nobody asked for files
-        root = Path(trainer.default_root_dir)
-        return None if root.resolve() == Path.cwd() else root
+    if logger is None:
+        return Path(trainer.default_root_dir)
     own = isinstance(logger, TensorBoardLogger | CSVLogger)
     return Path((logger.log_dir if own else logger.save_dir) or trainer.default_root_dir)
 

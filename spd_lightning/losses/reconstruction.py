@@ -1,12 +1,13 @@
 """Reconstruction losses: where the sources come from, what runs its components, how outputs are compared."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
-from spd_lightning.errors import check_choice, check_flag, check_fraction, check_whole
+from spd_lightning.errors import UsageError, check_choice, check_flag, check_fraction, check_whole
 from spd_lightning.functional import ascend, average, independent_subset, uniform_subset
 from spd_lightning.functional.distances import DistanceKind
 from spd_lightning.losses.base import Loss, check_positive
@@ -44,6 +45,24 @@ def cost_of_everything(step: Step, kind: DistanceKind) -> Tensor:
         cost = step.distance(kind, step.masked(zero_masks(step))).detach()
         step.costs[kind] = mean_over_processes(cost) if processes() > 1 else cost
     return step.costs[kind]
+
+
+def measured_cost(step: Step, kind: DistanceKind) -> float:
+    """What ablating every site does to the output, where that is something to measure by.
+
+    Args:
+        step: the batch.
+        kind: distance of outputs.
+
+    Raises:
+        UsageError: if it does nothing, or is not a finite number.
+    """
+    cost = cost_of_everything(step, kind).item()
+    if not math.isfinite(cost):
+        raise UsageError(f"target: ablating all sites changes the output by {cost}; look at the data and the weights")
+    if cost <= 0:
+        raise UsageError("sites: ablating all of them does not change the output; choose sites that matter")
+    return cost
 
 
 class Reconstruction(Loss):

@@ -150,9 +150,7 @@ class AttributionDecomposition(Decomposition):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Attributions as shares of each example's largest, ``[..., C]``, one for all sites."""
-        with torch.autocast(self.device.type, enabled=False):
-            importances = self.model.importance_of(batch)
-        return {"all sites": next(iter(importances.values())).lower}
+        return {"all sites": next(iter(super().predict_step(batch, batch_idx).values()))}
 
     def _check_budget(self, batch: Any) -> None:
         """Refuse a ``k`` so small that no component fits in a batch."""

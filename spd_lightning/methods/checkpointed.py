@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,6 +28,13 @@ KEPT_STEP = "non_finite"
 MODEL_PREFIX = "model."
 TARGET_PREFIX = f"{MODEL_PREFIX}target."
 _TRAINED = ("components.", "importance_function.")
+
+
+def keeps_files(trainer: Trainer) -> bool:
+    """Whether anybody asked for files of a run: without a logger, in the working directory, nobody did."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return False
+    return trainer.logger is not None or Path(trainer.default_root_dir).resolve() != Path.cwd()
 
 
 def check_format(stamp: Any, what: str) -> dict[str, Any]:
@@ -221,7 +229,7 @@ class CheckpointedModule(Shardable):
             if not parameter.isfinite().all():
                 raise UsageError(
                     f"{name} is not finite at step {self.global_step}; this state is not saved, earlier checkpoints "
-                    "are kept; try a lower model.optimization.lr or clipping"
+                    "are kept; try a lower lr or clipping"
                 )
         checkpoint[CHECKPOINT_KEY] = self.stamp()
 

@@ -27,6 +27,7 @@ from spd_lightning.methods.non_finite import NonFiniteGuard, Running
 from spd_lightning.methods.optimization import Optimization
 from spd_lightning.methods.step_memory import StepMemory, available_memory, measured
 from spd_lightning.model import ComponentModel, Form, check_wrapping
+from spd_lightning.model.acceptance import taking
 from spd_lightning.model.call import rows_of
 from spd_lightning.targets import TargetRecipe
 
@@ -295,3 +296,13 @@ class Decomposition(CheckpointedModule):
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Step]:
         """The same as :meth:`validation_step`."""
         return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Lower-leaky causal importances ``[..., C]`` per site call.
+
+        Raises:
+            UsageError: for a batch that the target cannot take.
+        """
+        with taking(self.model.call, batch), torch.autocast(self.device.type, enabled=False):
+            importances = self.model.importance_of(batch)
+        return {call: importance.lower for call, importance in importances.items()}

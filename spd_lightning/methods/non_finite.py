@@ -17,7 +17,7 @@ from spd_lightning.functional import WeightedBatch
 from spd_lightning.lightning_private import is_accumulating
 from spd_lightning.losses import Noise
 from spd_lightning.losses.sharing import largest_over_processes, processes, rows_of_all
-from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, KEPT_STEP
+from spd_lightning.methods.checkpointed import CHECKPOINT_KEY, KEPT_STEP, keeps_files
 from spd_lightning.model import ComponentModel, DecomposedModel
 from spd_lightning.model.wrapping import site_of
 from spd_lightning.parallel.sharding import gathered, own_part
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STEPS_PER_LOOK = 50
 KEPT_FORMAT = 2
 FEW_NUMBERS = 2**20
+BAD_BATCH = "the batch itself is not finite"
 
 
 @dataclass(frozen=True)
@@ -161,14 +162,15 @@ class NonFiniteGuard:
             with module.whole_parameters():
                 told += fault(module.model, whole.batch)
         stopped = f"{told}; training stopped before that step, earlier checkpoints are kept"
-        if module.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping")
+        advice = "look at the data" if told.endswith(BAD_BATCH) else "try a lower lr or clipping"
+        if not keeps_files(module.trainer):
+            raise UsageError(f"{stopped}; {advice}")
         folder = Path(module.trainer.log_dir or module.trainer.default_root_dir)  # passed around, so asked by all
         content = gathered(self._content(told, whole))
         kept = (
             keep(folder, module.global_step, content) if module.trainer.is_global_zero else "process 0 keeps the step"
         )
-        raise UsageError(f"{stopped}; try a lower model.optimization.lr or clipping; {kept}")
+        raise UsageError(f"{stopped}; {advice}; {kept}")
 
     def _content(self, told: str, whole: Running) -> dict[str, Any]:
         """What the step can be repeated from, in the form of a checkpoint; the parameters are those before it."""
@@ -210,7 +212,7 @@ def gradient_fault(model: ComponentModel) -> str | None:
 def fault(model: ComponentModel, batch: Any) -> str:
     """Where a batch's numbers stop being finite, in words: the first place on their way."""
     if any(not leaf.isfinite().all() for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)):
-        return "the batch itself is not finite"
+        return BAD_BATCH
     for name, parameter in _by_site(model):
         if not parameter.isfinite().all():
             return f"{_odd(parameter)} in {name}"

@@ -238,9 +238,3 @@ class StochasticDecomposition(Decomposition):
         stamp = checkpoint[CHECKPOINT_KEY]
         self.tables.nodes = stamp.get("table_nodes", self.tables.nodes)
         self.last_use.load(stamp.get("last_use"), checkpoint["global_step"])
-
-    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Lower-leaky causal importances ``[..., C]`` per site call."""
-        with torch.autocast(self.device.type, enabled=False):
-            importances = self.model.importance_of(batch)
-        return {call: importance.lower for call, importance in importances.items()}

@@ -30,7 +30,7 @@ def taking(call: TargetCall, batch: object) -> Iterator[None]:
     except Exception as error:  # whatever a network of somebody's own does
         raise UsageError(
             f"data: the target fails on a batch of {_shapes(call.arguments(batch))}: {type(error).__name__}: "
-            f"{first_line(error)}; change the data, or say with model.call how a batch becomes arguments"
+            f"{first_line(error)}; change the data, or say with call how a batch becomes arguments"
         ) from error
 
 

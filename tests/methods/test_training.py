@@ -428,9 +428,7 @@ def test_a_term_that_is_no_number_stops_training_before_the_step(bad, tmp_path):
     good, poisoned = torch.full((4, 5), 0.5), torch.full((4, 5), bad)
     probe = Probe(lambda trainer, module, outputs, batch: trained_state(module))
 
-    with pytest.raises(
-        UsageError, match=r"loss term 'stochastic' became (nan|inf) at step 2; .*lower model.optimization.lr"
-    ):
+    with pytest.raises(UsageError, match=r"loss term 'stochastic' became (nan|inf) at step 2; .*look at the data"):
         fit(module, Batches(good, good, poisoned, good), tmp_path, max_steps=4, callbacks=[probe])
 
     assert len(probe.seen) == 2
@@ -552,3 +550,9 @@ def test_a_basis_of_neurons_needs_one_component_each():
         toy(init="neurons")
     with pytest.raises(UsageError, match=r"optimization\.lr must be a finite number above 0, got 0"):
         Optimization(lr=0.0)
+
+
+def test_a_batch_that_the_target_cannot_take_is_told_of_in_one_line():
+    module = StochasticDecomposition(nn.Sequential(nn.Linear(5, 3)), {"0": 4})
+    with pytest.raises(UsageError, match=r"data: the target fails on a batch of .*; change the data, or say with call"):
+        module.predict_step(torch.rand(1, 3), 0)

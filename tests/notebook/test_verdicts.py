@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from spd_lightning import ImportanceMinimality, SiteTransformer, decompose, untuned_losses
+from spd_lightning import ImportanceMinimality, SiteTransformer, UsageError, decompose, untuned_losses
 from spd_lightning.runs.findings import findings
 from tests.notebook.networks import NETWORKS
 
@@ -89,6 +89,20 @@ class _CtrlC(Callback):
         if batch_idx == 3:
             os.kill(os.getpid(), signal.SIGINT)
         self.last = batch_idx
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"), [(slice(None), "changes the output by nan"), (131, "batch itself is not finite")]
+)
+def test_numbers_that_are_not_finite_end_it_in_one_line_without_a_file(odd, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = torch.rand(200, 3)
+    data[odd] = float("nan")
+
+    with pytest.raises(UsageError, match=rf"{said}.*look at the data"):
+        decompose(torch.nn.Sequential(torch.nn.Linear(3, 2)), data, {"0": 4}, steps=20, batch_size=32, progress=False)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_ends_training_and_leads_to_a_verdict():

@@ -136,6 +136,8 @@ def test_no_batches_and_sites_without_effect_are_refused():
     nn.init.zeros_(silent.out.weight)
     with pytest.raises(UsageError, match="ablating all of them does not change the output"):
         _measured(silent, [torch.rand(5, 6)])
+    with pytest.raises(UsageError, match="ablating all sites changes the output by nan; look at the data"):
+        _measured(Squeezed(), [torch.full((5, 6), float("nan"))])
 
 
 def test_equal_weights_are_found_as_they_are_and_transposed():

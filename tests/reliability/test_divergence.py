@@ -83,7 +83,8 @@ def test_a_batch_that_is_not_finite_is_named_as_such(tmp_path):
 
     message, path = _stopped(toy(), Batches(GOOD, bad, GOOD), tmp_path)
 
-    assert "at step 1; the batch itself is not finite;" in message
+    assert "at step 1; the batch itself is not finite; training stopped" in message
+    assert "look at the data" in message
     assert torch.equal(torch.load(path, weights_only=True)["non_finite"]["batch"], bad)
 
 
