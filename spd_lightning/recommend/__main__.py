@@ -90,13 +90,13 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> None:
 
 def _given(named: Named) -> dict[str, str]:
     """What the config itself says of what is proposed."""
-    if named.sites is None:
-        return {}
-    sites = find_sites(named.target, named.sites, named.kinds)
     size = named.config["data"].get("init_args", {}).get("batch_size")
-    said = {OF_A_SITE + name: str(count) for name, (_, count) in sites.items()}
-    said |= {"max_steps": str(named.config["trainer"]["max_steps"])}
-    return said | ({} if size is None else {"batch_size": str(size)})
+    said = {} if size is None else {"batch_size": str(size)}
+    if named.sites is None:
+        return said
+    sites = find_sites(named.target, named.sites, named.kinds)
+    said |= {OF_A_SITE + name: str(count) for name, (_, count) in sites.items()}
+    return said | {"max_steps": str(named.config["trainer"]["max_steps"])}
 
 
 if __name__ == "__main__":

@@ -49,16 +49,17 @@ def _of_batch(subject: Subject, network: NetworkMeasure, plan: Plan) -> str:
     wanted = f"{PER_COMPONENT} are wanted"
     if not subject.sizeable:
         return f"the data's own; {told}; {wanted}"
-    return f"{told}; {wanted}" + (", and more examples than there are, or room" if given < PER_COMPONENT else "")
+    return f"{told}; {wanted}" + (", for which examples or memory are too few" if given < PER_COMPONENT else "")
 
 
 def _of_steps(subject: Subject, plan: Plan) -> str:
-    wanted = f"until each component has had {SEEN} of these, but {STEPS[0]} to {STEPS[1]}"
+    wanted = f"until each component has seen {SEEN} such positions; {STEPS[0]} to {STEPS[1]}, fewer only on a budget"
     examples = subject.examples
     if examples is None:
         return wanted
-    wanted += f", and above {STEPS[0]} at most {PASSES} passes through the examples"
-    return f"{wanted}; {plan.steps * plan.batch_size / examples:.3g} passes through {examples} examples"
+    passes = plan.steps * plan.batch_size / examples
+    wanted += f"; beyond {STEPS[0]} no more than {PASSES} passes through the data"
+    return f"{wanted}; these are {passes:.3g} passes through {examples} examples"
 
 
 def _of_cost(network: NetworkMeasure) -> str:

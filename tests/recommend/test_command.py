@@ -96,6 +96,14 @@ def test_ties_and_what_the_config_said_itself(folder, capsys):
     assert any(line.startswith("# max_steps: ") for line in comment)
 
 
+def test_the_batch_of_a_config_without_sites_stands_beside_what_is_proposed(folder, capsys):
+    _proposed(MLP)
+
+    out = capsys.readouterr().out
+    assert "(given: 8)" in out
+    assert out.splitlines()[0].split()[-1] == "C"
+
+
 def test_the_recipe_is_written_as_the_package_has_it(folder, monkeypatch):
     """Terms are written without what their classes have by default, everything else in full."""
     made = {"one": Faithfulness(7.0), "two": ImportanceMinimality(0.25, p=1.5)}
