@@ -171,7 +171,7 @@ class DecompositionCLI(LightningCLI):
             with ended_together(self.trainer):
                 super()._run_subcommand(subcommand)
             return
-        tell(f"{self._finished} is finished: nothing to train; --resume never starts a new run")
+        tell(f"{self._finished} is finished: nothing to train. --resume does not start a new run; leave it out for one")
         report = self._finished / REPORT_NAME
         wanted = any(isinstance(c, callbacks.HtmlReport) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
         if wanted and self.trainer.is_global_zero and not report.exists():

@@ -117,7 +117,8 @@ def _no_class(found: re.Match[str], hint: Any) -> str:
     if not name.replace(".", "").isidentifier():
         return f"first name a class by class_path, got {name!r}"
     known, leaf, why = classes_under(hint), name.rpartition(".")[2], " ".join((found["why"] or "").split())
-    lost = why.startswith("No module") and leaf not in known
+    root = known[leaf].__module__.partition(".")[0] if leaf in known else None
+    lost = why.startswith("No module") and name.partition(".")[0] != root
     near = [] if lost else nearest(leaf, known)
     said = f"there is no class {name!r}{f' ({why})' * bool(why)}"
     said += f"; did you mean {' or '.join(near)}?" if near else ";" * (lost or not why)

@@ -194,8 +194,8 @@ class StochasticDecomposition(Decomposition):
             merged = self.trainer.strategy.broadcast(merged)
         for site, gone in merged.items():
             forget_momentum(self.trainer.optimizers[0], self.model, site, gone)
-        counts = ", ".join(f"{site} {len(gone)}" for site, gone in merged.items())
-        self._tell(f"step {self.global_step}: components merged into others: {counts}" if merged else None)
+        counts = ", ".join(f"{len(gone)} of {site}" for site, gone in merged.items())
+        self._tell(f"step {self.global_step}: merged into other components: {counts}" if merged else None)
 
     def note(self, step: Step) -> None:
         """Remember when components were last important, if some may be merged one day."""

@@ -58,6 +58,10 @@ KEYS = {
     ],
     "trainer: {callbacks+: [{class_path: Sharpness}]}": ["'Sharpness'", "needs its module, as in my_module.Sharpness"],
     "model: {target: {class_path: my_network.MyNetwork}}": ["'my_network.MyNetwork'", "No module named 'my_network'"],
+    "model: {target: {class_path: my_network.Linear}}": [
+        "'my_network.Linear' (No module named 'my_network'); its file must"
+    ],
+    "trainer: {callbacks+: [{class_path: spd_lightning.callbaks.AblationCheck}]}": ["did you mean AblationCheck?"],
     "model: {losses: {importance: {class_path: ImportanceMinimalty}}}": ["did you mean ImportanceMinimality?"],
     "model: {losses: {a: {class_path: Reconstruction, init_args: {distanc: kl}}}}": [
         "Reconstruction takes no 'distanc'; did you mean distance?"

@@ -548,7 +548,7 @@ def test_training_merges_before_the_step_that_is_due(accumulated, expected, tmp_
     fit(module, batches, tmp_path, callbacks=[pieces], max_steps=4, accumulate_grad_batches=accumulated)
 
     assert pieces.alive == expected
-    assert "step 2: components merged into others: linear1 2\n" in capsys.readouterr().err
+    assert "step 2: merged into other components: 2 of linear1\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("updates", ["once", "twice"])

@@ -53,6 +53,7 @@ def test_patterns_match_module_paths_in_the_order_of_the_target(target):
     ("patterns", "message"),
     [
         ({}, "sites: at least one pattern is needed, for example {'linear*': 20}"),
+        ({"zz*": 2}, "sites: pattern 'zz*' matches no module of the target; its modules are 'layers"),
         ({"layers.0.mlp_inn": 2}, "sites: pattern 'layers.0.mlp_inn' matches no module of the target; did you mean "),
         (
             {"layers.0.act": 2},

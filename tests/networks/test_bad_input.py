@@ -24,7 +24,7 @@ from tests.networks.zoo import ConvolutionalNetwork, FusedAttention, PooledHead,
         "out of range": ({"in_proj[20:30]": 3}, r"rows must lie within \[0:24\], got \[20:30\]"),
         "the wrong way": ({"in_proj[8:8]": 3}, r"rows must lie within"),
         "no numbers": ({"in_proj[a:b]": 3}, r"matches no module|rows are given as"),
-        "nothing": ({"attention": 3}, r"pattern 'attention' matches no module of the target; did you mean"),
+        "nothing": ({"attention": 3}, r"pattern 'attention' matches no module of the target; its modules are"),
     }.values(),
 )
 def test_sites_that_do_not_exist(sites, told):

@@ -140,7 +140,7 @@ def test_several_processes_merge_the_same_components(strategy, tmp_path):
 
     said = folders[0].fit(1, *options), folders[1].fit(2, *strategy, *options)
 
-    merged = [[line for line in lines.splitlines() if "merged into others" in line] for lines in said]
+    merged = [[line for line in lines.splitlines() if "merged into other components" in line] for lines in said]
     assert merged[0]
     assert merged[1] == merged[0]
     assert_same(folders[1], folders[0])

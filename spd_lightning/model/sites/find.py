@@ -19,6 +19,8 @@ KINDS: tuple[type[Site], ...] = (LinearSite, TransposedSite, EmbeddingSite, Conv
 """Kinds that come with the package, in the order in which they are tried."""
 PARTS = {"q": (0, 3), "k": (1, 3), "v": (2, 3), "gate": (0, 2), "up": (1, 2)}
 """Parts of fused matrices by name: which of how many equal runs of rows."""
+LISTED = 5
+"""Modules that are named where none is near what was asked for."""
 _WITH_PART = re.compile(r"(?P<path>.+)\[(?P<part>[a-z]\w*|[\d\s:,]*:[\d\s:,]*)\]")
 
 
@@ -75,12 +77,18 @@ def _wanted(patterns: Mapping[str, int], modules: Mapping[str, nn.Module]) -> It
         yield from (Wanted(name, part, count) for name in _matches(path, list(modules)))
 
 
+def _listed(names: list[str]) -> str:
+    """The first of the names, for want of one that is near."""
+    more = ", ..." * (len(names) > LISTED)
+    return f"; its modules are {', '.join(map(repr, names[:LISTED]))}{more}" if names else "; it has no named modules"
+
+
 def _matches(pattern: str, names: list[str]) -> list[str]:
     found = fnmatch.filter(names, pattern)
     if found:
         return found
-    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
-    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else "; it has no named modules"
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3)
+    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else _listed(names)
     raise UsageError(f"sites: pattern {pattern!r} matches no module of the target{hint}")
 
 
