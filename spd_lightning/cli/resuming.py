@@ -74,6 +74,7 @@ def find_stop(folder: Path, version: str | int | None, config: Namespace) -> Sto
             raise UsageError(
                 f"--resume auto: no checkpoint in {str(run)!r} is intact; move the directory away to start anew"
             )
+        tell(f"{run} holds no intact checkpoint to go on from; a new run starts")
         return None
     path, content = found or (None, {})
     saved = content.get(CHECKPOINT_KEY, {}).get("settings")

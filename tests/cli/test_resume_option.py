@@ -114,12 +114,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(damage, stopped, 
     assert cli.trainer.global_step == 6
 
 
-def test_nothing_intact_starts_anew_beside_it(stopped, fit, folder):
+def test_nothing_intact_starts_anew_beside_it_and_says_so(stopped, fit, folder, capsys):
     for path in (folder / RUN / "checkpoints").iterdir():
         _truncate(path)
     before = _files(folder / RUN)
 
     assert fit("--resume=auto").trainer.global_step == 6
+    assert f"{RUN} holds no intact checkpoint to go on from; a new run starts" in capsys.readouterr().err
     assert _files(folder / RUN) == before
     assert (folder / "runs/tiny/version_1/metrics.json").exists()
 
