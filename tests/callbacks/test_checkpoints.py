@@ -6,10 +6,10 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spd_lightning import UsageError
 from spd_lightning.callbacks import Checkpoints, ComponentActivity, EvaluationCallback, InterruptGuard, TrainingLog
+from tests.comparison import scalars
 from tests.methods.tiny import features, fit, toy
 
 OPTIONS = {"max_steps": 8, "val_check_interval": 4, "limit_val_batches": None, "enable_checkpointing": True}
@@ -47,11 +47,6 @@ def _fit(folder, *more, ckpt_path=None, every=2, **options):
     return module, seen.steps
 
 
-def _scalars(folder):
-    events = EventAccumulator(str(folder / "run")).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
 def _step(path):
     return torch.load(path, weights_only=True)["global_step"]
 
@@ -77,7 +72,7 @@ def test_going_on_from_any_checkpoint_repeats_the_run(step, accumulate, tmp_path
     resumed, again = _fit(tmp_path / "twice", ckpt_path=tmp_path / f"twice/run/checkpoints/step={step}.ckpt", **options)
 
     assert _same(module, resumed)
-    assert _scalars(tmp_path / "straight") == _scalars(tmp_path / "twice")
+    assert scalars(tmp_path / "straight" / "run") == scalars(tmp_path / "twice" / "run")
     closed = [s for s in validated if s <= step]
     assert [*closed, *again] == validated
 
@@ -96,7 +91,7 @@ def test_ctrl_c_stops_at_a_whole_step_without_a_validation_of_its_own(batch, acc
     assert stopped_after == batch // accumulate + 1
     assert before + after == validated
     assert _same(module, resumed)
-    assert _scalars(tmp_path / "straight") == _scalars(tmp_path / "stopped")
+    assert scalars(tmp_path / "straight" / "run") == scalars(tmp_path / "stopped" / "run")
 
 
 def test_ctrl_c_in_a_validation_ends_with_it(tmp_path):

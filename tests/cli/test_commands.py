@@ -6,19 +6,13 @@ import json
 import pytest
 import torch
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spd_lightning import DecomposedModel, StochasticDecomposition
 from spd_lightning.cli.command import main
+from tests.comparison import scalars
 
 RUN = "runs/tiny/version_0"
 LAST = f"{RUN}/checkpoints/last.ckpt"
-
-
-def _scalars(folder):
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def _parameters(module):
@@ -213,17 +207,17 @@ def test_artefact_restores_the_same_numbers(run, folder):
 def test_scalars_of_training_and_validation(run, folder):
     run("fit", "--trainer.callbacks+=TrainingLog", "--trainer.callbacks.every_n_steps=2")
 
-    scalars = _scalars(folder / RUN)
-    assert scalars["train/loss"][0][0] == 1
-    assert {"train/faithfulness", "train/stochastic", "train/layerwise", "train/importance", "train/lr"} <= set(scalars)
-    assert [step for step, _ in scalars["val/l0/linear1"]] == [3, 6]
+    logged = scalars(folder / RUN)
+    assert logged["train/loss"][0][0] == 1
+    assert {"train/faithfulness", "train/stochastic", "train/layerwise", "train/importance", "train/lr"} <= set(logged)
+    assert [step for step, _ in logged["val/l0/linear1"]] == [3, 6]
     wanted = {"val/alive/linear1", "val/recovery/linear1/mmcs", "val/recovery/linear1/chance_mmcs"}
     wanted |= {
         "val/recovery/linear2/ml2r",
         "val/ablation/worst_case",
         "val/recovery/linear2/identity_contradictions_0.2",
     }
-    assert wanted <= set(scalars)
+    assert wanted <= set(logged)
 
 
 def test_divergence_names_term_and_step_and_keeps_checkpoints(run, folder, refused):

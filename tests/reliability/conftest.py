@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.comparison import scalars
 from tests.tiny_system import DATA, LOSSES, MODEL, trainer
 
 ROOT = Path(__file__).parents[2]
@@ -146,12 +146,6 @@ def make_bench(folder, starter, *options, config=LEAN):
     folder.mkdir(exist_ok=True)
     (folder / "lean.yaml").write_text(config)
     return Bench(folder, starter, options)
-
-
-def scalars(run):
-    """Every point of every scalar that TensorBoard shows."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def results(run):
