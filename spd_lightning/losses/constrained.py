@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import exp, log
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -198,11 +199,11 @@ def _checked_start(tolerance: float, factor: float, follows: Mapping[str, float]
     if factor < 1:
         raise UsageError(f"start_factor must be at least 1, for a tolerance that stays the same; got {factor}")
     factors = {"start_factor": factor} | {f"follows.{name}": allowance for name, allowance in follows.items()}
-    largest = max(factors, key=factors.__getitem__)
-    if tolerance * factors[largest] >= 1:
+    name, largest = max(factors.items(), key=itemgetter(1))
+    if tolerance * largest >= 1:
         raise UsageError(
-            f"tolerance * {largest} must be below 1, what ablating everything costs; got {tolerance:g} * "
-            f"{factors[largest]:g}: take a tolerance below {1 / factors[largest]:g}"
+            f"tolerance * {name} must be below 1, what ablating everything costs; got {tolerance:g} * "
+            f"{largest:g}: take a tolerance below {1 / largest:g}"
         )
     return tolerance, factor
 

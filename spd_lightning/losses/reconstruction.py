@@ -54,6 +54,9 @@ def measured_cost(step: Step, kind: DistanceKind) -> float:
         step: the batch.
         kind: distance of outputs.
 
+    Returns:
+        The distance, above 0.
+
     Raises:
         UsageError: if it does nothing, or is not a finite number.
     """

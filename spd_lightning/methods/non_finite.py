@@ -157,12 +157,13 @@ class NonFiniteGuard:
 
     def _stop(self, told: str, at_site: bool = False) -> NoReturn:
         """Stop; every process comes here at the same step, and rank zero keeps the step for all."""
-        module, whole = self.module, self.running.of_all()
+        module, whole, place = self.module, self.running.of_all(), ""
         if at_site:
             with module.whole_parameters():
-                told += fault(module.model, whole.batch)
+                place = fault(module.model, whole.batch)
+        told += place
         stopped = f"{told}; training stopped before that step, earlier checkpoints are kept"
-        advice = "look at the data" if told.endswith(BAD_BATCH) else "try a lower lr or clipping"
+        advice = "look at the data" if place == BAD_BATCH else "try a lower lr or clipping"
         if not keeps_files(module.trainer):
             raise UsageError(f"{stopped}; {advice}")
         folder = Path(module.trainer.log_dir or module.trainer.default_root_dir)  # passed around, so asked by all
