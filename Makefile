@@ -51,8 +51,8 @@ tensorboard: $(READY)  ## look at the runs
 reproduce: $(READY)  ## run the paper's systems over seeds, write the tables (SYSTEM="tms_5-2 ..." SEEDS="0 1" JOBS=2 PAPER=1 KEEP=1)
 	$(RUN) -m benchmarks.reproduce $(if $(SYSTEM),--systems $(SYSTEM)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PAPER),--paper) $(if $(KEEP),--keep)
 
-seeds: $(READY)  ## how often recipes recover, over seeds, sizes and settings (PLAN=hundred SEEDS=0-9 JOBS=2 WRITE=1, DRAW=12 SEED=1)
-	$(RUN) -m benchmarks.seeds $(or $(PLAN),$(if $(DRAW),,hundred)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DRAW),--draw $(DRAW)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
+seeds: $(READY)  ## how often recipes recover, over seeds, sizes and settings (PLAN=hundred SEEDS=0-9 JOBS=2 WRITE=1 KEEP=1, DRAW=12 SEED=1)
+	$(RUN) -m benchmarks.seeds $(or $(PLAN),$(if $(DRAW),,hundred)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DRAW),--draw $(DRAW)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write) $(if $(KEEP),--keep)
 
 compare: $(READY)  ## run SPD and the older method APD on the same systems, write docs/comparison.md (JOBS=2 KEEP=1)
 	$(RUN) -m benchmarks.compare $(if $(JOBS),--jobs $(JOBS)) $(if $(KEEP),--keep)

@@ -1,16 +1,19 @@
-"""What the tables said before of systems whose runs are not here."""
+"""What tables said before of runs that are not here."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reproduce.plan import make_run
-from benchmarks.reproduce.results import Result
+from benchmarks.reproduce.results import Found, JobT, Result
 from benchmarks.reproduce.sheet import METRICS
 from benchmarks.reproduce.systems import System
-from spd_lightning.runs.record import RunRecord
+from spd_lightning.runs.record import RunRecord, State
 
-KNOWN = ("system", "seed", "config", "state", "recovered", "verdict", "wall_s", "jobs", "threads")
+IDENTITY = ("system", "seed", "config")
+KNOWN = ("state", "recovered", "verdict", "wall_s", "jobs", "threads")
 
 
 def kept_results(sheet: Path, systems: Sequence[System], runs: Path) -> dict[System, list[Result]]:
@@ -24,27 +27,53 @@ def kept_results(sheet: Path, systems: Sequence[System], runs: Path) -> dict[Sys
     Returns:
         Results of the systems that it has, in their order.
     """
-    if not sheet.is_file():
-        return {}
-    with sheet.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {system: [_result(row, system, runs) for row in rows if row["system"] == system.name] for system in systems}
+    rows = read_rows(sheet)
+    found: dict[System, list[Result]] = {}
+    for system in systems:
+        own = [row for row in rows if row["system"] == system.name]
+        found[system] = [kept_result(row, make_run(system, int(row["seed"]), runs), IDENTITY) for row in own]
     return {system: results for system, results in found.items() if results}
 
 
-def _result(row: Mapping[str, str], system: System, runs: Path) -> Result:
-    run = make_run(system, int(row["seed"]), runs)
+def read_rows(sheet: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none if there is no file."""
+    if not sheet.is_file():
+        return []
+    with sheet.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def kept_result(
+    row: Mapping[str, str], run: JobT, identity: Sequence[str], config: Mapping[str, Any] | None = None
+) -> Found[JobT]:
+    """A run as a row of a sheet has it.
+
+    Args:
+        row: the row.
+        run: whose row it is.
+        identity: columns that tell runs apart.
+        config: of the run, as plain data.
+    """
     filled = {name: value for name, value in row.items() if value != ""}
-    metrics: dict[str, object] = {name: filled[name] for name in METRICS if name in filled}
+    metrics: dict[str, object] = {name: _parsed(filled[name]) for name in METRICS if name in filled}
     metrics["versions"], metrics["settings"] = _group(filled, "version/"), _group(filled, "setting/")
-    others = {name: value for name, value in filled.items() if name not in KNOWN + METRICS and "setting/" not in name}
+    named = {*identity, *KNOWN, *METRICS}
+    others = {name: value for name, value in filled.items() if name not in named and "setting/" not in name}
     metrics["scores"] = {name: float(value) for name, value in others.items() if not name.startswith("version/")}
     part = {name: filled[name] for name in ("jobs", "threads") if name in filled}
     process: dict[str, object] = {"parts": [part]} if part else {}
     if "wall_s" in filled:
         process["wall_s"] = float(filled["wall_s"])
-    record = RunRecord(run.folder, "finished" if row["state"] == "finished" else "started", metrics=metrics)
-    return Result(run, record, "" if row["recovered"] else row["verdict"], process)
+    state: State = "finished" if row["state"] == "finished" else "started"
+    record = RunRecord(run.folder, state, metrics=metrics, config=config or {})
+    return Found(run, record, "" if row["recovered"] else row["verdict"], process)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _group(row: Mapping[str, str], prefix: str) -> dict[str, str]:

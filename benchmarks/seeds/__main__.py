@@ -68,7 +68,7 @@ def run_table(options: Options) -> int:
 def _make(options: Options, plan: TablePlan, entries: Sequence[EntryRuns]) -> int:
     asked = [run for own in entries if own.entry.name in options.entries for run in own.asked(options.plan)]
     interrupted = not options.table_only and _make_missing(asked, options, plan, entries)
-    for page in publish(options.folder, plan, entries, options.docs):
+    for page in publish(options.folder, plan, entries, options.docs, keep=options.keep):
         sys.stdout.write(f"wrote {shown(page)}\n")
     if interrupted:
         sys.stderr.write("interrupted; the same command goes on\n")

@@ -1,7 +1,6 @@
 """The table as a page."""
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,7 +44,9 @@ def write_table(folder: Path, plan: TablePlan, entries: Sequence[EntryRuns]) -> 
     _write(folder / PAGE, [section(plan, groups, _existing(pictures, folder), plan.name)])
 
 
-def publish(folder: Path, plan: TablePlan, entries: Sequence[EntryRuns], docs: Path | None) -> list[Path]:
+def publish(
+    folder: Path, plan: TablePlan, entries: Sequence[EntryRuns], docs: Path | None, *, keep: bool = False
+) -> list[Path]:
     """Draw pictures, and write the table into its folder and, where wanted, into the documentation.
 
     Args:
@@ -53,27 +54,32 @@ def publish(folder: Path, plan: TablePlan, entries: Sequence[EntryRuns], docs: P
         plan: what it is of.
         entries: its entries and their runs.
         docs: folder of ``seeds.md``, which keeps what it says of other tables; ``None`` to leave it alone.
+        keep: whether the documentation also keeps what it says of runs of this table that are not here.
 
     Returns:
         The pages.
     """
     groups = groups_of(entries)
     for own in entries:
-        draw(own, [group for group in groups if group.entry == own.entry.name], folder / FIGURES)
+        draw(own, groups, folder / FIGURES / f"{own.entry.name}.png")
     write_table(folder, plan, entries)
     if docs is None:
         return [folder / PAGE]
-    write_sheets(docs / SHEETS, plan.name, groups)
-    copies = {}
-    for own in entries:
-        name = own.entry.name
-        copies[name] = docs / "images" / SHEETS / f"{plan.name}_{name}.png"
-        _copy(folder / FIGURES / f"{name}.png", copies[name])
-        _copy(folder / FIGURES / f"{name}.json", copies[name].with_suffix(".json"))
-    kept = kept_sections(docs / PAGE)
-    kept[plan.name] = section(plan, groups, _existing(copies, docs), f"{SHEETS}/{plan.name}")
-    _write(docs / PAGE, [kept[name] for name in sorted(kept)])
+    if keep:
+        groups = groups_of(entries, docs / SHEETS / f"{plan.name}_runs.csv")
+    _write_docs(docs, plan, entries, groups)
     return [folder / PAGE, docs / PAGE]
+
+
+def _write_docs(docs: Path, plan: TablePlan, entries: Sequence[EntryRuns], groups: Sequence[Group]) -> None:
+    write_sheets(docs / SHEETS, plan.name, groups)
+    pictures = {}
+    for own in entries:
+        pictures[own.entry.name] = docs / "images" / SHEETS / f"{plan.name}_{own.entry.name}.png"
+        draw(own, groups, pictures[own.entry.name])
+    kept = kept_sections(docs / PAGE)
+    kept[plan.name] = section(plan, groups, _existing(pictures, docs), f"{SHEETS}/{plan.name}")
+    _write(docs / PAGE, [kept[name] for name in sorted(kept)])
 
 
 def section(plan: TablePlan, groups: Sequence[Group], pictures: Mapping[str, str], sheet: str) -> list[str]:
@@ -105,9 +111,3 @@ def _write(path: Path, sections: Sequence[Sequence[str]]) -> None:
 
 def _existing(pictures: Mapping[str, Path], page: Path) -> dict[str, str]:
     return {name: os.path.relpath(path, page) for name, path in pictures.items() if path.is_file()}
-
-
-def _copy(source: Path, destination: Path) -> None:
-    if source.is_file():
-        with written_whole(destination) as aside:
-            shutil.copyfile(source, aside)

@@ -29,6 +29,7 @@ class Options:
         folder: of the table.
         cache: of trained targets.
         docs: where the table is published; ``None`` for nowhere.
+        keep: whether it keeps what it says of runs that are not in the folder.
     """
 
     plan: TablePlan
@@ -38,6 +39,7 @@ class Options:
     folder: Path
     cache: Path
     docs: Path | None
+    keep: bool
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
@@ -63,7 +65,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     jobs = number_in("--jobs", given.jobs, 1, MANY_JOBS)
     runs = given.runs.absolute()
     docs = given.output.absolute() if given.write else None
-    return Options(plan, chosen, jobs, given.table_only, runs / plan.name, runs / "cache", docs)
+    return Options(plan, chosen, jobs, given.table_only, runs / plan.name, runs / "cache", docs, given.keep)
 
 
 def _parser() -> OneLineParser:
@@ -84,6 +86,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--name", help="of the table; that of the plan by default")
     parser.add_argument("--table-only", action="store_true", help="run nothing, write the table of what was run")
     parser.add_argument("--write", action="store_true", help="write the table into docs/seeds.md, too")
+    parser.add_argument("--keep", action="store_true", help="with --write: keep what it said of runs that are not here")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of all tables; runs/seeds")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder that --write writes to; docs")
     return parser

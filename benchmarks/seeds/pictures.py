@@ -18,35 +18,35 @@ from spd_lightning.sweep.grid import short_keys
 DPI = 100
 
 
-def draw(entry: EntryRuns, groups: Sequence[Group], folder: Path) -> list[Path]:
-    """Draw an entry that varies one value, as ``ENTRY.png`` with its numbers in ``ENTRY.json``.
+def draw(entry: EntryRuns, groups: Sequence[Group], picture: Path) -> bool:
+    """Draw an entry that varies one value, as a PNG file with its numbers in a JSON file beside it.
 
     One value is varied if each value of its first key stands for a point of its own; further keys then go along with
     it. A mapping, such as the components of all sites, stands for its first number.
 
     Args:
         entry: the entry and its runs.
-        groups: its lines of the table.
-        folder: where the files go.
+        groups: lines of the table; those of other entries are passed over.
+        picture: path of the PNG file.
 
     Returns:
-        The picture; nothing if there is nothing to draw.
+        Whether there was something to draw.
     """
     keys = list(entry.runs[0].point)
+    groups = [group for group in groups if group.entry == entry.entry.name]
     varied = {number(yaml.safe_load(group.point[keys[0]])): group for group in groups} if keys else {}
     if len(varied) < 2 or len(varied) < len(groups) or None in varied:
-        return []
+        return False
     counts = {value: (g.recovered, g.count) for value, g in varied.items() if value is not None and g.count}
     if not counts:
-        return []
+        return False
     name = short_keys(keys)[keys[0]]
-    picture, data = (folder / f"{entry.entry.name}.{kind}" for kind in ("png", "json"))
     figure = recovery_shares(name, counts, number(lookup(entry.default, keys[0])))
     with written_whole(picture) as aside:
         FigureCanvasAgg(figure).figure.savefig(aside, dpi=DPI, format="png")
-    with written_whole(data) as aside:
+    with written_whole(picture.with_suffix(".json")) as aside:
         aside.write_text(json.dumps(_data(entry, keys[0], varied), indent=2) + "\n")
-    return [picture]
+    return True
 
 
 def number(value: Any) -> float | None:

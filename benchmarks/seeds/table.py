@@ -1,10 +1,11 @@
 """How often every entry recovers, and why it does not."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.reproduce.kept import kept_result, read_rows
 from benchmarks.reproduce.layout import NOTHING, filled_columns
 from benchmarks.reproduce.logs import final_error
 from benchmarks.reproduce.results import FAILED, Found, finished, result_of
@@ -18,6 +19,7 @@ from spd_lightning.runs.verdict import known_sites
 from spd_lightning.sweep.grid import Point, short_keys
 
 Result = Found[TableRun]
+IDENTITY = ("entry", "value", "seed", "config")
 HEADER = ("entry", "value", "recovered", "share, 95 % interval", "still to do", "mean steps", "mean wall time")
 
 
@@ -82,20 +84,33 @@ def judged(result: Result) -> bool:
     return not result.problem or result.problem.startswith(FAILED)
 
 
-def groups_of(entries: Iterable[EntryRuns]) -> list[Group]:
+def groups_of(entries: Iterable[EntryRuns], sheet: Path | None = None) -> list[Group]:
     """The table's lines, read from the run directories; runs that failed have said so at the end of their logs.
 
     Args:
         entries: of the table.
+        sheet: a row for every run, as :func:`write_sheets` wrote it before: what it says of finished runs that are not
+            here is kept.
     """
+    kept = {_identity(row): row for row in (read_rows(sheet) if sheet else ()) if row["recovered"]}
     groups = []
     for own in entries:
         points = {stated(run.point): run.point for run in own.runs}
         for value, point in points.items():
             runs = [run for run in own.runs if stated(run.point) == value]
-            results = [result_of(run, final_error(run.log)) for run in runs]
+            results = [_result(run, kept.get((own.entry.name, value, str(run.seed)))) for run in runs]
             groups.append(Group(own.entry.name, point, results))
     return groups
+
+
+def _identity(row: Mapping[str, str]) -> tuple[str, str, str]:
+    return row["entry"], row["value"], row["seed"]
+
+
+def _result(run: TableRun, kept: Mapping[str, str] | None) -> Result:
+    if kept is None or run.exists:
+        return result_of(run, final_error(run.log))
+    return kept_result(kept, run, IDENTITY, run.swept.config)
 
 
 def reason(result: Result) -> str:

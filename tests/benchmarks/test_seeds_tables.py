@@ -17,6 +17,7 @@ from spd_lightning.sweep.plan import SweepPlan
 from spd_lightning.sweep.runs import SweptRun
 from tests.benchmarks.fabricated import CONFIG, scores_of, write_run
 
+SHEETS = ("mine.csv", "mine_runs.csv")
 KEY = "model.losses.importance.coefficient"
 
 
@@ -116,14 +117,17 @@ def test_runs_of_other_settings_are_left_alone_and_not_counted(tmp_path):
 @pytest.fixture
 def varied(tmp_path):
     """Three values, three seeds: 3 of 3, 1 of 2 with one to do, none of 1, which failed."""
-    runs = []
     for value, alive in (("1e-3", (5, 5, 5)), ("1e-2", (5, 9)), ("1e-1", ())):
         folder = tmp_path / "runs" / value
         for seed, count in enumerate(alive):
             write_run(folder, seed, scores_of(alive=float(count)), wall_s=10.0 + 10 * seed)
-        runs += made(folder, [0, 1, 2], KEY, value)
     (tmp_path / "runs/1e-1").mkdir()
     (tmp_path / "runs/1e-1/seed_0.log").write_text("error: it broke | badly\n")
+    return three_values(tmp_path)
+
+
+def three_values(folder):
+    runs = [run for value in ("1e-3", "1e-2", "1e-1") for run in made(folder / "runs" / value, [0, 1, 2], KEY, value)]
     return entry("tms", runs, {"model": {"losses": {"importance": {"init_args": {"coefficient": 0.01}}}}})
 
 
@@ -159,7 +163,8 @@ def test_the_page_says_how_often_and_why_not(varied, tmp_path):
 
 
 def test_a_varied_value_is_drawn_with_its_numbers_beside(varied, tmp_path):
-    (picture,) = draw(varied, groups_of([varied]), tmp_path)
+    picture = tmp_path / "tms.png"
+    assert draw(varied, groups_of([varied, entry("other", varied.runs)]), picture)
 
     assert picture.read_bytes().startswith(b"\x89PNG")
     data = json.loads((tmp_path / "tms.json").read_text())
@@ -177,7 +182,7 @@ def test_only_one_numeric_value_is_drawn(tmp_path):
         runs = [run for value in values for run in made(tmp_path / name / value, [0], "model.leak", value)]
         for value in values:
             write_run(tmp_path / name / value, 0, scores_of())
-        assert draw(entry(name, runs), groups_of([entry(name, runs)]), tmp_path) == []
+        assert not draw(entry(name, runs), groups_of([entry(name, runs)]), tmp_path / "none.png")
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -206,6 +211,29 @@ def test_the_documentation_keeps_what_it_says_of_other_tables(varied, tmp_path):
     for path in ("images/seeds/b_tms.png", "images/seeds/b_tms.json", "seeds/b.csv", "seeds/b_runs.csv"):
         assert (docs / path).is_file()
         assert path.endswith("json") or path in page
+
+
+def test_the_documentation_keeps_runs_that_are_not_here_where_asked(varied, tmp_path):
+    docs, plan = tmp_path / "docs", TablePlan("mine")
+    publish(tmp_path / "a", plan, [varied], docs)
+    page, sheets = (docs / "seeds.md").read_text(), [(docs / "seeds" / name).read_text() for name in SHEETS]
+    drawn = (docs / "images/seeds/mine_tms.json").read_text()
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    (tmp_path / "runs/1e-1").mkdir(parents=True)
+    (tmp_path / "runs/1e-1/seed_0.log").write_text("error: it broke | badly\n")
+
+    publish(tmp_path / "a", plan, [three_values(tmp_path)], docs, keep=True)
+    assert (docs / "seeds.md").read_text() == page
+    assert [(docs / "seeds" / name).read_text() for name in SHEETS] == sheets
+    assert (docs / "images/seeds/mine_tms.json").read_text() == drawn
+    assert "0 of 0" in (tmp_path / "a/seeds.md").read_text()
+
+    write_run(tmp_path / "runs/1e-2", 1, scores_of(), wall_s=20.0)  # made anew: what is here counts
+    publish(tmp_path / "a", plan, [three_values(tmp_path)], docs, keep=True)
+    assert "| tms | importance.coefficient=1e-2 | 2 of 2 |" in (docs / "seeds.md").read_text()
+
+    publish(tmp_path / "a", plan, [three_values(tmp_path)], docs)
+    assert "| tms | importance.coefficient=1e-3 | 0 of 0 |" in (docs / "seeds.md").read_text()
 
 
 def test_targets_without_all_features_are_listed_once(tmp_path):
