@@ -10,7 +10,7 @@ from benchmarks.seeds.draw import RULE as DRAWN
 from benchmarks.seeds.pictures import draw
 from benchmarks.seeds.plan import PLAN_NAME, TablePlan
 from benchmarks.seeds.runs import EntryRuns
-from benchmarks.seeds.table import Group, failed, groups_of, losses, summary, write_sheets
+from benchmarks.seeds.table import Group, failed, groups_of, losses, summary, uncounted, write_sheets
 from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.verdict import RULE
 
@@ -19,7 +19,8 @@ PAGE, FIGURES, SHEETS = "seeds.md", "figures", "seeds"
 INTRODUCTION = f"""\
 # Seeds, sizes and settings
 
-Written by `make seeds` (`python -m benchmarks.seeds`) from run directories; nothing here is typed in.
+Written by `make seeds` (`python -m benchmarks.seeds`) from run directories, with `--keep` also from its own CSV files;
+nothing here is typed in.
 
 Unless a plan says otherwise, runs are by [one recipe](default-recipe.md), `default.yaml` after each system's config. By
 recipes of their own, the systems are in [results.md](results.md).
@@ -98,10 +99,12 @@ def section(plan: TablePlan, groups: Sequence[Group], pictures: Mapping[str, str
     lines += [*summary(groups), f"The same as [CSV]({sheet}.csv), and [a row for every run]({sheet}_runs.csv).", ""]
     for entry, path in pictures.items():
         lines += [f"![{entry}: recovered share]({path})", ""]
-    without, reasons = losses(groups), failed(groups)
-    if without:
-        lines += ["Targets that do not represent all features; the others alone are scored:", "", *without, ""]
-    return lines + (["Not recovered:", "", *reasons] if reasons else [])
+    said = {
+        "Targets that do not represent all features; the others alone are scored:": [*losses(groups), ""],
+        "Not recovered:": failed(groups),
+        "Not counted:": uncounted(groups),
+    }
+    return lines + [line for words, listed in said.items() if any(listed) for line in (words, "", *listed)]
 
 
 def _write(path: Path, sections: Sequence[Sequence[str]]) -> None:

@@ -1,7 +1,7 @@
 """How often every entry recovers, and why it does not."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,14 +149,23 @@ def _line(group: Group) -> list[str]:
 
 
 def failed(groups: Sequence[Group]) -> list[str]:
-    """A line for every run that is not recovered, with its reason; those still to be made are left out."""
+    """A line for every run that is not recovered, with its reason."""
+    return _with_reasons(groups, "why it is not recovered", lambda result: judged(result) and bool(result.shortfalls))
+
+
+def uncounted(groups: Sequence[Group]) -> list[str]:
+    """A line for every run that has begun, but has no verdict."""
+    return _with_reasons(groups, "why it is not counted", lambda result: not judged(result) and result.run.exists)
+
+
+def _with_reasons(groups: Sequence[Group], header: str, wanted: Callable[[Result], bool]) -> list[str]:
     lines = [
         [group.entry, group.value or NOTHING, str(result.run.seed), reason(result)]
         for group in groups
         for result in group.results
-        if result.shortfalls and (judged(result) or result.run.exists)
+        if wanted(result)
     ]
-    return filled_columns(["entry", "value", "seed", "why it is not recovered"], lines)
+    return filled_columns(["entry", "value", "seed", header], lines)
 
 
 def losses(groups: Sequence[Group]) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,14 @@ def one_line(message: str) -> str:
     kept = [line.removeprefix("- ").rstrip(":") for line in lines if line and not _NOISE.match(line)]
     unique = list(dict.fromkeys(kept))
     return _shown(": ".join(unique).replace('Parser key "', 'key "'))
+
+
+def located(error: Exception) -> str:
+    """An error that was not meant for users, in one line, with the place in their code or ours that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = ([frame for frame in frames if "site-packages" not in frame.filename] or frames)[-1]
+    text = one_line(str(error)) or "no message"
+    return f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
 
 
 def trainer_message(message: str) -> str:

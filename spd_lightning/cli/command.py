@@ -18,6 +18,7 @@ from spd_lightning import callbacks
 from spd_lightning.callbacks.publishing import apart, run_folder
 from spd_lightning.cli.arguments import NO_SUBTYPE, one_line, trainer_message, with_shipped_configs
 from spd_lightning.cli.checkpoint_choice import chosen_checkpoint
+from spd_lightning.cli.config_order import notes_on_order
 from spd_lightning.cli.inputs import input_batches
 from spd_lightning.cli.method_choice import HELP, Method, chosen_method
 from spd_lightning.cli.notices import tell
@@ -241,7 +242,10 @@ def main(args: list[str] | None = None) -> DecompositionCLI:
     answer_at_once(args)
     silence_notices()
     try:
-        return DecompositionCLI(with_shipped_configs(args))
+        resolved = with_shipped_configs(args)
+        for note in notes_on_order(resolved):
+            tell(note)
+        return DecompositionCLI(resolved)
     except (UsageError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         sys.exit(WRONG_USAGE)

@@ -5,10 +5,11 @@ import textwrap
 from dataclasses import is_dataclass
 from typing import Any, Literal, TypeVar
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from spd_lightning.cli.arguments import one_line
+from spd_lightning.cli.arguments import located, one_line
 from spd_lightning.cli.wording import worded
 from spd_lightning.errors import UsageError
 
@@ -74,7 +75,7 @@ def add_own_arguments(parser: LightningArgumentParser, command: str) -> None:
 def named_in_errors(class_type: type[Built], *args: Any, **kwargs: Any) -> Built:
     """Make an object; errors say of which class, since losses and callbacks share names of arguments.
 
-    Not of a decomposition, nor of a group of its arguments, which names itself.
+    Not of a decomposition, nor of a group of its arguments or data, which name themselves.
     """
     try:
         return class_type(*args, **kwargs)
@@ -82,9 +83,13 @@ def named_in_errors(class_type: type[Built], *args: Any, **kwargs: Any) -> Built
         known = (
             is_dataclass(class_type)
             or issubclass(class_type, LightningModule)
-            or str(error).startswith(class_type.__name__)
+            or str(error).startswith((class_type.__name__, "data:"))
         )
         raise error if known else UsageError(f"{class_type.__name__}: {error}") from None
+    except MisconfigurationException:
+        raise
+    except Exception as error:  # a class of somebody's own may fail in any way
+        raise UsageError(f"{class_type.__name__} cannot be made: {located(error)}") from error
 
 
 def full_help(parser: LightningArgumentParser, part: str) -> str:

@@ -48,7 +48,7 @@ def worded(parser: ArgumentParser, message: str) -> str:
     message = _CLASS.sub(lambda found: _no_class(found, hint), message)
     for pattern, inner in ((_ONE_OF, _one_of), (_TYPE, _typed), (_NO_CLASS, _classless), (_GROUP_VALUE, _no_group)):
         message = pattern.sub(inner, message)
-    lines = message.splitlines()
+    lines = (message + _form(hint)).splitlines()
     exact = [line for line in lines[1:] if _EXACT.search(line)]
     owner = owner_of(parser)
     if owner and (name := key and key["key"]):
@@ -136,6 +136,11 @@ def _one_of(found: re.Match[str]) -> str:
 def _typed(found: re.Match[str]) -> str:
     kind = found[1]
     return f"Expected {_TYPES[kind]}, got {found[2]!r}" if kind in _TYPES and found[2] is not None else found[0]
+
+
+def _form(hint: Any) -> str:
+    """How a mapping of names to numbers is written, where one is wanted."""
+    return "; give a number for each name, as in {NAME: 8}" if get_args(hint) == (str, int) else ""
 
 
 def _no_group(found: re.Match[str]) -> str:

@@ -42,7 +42,7 @@ A sweep file holds the same, with lists in place of commas; what the command lin
     model.losses.importance.coefficient: [1.0e-3, 3.0e-3, 1.0e-2]
     seed_everything: [0, 1, 2]
 
-exit codes: 0 all runs are finished, 1 some are not, 2 wrong usage (nothing is written), 130 after Ctrl-C
+exit codes: 0 all runs are finished, 1 some are not, 2 wrong usage (nothing is written), 130 after Ctrl-C or SIGTERM
 """
 
 
@@ -53,7 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: arguments; those of the process by default.
 
     Returns:
-        0 if all runs are finished, 1 if some are not, 2 for wrong usage (one line on stderr), 130 after Ctrl-C.
+        0 if all runs are finished, 1 if some are not, 2 for wrong usage (one line on stderr), 130 after Ctrl-C or
+        SIGTERM.
     """
     try:
         options = _parser().parse_args(args)

@@ -2,14 +2,13 @@
 
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 
 from tqdm import tqdm
 
 from spd_lightning.cli import command as cli
-from spd_lightning.cli.arguments import one_line
+from spd_lightning.cli.arguments import located, one_line
 from spd_lightning.sweep.isolation import isolated
 from spd_lightning.sweep.runs import LEFT_ALONE, SweptRun
 
@@ -74,20 +73,13 @@ def attempt(arguments: list[str]) -> str:
                 raise KeyboardInterrupt from None
             return one_line(str(stopped.__context__ or "")) or f"it ended with exit code {stopped.code}"
         except Exception as error:  # whatever it is, the other runs are to go on
-            return _located(error)
+            return located(error)
     return ""
 
 
 def say(line: str) -> None:
     """Write a line to stderr without disturbing a bar."""
     tqdm.write(line, file=sys.stderr)
-
-
-def _located(error: Exception) -> str:
-    """An error that was not meant for users, in one line, with the place where it was raised."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    text = one_line(str(error)) or "no message"
-    return f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
 
 
 def _overall(runs: Sequence[SweptRun], failures: Failures, elapsed: float) -> str:

@@ -114,6 +114,18 @@ def test_runs_of_other_settings_are_left_alone_and_not_counted(tmp_path):
     assert "move or remove" in first
 
 
+def test_a_run_that_was_stopped_is_listed_as_not_counted(tmp_path):
+    write_run(tmp_path / "runs", 0)
+    (tmp_path / "runs/seed_0.log").write_text("interrupted: the last step is saved\n")
+    write_table(tmp_path, TablePlan("mine"), [entry("tms", made(tmp_path / "runs", [0]))])
+
+    page = (tmp_path / "seeds.md").read_text()
+    assert "Not recovered:" not in page
+    assert page.split("Not counted:")[1].splitlines()[-1] == (
+        "| tms | 0 | not finished: interrupted: the last step is saved |"
+    )
+
+
 @pytest.fixture
 def varied(tmp_path):
     """Three values, three seeds: 3 of 3, 1 of 2 with one to do, none of 1, which failed."""

@@ -24,6 +24,11 @@ CASES = {
     "pattern matches nothing": (["--model.sites={'linaer1': 4}", "--model.ties=null"], "did you mean 'linear"),
     "unsupported module": (["--model.sites={'hidden_layers': 4}", "--model.ties=null"], "is a ModuleList"),
     "no component": (["--model.sites={'linear*': 0}"], "C must be at least 1, got 0"),
+    "sites by another form": (["--model.sites={'linear1': {'C': 40}}"], "a number for each name, as in {NAME: 8}"),
+    "network that cannot be made": (
+        ["--model.target={'class_path': 'torch.nn.Linear', 'init_args': {'in_features': -1, 'out_features': 2}}"],
+        "Linear cannot be made: RuntimeError: Trying to create tensor with negative dimension -1",
+    ),
     "tie to no site": (["--model.ties={'linear2': 'linear9'}"], "two different sites"),
     "zero steps": (["--trainer.max_steps=0"], "max_steps must be at least 1, got 0"),
     "endless steps": (["--trainer.max_steps=-1"], "max_steps must be at least 1, got -1"),
