@@ -38,7 +38,7 @@ def draw(entry: EntryRuns, groups: Sequence[Group], picture: Path) -> bool:
     if len(varied) < 2 or len(varied) < len(groups) or None in varied:
         return False
     counts = {value: (g.recovered, g.count) for value, g in varied.items() if value is not None and g.count}
-    if not counts:
+    if len(counts) < 2:  # of a single dot there is nothing to see
         return False
     name = short_keys(keys)[keys[0]]
     figure = recovery_shares(name, counts, number(lookup(entry.default, keys[0])))

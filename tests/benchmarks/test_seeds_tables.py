@@ -189,6 +189,14 @@ def test_a_varied_value_is_drawn_with_its_numbers_beside(varied, tmp_path):
     assert data["rows"][0]["low"] == pytest.approx(0.4385, abs=1e-4)
 
 
+def test_a_single_value_that_was_run_is_not_drawn(varied, tmp_path):
+    for value in ("1e-2", "1e-1"):
+        (tmp_path / "runs" / value).rename(tmp_path / value)
+    alone = three_values(tmp_path)
+    assert not draw(alone, groups_of([alone]), tmp_path / "one.png")
+    assert not (tmp_path / "one.png").exists()
+
+
 def test_only_one_numeric_value_is_drawn(tmp_path):
     for name, values in {"words": ("linear", "one_sided"), "one": ("1",), "twice": ("1", "1.0")}.items():
         runs = [run for value in values for run in made(tmp_path / name / value, [0], "model.leak", value)]
