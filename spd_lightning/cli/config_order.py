@@ -24,6 +24,8 @@ def notes_on_order(arguments: Sequence[str]) -> Iterator[str]:
     """
     named = [Path(argument.removeprefix(CONFIG)) for argument in arguments if argument.startswith(CONFIG)]
     paths = [path for path in named[1:] if is_file(path)]  # the first is base.yaml; parts of a file may follow as text
+    if len(paths) < 2:  # one is simply used; it is parsed later, and need not be here
+        return
     configs = [(path, yaml.safe_load(path.read_text(encoding="utf-8-sig"))) for path in paths]
     for (earlier, part), (later, whole) in combinations(configs, 2):
         keys = [key for key in _keys(part) if key in _keys(whole)]
