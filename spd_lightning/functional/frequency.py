@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spd_lightning.functional.losses import TINY, mean_over_examples
+from spd_lightning.functional.precision import full_precision
 
 Combine = Callable[[Tensor], Tensor] | None
 """Turns means over this process's examples into those over all; ``None`` where they are all here."""
@@ -28,7 +29,8 @@ def component_shares(values: Tensor, weights: Tensor | None = None, combine: Com
         ``[C]``.
     """
     values = values.flatten(0, -2)
-    shares = values.mean(0) if weights is None else weights.flatten().to(values.dtype) @ values
+    with full_precision(values):
+        shares = values.mean(0) if weights is None else weights.flatten().to(values.dtype) @ values
     return shares if combine is None else combine(shares)
 
 
@@ -45,7 +47,8 @@ def mean_products(values: Tensor, weights: Tensor | None = None, combine: Combin
     """
     flat = values.flatten(0, -2)
     weighted = flat / len(flat) if weights is None else weights.flatten().to(flat.dtype)[:, None] * flat
-    products = weighted.T @ flat
+    with full_precision(flat):
+        products = weighted.T @ flat
     return products if combine is None else combine(products)
 
 

@@ -53,14 +53,33 @@ def relative_faithfulness(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     .. math:: \frac{1}{L} \sum_l \frac{\lVert W^l - (V^l U^l)^\top \rVert_F^2}{\lVert W^l \rVert_F^2}
 
     Args:
-        pairs: per site the difference and the weight, both ``[d_out, d_in]``.
+        pairs: per site the difference and the weight, both ``[d_out, d_in]``. A weight of zeros has no unit of its
+            own, see :func:`squared_lengths`.
 
     Returns:
         A scalar.
     """
-    return torch.stack(
-        [delta.square().sum() / single(weight).square().sum().clamp_min(TINY) for delta, weight in pairs]
-    ).mean()
+    left, weights = [], []
+    for delta, weight in pairs:
+        left.append(delta.square().sum())
+        weights.append(weight)
+    return (torch.stack(left) / squared_lengths(weights)).mean()
+
+
+def squared_lengths(weights: Iterable[Tensor]) -> Tensor:
+    """Squared Frobenius norms, to be divided by, in at least single precision.
+
+    Args:
+        weights: one per site.
+
+    Returns:
+        ``[sites]``, above 0. Weights of zeros count as long as the others are on average, or 1 if all are zero: what
+        is added to them has no other unit.
+    """
+    squares = torch.stack([single(weight).square().sum() for weight in weights])
+    there = squares > 0
+    typical = squares.sum() / there.sum().clamp_min(1)
+    return torch.where(there, squares, torch.where(there.any(), typical, 1.0))
 
 
 def importance_minimality(
@@ -137,8 +156,9 @@ def rank_penalty(sites: Iterable[tuple[Tensor, Tensor, Tensor]], power: float) -
     Returns:
         A scalar.
     """
+    sites = list(sites)
     costs = []
-    for read, write, weight in sites:
-        squared = read.square().sum(0) * write.square().sum(-1) / weight.to(read.dtype).square().sum()
+    for (read, write, _), unit in zip(sites, squared_lengths(weight for _, _, weight in sites), strict=True):
+        squared = read.square().sum(0) * write.square().sum(-1) / unit
         costs.append((squared + LENGTH_EPS).pow(power / 2).sum())
     return torch.stack(costs).sum()

@@ -8,7 +8,7 @@ from torch import Tensor
 from spd_lightning.errors import UsageError
 from spd_lightning.functional import AdamRates, AscentMoments, adam_ascent
 from spd_lightning.losses.sharing import processes, rows_of_all, sum_over_processes
-from spd_lightning.losses.sources import random_channels
+from spd_lightning.losses.sources import first_row_channels, random_channels
 from spd_lightning.losses.step import Step
 
 Scope = Literal["row", "position", "component", "pool"]
@@ -90,7 +90,7 @@ class KeptSources:
         generator = step.noise.generator("start")
         if self.scope == "row":
             return random_channels(step, "uniform", generator)
-        first = random_channels(step.with_first_row_noise(), "uniform", generator)
+        first = first_row_channels(step, generator)
         if self.scope == "position":
             return {table: channels[:1].clone() for table, channels in first.items()}
         rows = self.pool if self.scope == "pool" else 1

@@ -23,6 +23,7 @@ class _Pending(NamedTuple):
     leaves: Channels
     rates: AdamRates
     shared: bool
+    unit: Tensor | None
 
 
 class _Merged(NamedTuple):
@@ -103,7 +104,7 @@ class PersistentAdversary(Reconstruction):
             gradients = torch.autograd.grad(reached, list(leaves.values()))
             self.kept.push(dict(zip(leaves, gradients, strict=True)), rates, shared)
         leaves = self.kept.leaves()
-        self._pending = _Pending(leaves, rates, shared)
+        self._pending = _Pending(leaves, rates, shared, self._unit(step))
         return self._in_units(self._reached(step, step.importance, leaves, merged), step)
 
     def rates_at(self, progress: float) -> AdamRates:
@@ -116,7 +117,8 @@ class PersistentAdversary(Reconstruction):
         pending, self._pending = self._pending, None
         if pending is None or not scale:
             return
-        gradients = {table: leaf.grad / scale for table, leaf in pending.leaves.items() if leaf.grad is not None}
+        factor = (1.0 if pending.unit is None else pending.unit) / scale  # as large as those of the other pushes
+        gradients = {table: leaf.grad * factor for table, leaf in pending.leaves.items() if leaf.grad is not None}
         if gradients:
             self.kept.push(gradients, pending.rates, pending.shared)
 

@@ -27,7 +27,7 @@ from spd_lightning.model import DecomposedModel, Mask, SiteMask
 Routing = Literal["all", "layerwise", "subset"]
 Subset = dict[str, Tensor]
 TINY = 1e-12
-"""A batch on which ablating everything costs nothing has no unit, and no distance either."""
+"""A batch on which ablating everything costs no more has no unit, and its distance does not count."""
 
 
 def cost_of_everything(step: Step, kind: DistanceKind) -> Tensor:
@@ -133,8 +133,12 @@ class Reconstruction(Loss):
         samples = [self._sample(step, step.noise.generator(index)) for index in range(self.samples)]
         return self._in_units(average(samples), step)
 
+    def _unit(self, step: Step) -> Tensor | None:
+        return cost_of_everything(step, self.distance) if self.relative else None
+
     def _in_units(self, found: Tensor, step: Step) -> Tensor:
-        return found / cost_of_everything(step, self.distance).clamp_min(TINY) if self.relative else found
+        unit = self._unit(step)
+        return found if unit is None else torch.where(unit > TINY, found / unit.clamp_min(TINY), 0.0)
 
     def _sample(self, step: Step, generator: Generator) -> Tensor:
         subset = self._subset(step, generator)

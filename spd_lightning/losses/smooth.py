@@ -1,5 +1,6 @@
 """Importance and frequency in a form whose gradient stays bounded, for long runs (later SPD work)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -67,7 +68,8 @@ class SmoothFrequency(SmoothImportance):
         gamma: importance that counts as one half at the start of training.
         gamma_final: the same at the end.
         gamma_end: fraction of training at which γ arrives.
-        half_life: steps over which an old ``f`` loses half its weight; ``None`` takes the batch's alone.
+        half_life: steps over which an old ``f`` loses half its weight, those that add up several batches counted
+            once; ``None`` takes the batch's alone.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class SmoothFrequency(SmoothImportance):
         self.reference = check_positive("reference", reference)
         self.half_life = None if half_life is None else check_positive("half_life", half_life)
         self._averages: dict[str, Tensor] = {}
+        self._pending: list[dict[str, Tensor]] = []
         self._seen = 0
 
     def forward(self, step: Step) -> Tensor:
@@ -95,17 +98,32 @@ class SmoothFrequency(SmoothImportance):
         return frequency_cost((shares if self.half_life is None else self._averaged(shares)).values(), self.reference)
 
     def _averaged(self, shares: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The moving averages, with the gradient of the batch's shares; they move only while gradients are taken."""
+        """The moving averages as these shares would move them, with the gradient of the batch's shares."""
+        constant = {call: f.detach() for call, f in shares.items()}
+        if torch.is_grad_enabled():
+            self._pending.append(constant)
+        unbiased = 1 - self._keep ** (self._seen + 1)
+        averages = {call: average / unbiased for call, average in self._moved(constant).items()}
+        return {call: f + (averages[call] - f).detach() for call, f in shares.items()}
+
+    def observe(self, terms: Mapping[str, Tensor], progress: float) -> None:
+        """Let the averages move, once a step, however many batches it adds up."""
+        pending, self._pending = self._pending, []
+        if pending:
+            shares = {call: torch.stack([part[call] for part in pending]).mean(0) for call in pending[0]}
+            self._averages, self._seen = self._moved(shares), self._seen + 1
+
+    @property
+    def _keep(self) -> float:
         assert self.half_life is not None
-        keep = 0.5 ** (1 / self.half_life)
-        averages = {
-            call: keep * self._averages.get(call, torch.zeros_like(f)).to(f) + (1 - keep) * f.detach()
+        return float(0.5 ** (1 / self.half_life))
+
+    def _moved(self, shares: dict[str, Tensor]) -> dict[str, Tensor]:
+        keep = self._keep
+        return {
+            call: keep * self._averages.get(call, torch.zeros_like(f)).to(f) + (1 - keep) * f
             for call, f in shares.items()
         }
-        unbiased = {call: average / (1 - keep ** (self._seen + 1)) for call, average in averages.items()}
-        if torch.is_grad_enabled():
-            self._averages, self._seen = averages, self._seen + 1
-        return {call: f + (unbiased[call] - f).detach() for call, f in shares.items()}
 
     def state(self) -> dict[str, Any] | None:
         """The averages, and the number of steps that they have seen."""

@@ -40,32 +40,43 @@ def masks_from_channels(
     return masks
 
 
-def random_channels(step: Step, kind: SourceKind, generator: Generator) -> dict[str, Tensor]:
+def random_channels(step: Step, kind: SourceKind, generator: Generator, least: int = 0) -> dict[str, Tensor]:
     """Sources for every table of importances, example and position; the delta component's are uniform in either kind.
 
     Components that are one mechanism across sites have one table, and so share their sources; else every site call has
     its own.
+
+    Args:
+        step: the batch.
+        kind: of the sources.
+        generator: where they are drawn from.
+        least: number of rows to draw where there are fewer here: a process may hold none of a batch.
     """
     channels: dict[str, Tensor] = {}
     for call, importance in step.importance.items():
         table, lower = step.table_of(call), importance.lower
         if table in channels:
             continue
-        channels[table] = random_source(kind, lower.shape, generator, lower.dtype, step.noise.share)
+        shape = torch.Size([max(len(lower), least), *lower.shape[1:]])
+        channels[table] = random_source(kind, shape, generator, lower.dtype, step.noise.share)
         if step.model.use_delta:
-            channels[table] = torch.cat([channels[table], _delta(step, lower, generator)[..., None]], -1)
+            delta = random_source("uniform", shape[:-1], generator, lower.dtype, step.noise.share)
+            channels[table] = torch.cat([channels[table], delta[..., None]], -1)
     return channels
 
 
-def _delta(step: Step, lower: Tensor, generator: Generator) -> Tensor:
-    return random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
+def first_row_channels(step: Step, generator: Generator) -> dict[str, Tensor]:
+    """Uniform sources whose first row is the same on every process that shares a batch, whatever rows it holds."""
+    return random_channels(step.with_first_row_noise(), "uniform", generator, least=1)
 
 
 def uniform_masks(step: Step, generator: Generator) -> dict[str, Mask]:
     """Masks of uniform sources for all site calls, each keyed by its name under the generator's seed."""
     masks, seed = {}, generator.initial_seed()
     for call, importance in step.importance.items():
-        delta = _delta(step, importance.lower, generator) if step.model.use_delta else None
+        lower, delta = importance.lower, None
+        if step.model.use_delta:
+            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
         masks[call] = step.form.uniform_mask(call, delta, keyed_seed(seed, step.table_of(call)), step.noise.share)
     return masks
 
@@ -86,7 +97,7 @@ def adversary_start(step: Step, scope: AdversaryScope, generator: Generator) -> 
     """Uniform sources that an adversary starts from: one for the whole batch, or one per example."""
     if scope == "per_example":
         return random_channels(step, "uniform", generator)
-    channels = random_channels(step.with_first_row_noise(), "uniform", generator)
+    channels = first_row_channels(step, generator)
     return {call: c.reshape(-1, c.shape[-1])[:1].reshape(*[1] * (c.dim() - 1), -1) for call, c in channels.items()}
 
 

@@ -11,6 +11,8 @@ from spd_lightning.model.components import Components
 
 LEFT = 1e-3
 """What is left of either vector of a component that was merged into others."""
+SHORTEST = 1e-3
+"""Of components that are more than next to nothing, in units of their site's longest."""
 RIDGE = 1e-4
 """Added to each vector's square, in units of their mean, so that of many combinations the shortest is found."""
 
@@ -39,8 +41,20 @@ class Ways(NamedTuple):
     """``[K]``: share of each vector that others do not make."""
 
 
+def plain_lengths(parts: Components) -> Tensor:
+    """Of every component's matrix, as it is, ``[C]``."""
+    lengths: Tensor = parts.V.norm(dim=0) * parts.U.norm(dim=1)
+    return lengths
+
+
+def is_there(parts: Components) -> Tensor:
+    """Which components are more than next to nothing by their lengths, ``[C]``."""
+    lengths = plain_lengths(parts)
+    return lengths > SHORTEST * lengths.max()
+
+
 def lengths_of(sides: Sides) -> Tensor:
-    """Of every component's matrix, ``[C]``."""
+    """Of every component's matrix, as it is seen, ``[C]``."""
     return sides[0].lengths() * sides[1].lengths()
 
 
@@ -133,13 +147,13 @@ def take_up(parts: Components, used: Tensor) -> None:
     """Let components that are used take up what all of them leave of the weight, as far as their vectors reach.
 
     First by their write vectors, then by their read vectors; each time by least squares (ours). What neither reaches
-    stays, and so do components that are not used.
+    stays, and so do components that are not used, or that are next to nothing, as what has just gone into others.
 
     Args:
         parts: a site's components.
         used: which of them are, ``[C]``.
     """
-    used = used.to(parts.V.device)
+    used = used.to(parts.V.device) & is_there(parts)
     if not used.any():
         return
     rest = parts.delta().T

@@ -3,7 +3,8 @@
 import copy
 import sys
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -223,11 +224,15 @@ class Decomposition(CheckpointedModule):
         return measured(self._tried, batch, self)
 
     def _tried(self, batch: Any) -> Tensor:
-        """The objective, by copies of its terms: what they see here they do not remember."""
+        with self.forgetful_terms(), torch.random.fork_rng(devices=[]):
+            return self.objective(batch, Noise((self.seed, "memory"), self.device))[0]
+
+    @contextmanager
+    def forgetful_terms(self) -> Iterator[None]:
+        """A context with copies of the terms: what they see in it they do not remember."""
         own, self.losses = self.losses, copy.deepcopy(self.losses)
         try:
-            with torch.random.fork_rng(devices=[]):
-                return self.objective(batch, Noise((self.seed, "memory"), self.device))[0]
+            yield
         finally:
             self.losses = own
 

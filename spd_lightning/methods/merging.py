@@ -11,17 +11,26 @@ from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.functional import Company, absences, company, component_shares, full_precision
 from spd_lightning.losses import Step
 from spd_lightning.losses.base import check_positive
-from spd_lightning.methods.combinations import give, lengths_of, made_of, put_together, shares_of, take_up, ways_of
+from spd_lightning.methods.combinations import (
+    SHORTEST,
+    give,
+    is_there,
+    lengths_of,
+    made_of,
+    plain_lengths,
+    put_together,
+    shares_of,
+    take_up,
+    ways_of,
+)
 from spd_lightning.methods.seen_vectors import Sides, seen_vectors
 from spd_lightning.model import DecomposedModel
 from spd_lightning.model.components import Components
 from spd_lightning.model.tracing import output_gradients
 from spd_lightning.model.wrapping import site_of
 
-SHORTEST = 1e-3
-"""Of components that are compared, in units of their site's longest."""
 RAREST = 1e-3
-"""The same in units of how much the most frequent is important."""
+"""Of components that are compared, in units of how much their site's most frequent one is important."""
 CARRIES = 0.05
 """A component that is not used is left as it is if it is shorter than this share of its site's longest one."""
 TIE = 1e-3
@@ -53,8 +62,9 @@ class Merging:
     many that are never important on their own: a block needs no more of them than it has dimensions on one side.
 
     A component that is no longer used may be long all the same, and what the others sum to is then not the target's
-    matrix. Before anything else it goes into those that are important, by the vector that they make, if they make the
-    other, too, or if that is not seen: inputs that come together tell nothing of how a vector divides between them.
+    matrix. Before anything else it goes into those that are important, by the vector that they make, if what they miss
+    of the other, as it is seen, is little beside its own length: they make it, too, or it hardly reaches the output.
+    Inputs that come together tell nothing of how a vector divides between them.
     What is rare is not unused: see :class:`LastUse <spd_lightning.methods.last_use.LastUse>`.
 
     Before the last step components that are used take up what all of them leave of the weights, as far as their
@@ -92,21 +102,18 @@ class Merging:
         check_positive("merging.spread", self.spread, allow_zero=True)
         check_whole("merging.every", self.every, least=1)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is ever merged."""
+        return self.start < 1
+
     def is_due(self, step: int, progress: float) -> bool:
-        """Whether to look before a step.
-
-        Args:
-            step: its number, from 0.
-            progress: fraction of training done before it.
-
-        Returns:
-            Whether it is one of those at which to look.
-        """
-        return self.start < 1 and progress >= self.start and step % self.every == 0
+        """Whether to look before a step, given its number, from 0, and the fraction of training done before it."""
+        return self.is_on and progress >= self.start and step % self.every == 0
 
     def is_over(self, step: int, steps: int) -> bool:
         """Whether a step is the last of all, before which :meth:`hand_out` is due."""
-        return self.start < 1 and step == steps - 1
+        return self.is_on and step == steps - 1
 
     @torch.no_grad()
     def hand_out(self, model: DecomposedModel, unused: Mapping[str, Tensor]) -> None:
@@ -222,9 +229,7 @@ class _Use(NamedTuple):
 
 
 def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) -> _Use:
-    lengths = _lengths(parts)
-    there = lengths > SHORTEST * lengths.max()
-    bounded = [step.importance[call].upper.clamp(0.0, 1.0) * there for call in calls]
+    bounded = [step.importance[call].upper.clamp(0.0, 1.0) * is_there(parts) for call in calls]
     weighed = [(values, step.weights_of(values), step.combine) for values in bounded]
     shares = torch.stack([component_shares(*values) for values in weighed]).amax(0).cpu()
     companies = [Company(*(measure.cpu() for measure in company(*values))) for values in weighed]
@@ -232,13 +237,8 @@ def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) ->
     return _Use(shares, used, unused & ~used, companies, [absences(*values).cpu() for values in weighed])
 
 
-def _lengths(parts: Components) -> Tensor:
-    lengths: Tensor = parts.V.norm(dim=0) * parts.U.norm(dim=1)
-    return lengths
-
-
 def _carrying(parts: Components, unused: Tensor) -> list[int]:
     """Components that are not used, if one of them is long; which."""
-    lengths = _lengths(parts).cpu()
+    lengths = plain_lengths(parts).cpu()
     numbers = torch.nonzero(unused)[:, 0]
     return numbers.tolist() if (lengths[numbers] > CARRIES * lengths.max()).any() else []

@@ -143,7 +143,7 @@ class NonFiniteGuard:
         for name, loss in module.terms().items():
             if loss.waits(running.progress):
                 continue
-            with torch.enable_grad(), module.whole_parameters():
+            with torch.enable_grad(), module.whole_parameters(), module.forgetful_terms():
                 terms = module.evaluated(running.batch, Noise(running.key, module.device), running.progress)
                 term = loss.coefficient_at(running.progress) * terms[name]
                 if not term.requires_grad:

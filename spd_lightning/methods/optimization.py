@@ -88,7 +88,7 @@ class Optimization:
             return [{"name": "importance", "params": list(function.parameters())}]
         parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in function.named_parameters():
-            parts[parameter.ndim > 1 and "bias" not in name].append(parameter)
+            parts[parameter.ndim > 1 and not _own_name(name).startswith("bias")].append(parameter)
         return [
             {"name": "importance", "params": parts[True], "weight_decay": self.importance_weight_decay},
             {"name": "importance_biases", "params": parts[False]},
@@ -106,6 +106,11 @@ class Optimization:
             if limit is not None:
                 norms[name] = torch.nn.utils.clip_grad_norm_(trained(model, name), limit)
         return norms
+
+
+def _own_name(name: str) -> str:
+    """Of a parameter, without the modules, sites and numbers in front of and behind it."""
+    return next(part for part in reversed(name.split(".")) if not part.isdigit())
 
 
 def trained(model: ComponentModel, group: str) -> list[nn.Parameter]:

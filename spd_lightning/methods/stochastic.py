@@ -199,7 +199,7 @@ class StochasticDecomposition(Decomposition):
 
     def note(self, step: Step) -> None:
         """Remember when components were last important, if some may be merged one day."""
-        if self.merging.start < 1:
+        if self.merging.is_on:
             self.last_use.note(step, self.global_step)
 
     def form_of(self, batch: Any) -> Form:
@@ -230,11 +230,13 @@ class StochasticDecomposition(Decomposition):
 
     def stamp(self) -> dict[str, Any]:
         """Add the node count in use and when components were last important, which a resumed run must go on with."""
-        return super().stamp() | {"table_nodes": self.tables.nodes, "last_use": self.last_use.steps.cpu()}
+        last_use = self.last_use.steps.cpu() if self.merging.is_on else None  # else it is not noted
+        return super().stamp() | {"table_nodes": self.tables.nodes, "last_use": last_use}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not fit, then go on with what :meth:`stamp` added."""
         super().on_load_checkpoint(checkpoint)
         stamp = checkpoint[CHECKPOINT_KEY]
         self.tables.nodes = stamp.get("table_nodes", self.tables.nodes)
-        self.last_use.load(stamp.get("last_use"), checkpoint["global_step"])
+        if self.merging.is_on:
+            self.last_use.load(stamp.get("last_use"), checkpoint["global_step"])

@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from spd_lightning.functional import distance, faithfulness, importance_minimality, kl, mean_output, mse
+from spd_lightning.functional import (
+    component_shares,
+    distance,
+    faithfulness,
+    importance_minimality,
+    kl,
+    mean_output,
+    mse,
+    rank_penalty,
+)
+from spd_lightning.functional.frequency import mean_products
+from spd_lightning.functional.losses import squared_lengths
 from tests import reference
 from tests.comparison import assert_same_with_gradients
 
@@ -132,3 +143,22 @@ def test_a_mean_output_over_shares_is_that_of_all_rows(kind):
     together = mean_output(kind, output[:2], weights[:2], lambda own: sums[0] + sums[1])
 
     torch.testing.assert_close(together, mean_output(kind, output, weights))
+
+
+def test_a_weight_of_zeros_has_the_mean_length_of_the_others():
+    weights = [torch.full((2, 2), 3.0), torch.zeros(3, 1), torch.ones(1, 2).bfloat16()]
+    assert squared_lengths(weights).tolist() == [36.0, 19.0, 2.0]
+    assert squared_lengths([torch.zeros(2, 2)]).tolist() == [1.0]
+
+
+def test_ranks_of_a_weight_of_zeros_are_finite():
+    read, write = torch.ones(2, 3), torch.ones(3, 2)
+    assert rank_penalty([(read, write, torch.zeros(2, 2))], 1.0).item() == pytest.approx(6.0)
+
+
+def test_weighted_shares_are_not_rounded_under_mixed_precision():
+    values, weights = torch.rand(50, 4), torch.full((50,), 0.02)
+    exact = component_shares(values, weights), mean_products(values, weights), mean_products(values)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = component_shares(values, weights), mean_products(values, weights), mean_products(values)
+    torch.testing.assert_close(mixed, exact, rtol=0, atol=0)

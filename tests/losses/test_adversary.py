@@ -1,8 +1,10 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
+from spd_lightning.functional import RowShare
 from spd_lightning.losses import Reconstruction
 from spd_lightning.losses.sources import adversary_start, masks_from_channels
 from spd_lightning.model import GateMLP, PerSite
@@ -142,3 +144,17 @@ def test_a_ladder_is_one_ascent_looked_at_on_its_way(step):
         alone = Reconstruction(sources="adversarial", adversary_steps=steps, adversary_step_size=0.3)
         torch.testing.assert_close(distance, alone(step), rtol=1e-12, atol=1e-12)
     assert reached[5] > reached[1]
+
+
+@pytest.mark.parametrize("use_delta", [True, False])
+def test_a_process_without_rows_starts_from_the_source_of_the_others(make_model, make_step, x, use_delta):
+    model = make_model(importance=GATE, use_delta=use_delta)
+    rows = x.reshape(-1, x.shape[-1])
+    starts = []
+    for held, first in ((rows, 0), (rows[:0], len(rows))):
+        step = make_step(model, held)
+        step = replace(step, noise=replace(step.noise, share=RowShare(first, len(rows))))
+        starts.append(adversary_start(step, "shared", step.noise.generator(0)))
+        masks = masks_from_channels(step, step.importance, starts[-1])
+        assert {len(mask.components) for mask in masks.values()} == {len(held)}
+    torch.testing.assert_close(*starts, rtol=0, atol=0)

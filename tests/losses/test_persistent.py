@@ -1,11 +1,14 @@
 """The adversary that is kept from step to step: against the formulas, in checkpoints, and where it does not fit."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from torch.nn import Linear, Sequential
 
-from spd_lightning import UsageError
+from spd_lightning import DecomposedModel, UsageError
+from spd_lightning.functional import RowShare
 from spd_lightning.losses import PersistentAdversary
 from spd_lightning.losses.sources import random_channels
 from spd_lightning.model import GateMLP, PerSite
@@ -167,8 +170,41 @@ def test_batches_of_another_shape_are_refused(step, make_step, scope):
 def test_a_smaller_batch_takes_the_first_rows(step, make_step):
     loss = PersistentAdversary(ascents=0)
     loss(step)
-    fewer = make_step(step.model, step.batch[:1])
-    assert loss(fewer).isfinite()
+    fewer, first = make_step(step.model, step.batch[:1]), PersistentAdversary(ascents=0)
+    first.kept.start(fewer)
+    first.kept.values = {table: source[:1] for table, source in loss.kept.values.items()}
+    assert loss(fewer) == first(fewer)
+    first.kept.values = {table: source[1:] for table, source in loss.kept.values.items()}
+    assert loss(fewer) != first(fewer)
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_relative_pushes_do_not_depend_on_the_scale_of_outputs(make_step, factor):
+    """Those before the term is computed, and the last, are gradients of one size for Adam."""
+    torch.manual_seed(0)
+    network = Sequential(Linear(5, 3, bias=False), Linear(3, 2, bias=False))
+    model, pushed = DecomposedModel(network, {"*": 4}, importance=GATE).double(), []
+    for scale in (1.0, factor):
+        with torch.no_grad():
+            network[1].weight.mul_(scale)
+            model.components["1"].U.mul_(scale)
+        loss = PersistentAdversary(distance="mse", eps=1e-30, relative=True)
+        (0.5 * loss(make_step(model, torch.ones(3, 5, dtype=torch.float64), progress=0.5))).backward()
+        loss.after_backward(0.5)
+        pushed.append(loss.kept.values)
+    torch.testing.assert_close(*pushed)
+
+
+@SCOPES
+def test_a_process_without_rows_has_the_sources_of_the_others(step, make_step, scope):
+    """But for those that belong to rows."""
+    loss, alone = PersistentAdversary(scope=scope, pool=3), PersistentAdversary(scope=scope, pool=3)
+    shared = replace(step, noise=replace(step.noise, share=RowShare(0, 2)))
+    empty = make_step(step.model, step.batch[:0])
+    alone.kept.start(replace(empty, noise=replace(empty.noise, share=RowShare(2, 2))))
+    loss.kept.start(shared)
+    expected = {table: source[:0] if scope == "row" else source for table, source in loss.kept.values.items()}
+    torch.testing.assert_close(alone.kept.values, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

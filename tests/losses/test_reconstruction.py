@@ -3,8 +3,9 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn import Linear, ReLU, Sequential
 
-from spd_lightning import UsageError
+from spd_lightning import DecomposedModel, UsageError
 from spd_lightning.losses import Faithfulness, ImportanceMinimality, Noise, Reconstruction, Step
 from spd_lightning.model import FastForm, FastOptions, GateMLP, PerSite
 from tests.comparison import assert_same_with_gradients
@@ -67,8 +68,22 @@ def test_relative_is_the_distance_over_that_of_ablating_everything(make_model, m
         assert_same_with_gradients(relative(step), restated.reconstruction(plain, step) / cost, _trained(model))
 
 
-def test_a_batch_on_which_ablating_costs_nothing_has_no_distance_either(make_model, make_step, x):
-    assert Reconstruction(relative=True)(make_step(make_model(importance=GATE), 0 * x)) == 0
+def test_a_batch_on_which_ablating_everything_costs_nothing_does_not_count(make_step):
+    """With both inputs 1 the unit is off, and on without its second component alone."""
+    model = DecomposedModel(Sequential(Linear(2, 1, bias=False), ReLU()), {"0": 2}).double()
+    with torch.no_grad():
+        model.target[0].weight.copy_(torch.tensor([[1.0, -2.0]]))
+        model.components["0"].V.copy_(torch.eye(2))
+        model.components["0"].U.copy_(torch.tensor([[1.0], [-2.0]]))
+        for parameter in model.importance_function.parameters():
+            parameter.zero_()  # nothing is important
+    step = make_step(model, torch.ones(64, 2, dtype=torch.float64))
+
+    assert Reconstruction()(step) > 0
+    relative = Reconstruction(relative=True)(step)
+    assert relative == 0
+    gradients = torch.autograd.grad(relative, list(model.components.parameters()))
+    assert all((gradient == 0).all() for gradient in gradients)
 
 
 def test_equals_the_reference_with_three_sites_and_a_fixed_subset_probability(make_model, make_step, x):

@@ -36,6 +36,7 @@ def test_the_average_is_that_of_the_steps_and_the_gradient_that_of_the_batch(mak
     for number in range(3):
         batch = torch.rand(4, 5, dtype=torch.float64)
         found, total, step = loss(make_step(model, batch)), 0.0, make_step(model, batch)
+        loss.observe({}, 0.0)
         for call, importance in step.importance.items():
             f = smooth_l0(importance.upper, 1.0).mean(0)
             averages[call] = keep * averages.get(call, 0.0) + (1 - keep) * f.detach()
@@ -55,12 +56,34 @@ def test_a_copy_goes_on_from_the_state_exactly(make_model, make_step, x):
     one, two = SmoothFrequency(half_life=5.0), SmoothFrequency(half_life=5.0)
     assert one.state() is None
     one(make_step(model, x))
+    one.observe({}, 0.0)
     two.load_state(one.state())
     later = make_step(model, x.flip(0) / 2)
     assert one(later).item() == two(later).item()
+    for loss in (one, two):
+        loss.observe({}, 0.0)
     with torch.no_grad():
         one(later)
+    one.observe({}, 0.0)
     torch.testing.assert_close(one.state(), two.state(), rtol=0, atol=0)  # evaluation moves nothing
+    assert one.state()["seen"] == 2
+
+
+def test_a_step_that_is_not_taken_moves_no_average(make_model, make_step, x):
+    loss = SmoothFrequency(half_life=5.0)
+    loss(make_step(make_model(), x))
+    assert loss.state() is None
+
+
+def test_batches_that_one_step_adds_up_move_the_average_once(make_model, make_step, x):
+    model = make_model()
+    parts, whole = SmoothFrequency(half_life=5.0), SmoothFrequency(half_life=5.0)
+    for half in x.reshape(-1, x.shape[-1]).chunk(2):
+        parts(make_step(model, half))
+    whole(make_step(model, x))
+    for loss in (parts, whole):
+        loss.observe({}, 0.0)
+    torch.testing.assert_close(parts.state(), whole.state())
 
 
 def test_relative_faithfulness_equals_the_reference(make_model, make_step, x):
@@ -69,12 +92,23 @@ def test_relative_faithfulness_equals_the_reference(make_model, make_step, x):
     assert_same_with_gradients(found, reference.relative_faithfulness(_sites(model)), model.components.parameters())
 
 
-def test_relative_faithfulness_of_a_dead_matrix_is_finite(make_model, make_step, x):
+def test_a_matrix_of_zeros_counts_as_long_as_the_others_are(make_model, make_step, x):
+    model = make_model(n_identity_layers=1, sites={"linear1": 4, "hidden_layers.0": 2})
+    with torch.no_grad():
+        model.target.linear1.weight.zero_()
+    dead, other = _sites(model)
+    found = RelativeFaithfulness()(make_step(model, x))
+    share = reference.faithfulness([dead]) * dead[0].numel() / other[0].square().sum()
+    expected = (share + reference.relative_faithfulness([other])) / 2
+    assert_same_with_gradients(found, expected, model.components.parameters())
+
+
+def test_where_every_matrix_is_zero_what_is_added_counts_as_it_is(make_model, make_step, x):
     model = make_model(sites={"linear1": 3})
     with torch.no_grad():
         model.target.linear1.weight.zero_()
-        model.components["linear1"].V.zero_()
-    assert RelativeFaithfulness()(make_step(model, x)).item() == 0
+    expected = model.components["linear1"].weight().square().sum()
+    torch.testing.assert_close(RelativeFaithfulness()(make_step(model, x)), expected)
 
 
 def test_relative_faithfulness_does_not_depend_on_mixed_precision(make_model, make_step, x):

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from spd_lightning import UsageError
+from spd_lightning import Merging, UsageError
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.losses import Noise, Step
 from spd_lightning.methods.last_use import LastUse
 from spd_lightning.model.wrapping import site_of
+from tests.methods.tiny import features, fit, toy
 from tests.networks.models import decomposed, randomised
 from tests.networks.zoo import ZOO, example
 
@@ -64,3 +65,11 @@ def test_it_goes_on_from_what_was_kept_and_takes_what_is_not_known_for_used():
 
     with pytest.raises(UsageError, match="the checkpoint is damaged: it does not say when each component"):
         last.load(kept[1:], 50)
+
+
+def test_a_checkpoint_says_nothing_while_nothing_is_merged(tmp_path):
+    """Merging that begins in a run that goes on must not take all components for unused."""
+    module, on = toy(), toy(merging=Merging(start=0.5))
+    fit(module, features(), tmp_path, max_steps=3).save_checkpoint(tmp_path / "a.ckpt")
+    on.on_load_checkpoint(torch.load(tmp_path / "a.ckpt", weights_only=True))
+    assert not any(unused.any() for unused in on.last_use.before(3).values())

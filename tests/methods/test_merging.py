@@ -610,6 +610,36 @@ def test_what_no_vector_reaches_is_left(apart):
     torch.testing.assert_close(across @ after @ beside, across @ left @ beside)
 
 
+def test_what_went_into_others_takes_up_nothing(apart):
+    with torch.no_grad():
+        apart.V[:, 3], apart.U[3] = 1e-3 * apart.V[:, 0], 1e-3 * apart.U[0]
+        before = apart.V[:, 3].clone(), apart.U[3].clone()
+        take_up(apart, torch.ones(COUNT, dtype=torch.bool))
+
+    assert apart.delta().norm() < 1e-3 * apart.site.weight().norm()
+    assert torch.equal(apart.V[:, 3], before[0])
+    assert torch.equal(apart.U[3], before[1])
+
+
+@torch.no_grad()
+def test_components_that_are_all_nothing_take_up_nothing(apart):
+    apart.V.zero_()
+    take_up(apart, torch.ones(COUNT, dtype=torch.bool))
+    assert not apart.weight().any()
+
+
+@torch.no_grad()
+def test_what_is_not_used_takes_up_nothing(make_model):
+    model = make_model(sites={"linear1": COUNT})
+    parts = model.components["linear1"]
+    before = torch.cat([parts.V, parts.U.T]).clone()
+
+    MERGING.hand_out(model, {"linear1": torch.tensor([False, True, False, False])})
+
+    after = torch.cat([parts.V, parts.U.T])
+    assert [torch.equal(after[:, c], before[:, c]) for c in range(COUNT)] == [False, True, False, False]
+
+
 def test_without_a_component_that_is_used_everything_stays(apart):
     before = apart.weight().clone()
 

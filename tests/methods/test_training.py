@@ -1,6 +1,8 @@
 """What training changes, and what it must not."""
 
 import math
+import re
+from collections import OrderedDict
 from functools import partial
 
 import pytest
@@ -10,8 +12,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spd_lightning import (
     ConstrainedImportance,
+    DecomposedModel,
     Faithfulness,
     ImportanceMinimality,
+    InnerMLP,
     Merging,
     Optimization,
     PersistentAdversary,
@@ -23,6 +27,7 @@ from spd_lightning import (
     SmoothFrequency,
     StochasticDecomposition,
     UsageError,
+    VectorMLP,
     Warmup,
 )
 from spd_lightning.files.fingerprint import fingerprint
@@ -51,14 +56,17 @@ def _terms(name):
     return Probe(lambda trainer, module, outputs, batch: outputs["terms"][name].item())
 
 
-@pytest.mark.parametrize("merging", [Merging(), Merging(start=0.5)], ids=["", "merging"])
-def test_five_steps_move_every_parameter_and_leave_the_target(merging, tmp_path):
+@pytest.mark.parametrize("merging", [Merging(), Merging(start=0.5, every=1)], ids=["", "merging"])
+def test_five_steps_move_every_parameter_and_leave_the_target(merging, tmp_path, monkeypatch):
+    looks, merge = [], Merging.merge
+    monkeypatch.setattr(Merging, "merge", lambda *given: looks.append(given) or merge(*given))
     module = toy(merging=merging)
     before, target = trained_state(module), fingerprint(module.target)
 
     fit(module, features(), tmp_path, max_steps=5)
 
     assert fingerprint(module.target) == target
+    assert len(looks) == (3 if merging.start < 1 else 0)
     after = trained_state(module)
     assert {name.split(".")[1] for name in before} == {"components", "importance_function"}
     for name, tensor in before.items():
@@ -266,6 +274,17 @@ def test_only_matrices_of_the_importance_function_decay():
     assert shrunk == {name for name in before if name.startswith("importance_function") and "weights" in name}
     for name in shrunk:
         torch.testing.assert_close(model.get_parameter(name), before[name] * (1 - 0.1 * 0.5))
+
+
+def test_a_site_may_be_named_after_a_bias():
+    network = torch.nn.Sequential(OrderedDict(debias=torch.nn.Linear(3, 4), biases=torch.nn.Linear(4, 2)))
+    for function in (partial(PerSite, function=InnerMLP), partial(PerSite, function=VectorMLP), SiteTransformer):
+        model = DecomposedModel(network, {"*": 3}, importance=function)
+        groups = Optimization(importance_weight_decay=0.5).build(model, 10)[0].param_groups
+        decaying = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+        own = dict(model.importance_function.named_parameters())
+        matrices = {name for name in own if re.search(r"\.weights?(\.\d+)?$", name)}
+        assert {name for name, parameter in own.items() if id(parameter) in decaying} == matrices
 
 
 def test_the_rate_rises_from_zero_and_ends_where_told(tmp_path):
