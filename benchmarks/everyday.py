@@ -4,15 +4,16 @@ The networks are those of the tests (``tests/notebook/networks.py``), trained an
 mechanisms. Errors are on held-out examples, in shares of what ablating everything costs.
 """
 
-import argparse
 import contextlib
 import io
+from collections.abc import Sequence
 
 import torch
 
 from benchmarks.seeds.seed_lists import read_seeds
 from benchmarks.tables import table
 from spd_lightning import SiteTransformer, decompose
+from spd_lightning.errors import OneLineParser, check_whole, told_in_one_line
 from spd_lightning.losses.untuned import TOLERATED
 from spd_lightning.methods.default_recipe import STEPS
 from spd_lightning.runs.findings import ladder, relative
@@ -38,19 +39,29 @@ def row(name: str, seed: int, steps: int, tolerance: float) -> list[str]:
     return [name, str(seed), f"{used:.1f} of {alive:.0f}", *shares]
 
 
-def main() -> None:
-    """Print a line as each is done, with the table's head before them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.everyday", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line as each is done, with the table's head before them.
+
+    Args:
+        arguments: those of the process by default.
+
+    Raises:
+        UsageError: for arguments that cannot work.
+    """
+    parser = OneLineParser(prog="python -m benchmarks.everyday", description=__doc__)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="default: all")
     parser.add_argument("--seeds", nargs="+", default=["0-2"], help="numbers and ranges; default: 0-2")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of training; default: {STEPS}")
     parser.add_argument("--tolerance", type=float, default=TOLERATED, help=f"default: {TOLERATED}")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    check_whole("--steps", options.steps, least=1)
+    seeds = [int(seed) for seed in read_seeds(options.seeds)]
     print("\n".join(table(HEADER, [])), flush=True)
     for name in options.networks:
-        for seed in read_seeds(options.seeds):
-            print(table(HEADER, [row(name, int(seed), options.steps, options.tolerance)])[-1], flush=True)
+        for seed in seeds:
+            print(table(HEADER, [row(name, seed, options.steps, options.tolerance)])[-1], flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()

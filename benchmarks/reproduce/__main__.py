@@ -8,9 +8,8 @@ from benchmarks.reproduce.options import Options, parse
 from benchmarks.reproduce.plan import Run, runs_of
 from benchmarks.reproduce.schedule import Schedule, make_missing
 from benchmarks.reproduce.systems import SYSTEMS, System
-from spd_lightning.errors import UsageError
-
-INTERRUPTED, WRONG_USAGE = 130, 2
+from spd_lightning.cli.command import INTERRUPTED as INTERRUPTED
+from spd_lightning.errors import WRONG_USAGE, UsageError
 
 
 def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] = SYSTEMS) -> int:
@@ -21,13 +20,17 @@ def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] =
         systems: all systems there are, by name.
 
     Returns:
-        Exit code: 0; 1 if a run failed or had to be left alone, 2 for wrong usage, 130 after Ctrl-C.
+        Exit code: 0; 1 if a run failed or had to be left alone, 2 for wrong usage or a full disk, 130 after
+            Ctrl-C.
     """
     try:
-        options = parse(arguments, systems)
-    except UsageError as error:
+        return _made_and_written(parse(arguments, systems), systems)
+    except (UsageError, OSError) as error:  # the latter from a disk that is full
         sys.stderr.write(f"error: {error}\n")
         return WRONG_USAGE
+
+
+def _made_and_written(options: Options, systems: Mapping[str, System]) -> int:
     failures: dict[Run, str] = {}
     if not options.table_only:
         interrupted, failures = make(runs_of(options.systems, options.seeds, options.runs), options)

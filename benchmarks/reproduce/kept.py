@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.reproduce.plan import make_run
 from benchmarks.reproduce.results import Found, JobT, Result
@@ -14,6 +14,7 @@ from spd_lightning.runs.record import RunRecord, State
 
 IDENTITY = ("system", "seed", "config")
 KNOWN = ("state", "recovered", "verdict", "wall_s", "jobs", "threads")
+_STATES: dict[str, State] = {state: state for state in get_args(State)}
 
 
 def kept_results(sheet: Path, systems: Sequence[System], runs: Path) -> dict[System, list[Result]]:
@@ -64,8 +65,7 @@ def kept_result(
     process: dict[str, object] = {"parts": [part]} if part else {}
     if "wall_s" in filled:
         process["wall_s"] = float(filled["wall_s"])
-    state: State = "finished" if row["state"] == "finished" else "started"
-    record = RunRecord(run.folder, state, metrics=metrics, config=config or {})
+    record = RunRecord(run.folder, _STATES.get(row["state"], "started"), metrics=metrics, config=config or {})
     return Found(run, record, "" if row["recovered"] else row["verdict"], process)
 
 

@@ -1,6 +1,6 @@
 """The part of the document on one system."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.reproduce.layout import NOTHING, filled_columns, joined
@@ -8,7 +8,6 @@ from benchmarks.reproduce.results import Result, finished, sites, spread, values
 from benchmarks.reproduce.systems import System
 from spd_lightning.report import rows
 from spd_lightning.report.reading import component_count
-from spd_lightning.runs.verdict import pattern_contradictions
 
 SITE_HEADER = (
     "C",
@@ -94,7 +93,7 @@ def _sites(done: Sequence[Result]) -> list[str]:
 
 def _site(result: Result, site: str) -> list[str]:
     scores = result.scores
-    kind, counts = _pattern(scores, site)
+    kind, counts = rows.pattern(scores, site)
     listed = {f"contradictions at {tolerance}": str(count) for tolerance, count in counts}
     known = {name: scores.get(f"recovery/{site}/{name}") for name in ("mmcs", "chance_mmcs", "ml2r", "ml2r_alive")}
     mmcs = f"{rows.number(known['mmcs'], 5)} ({rows.number(known['chance_mmcs'])})"
@@ -114,13 +113,6 @@ def _site(result: Result, site: str) -> list[str]:
         rows.number(scores.get(f"recovery/{site}/terms_found"), 0),
         rows.number(scores.get(f"recovery/{site}/matched_cosine_min"), 4),
     ]
-
-
-def _pattern(scores: Mapping[str, float], site: str) -> tuple[str, list[tuple[str, int]]]:
-    try:
-        return pattern_contradictions(scores, site)
-    except (ValueError, OverflowError):  # counts that are no numbers, as JSON may hold them
-        return "unreadable", []
 
 
 def _beside_the_paper(system: System, done: Sequence[Result]) -> list[str]:

@@ -7,19 +7,22 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from benchmarks.reproduce.__main__ import INTERRUPTED, WRONG_USAGE
 from benchmarks.reproduce.plan import shown
 from benchmarks.reproduce.schedule import Schedule, make_missing
-from benchmarks.seeds.document import publish, write_table
+from benchmarks.seeds.document import publish, sheet_in, write_table
 from benchmarks.seeds.options import Options, parse
 from benchmarks.seeds.plan import PLAN_NAME, TablePlan, read_plan
 from benchmarks.seeds.pool import Pool
+from benchmarks.seeds.published import published_rows
 from benchmarks.seeds.runs import EntryRuns, TableRun, runs_of
-from spd_lightning.errors import UsageError
+from spd_lightning.cli.command import INTERRUPTED
+from spd_lightning.errors import WRONG_USAGE, UsageError
 from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.checkpoints import check_writable
 
 THREADS = 1
+LOCK_NAME = "seeds.lock"
+"""All that is left where the plan could not be written."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,10 +57,12 @@ def run_table(options: Options) -> int:
     """
     plan = _with_former(options)
     entries = runs_of(plan, options.folder)
-    check_writable(options.folder)
+    if options.docs and options.keep:
+        published_rows(entries, sheet_in(options.docs, plan))  # refused now, not after hours of runs
+    check_writable(options.folder, "--runs")
     options.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(options.folder / "seeds.lock", timeout=0):
+        with FileLock(options.folder / LOCK_NAME, timeout=0):
             with written_whole(options.folder / PLAN_NAME) as aside:
                 aside.write_text(plan.text())
             return _make(options, plan, entries)
@@ -102,7 +107,7 @@ def _with_former(options: Options) -> TablePlan:
     path = options.folder / PLAN_NAME
     if path.is_file():
         return replace(read_plan(path), name=options.plan.name).resolved().joined(options.plan)
-    if options.folder.is_dir() and any(options.folder.iterdir()):
+    if options.folder.is_dir() and any(path.name != LOCK_NAME for path in options.folder.iterdir()):
         raise UsageError(f"{shown(options.folder)} exists and holds no {PLAN_NAME}; choose another --name")
     return options.plan
 

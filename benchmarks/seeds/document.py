@@ -9,6 +9,7 @@ from benchmarks.reproduce.kept import kept_sections
 from benchmarks.seeds.draw import RULE as DRAWN
 from benchmarks.seeds.pictures import draw
 from benchmarks.seeds.plan import PLAN_NAME, TablePlan
+from benchmarks.seeds.published import published_rows, with_published
 from benchmarks.seeds.runs import EntryRuns
 from benchmarks.seeds.table import Group, failed, groups_of, losses, summary, uncounted, write_sheets
 from spd_lightning.files.whole import written_whole
@@ -31,18 +32,20 @@ target training it.
 """
 
 
-def write_table(folder: Path, plan: TablePlan, entries: Sequence[EntryRuns]) -> None:
+def write_table(
+    folder: Path, plan: TablePlan, entries: Sequence[EntryRuns], pictures: Mapping[str, Path] | None = None
+) -> None:
     """Write the table into its folder, without drawing anything: ``seeds.md`` and two CSV files.
 
     Args:
         folder: of the table.
         plan: what it is of.
         entries: its entries and their runs.
+        pictures: drawn from what the table says now, by entry; earlier ones are not shown.
     """
     groups = groups_of(entries)
     write_sheets(folder, plan.name, groups)
-    pictures = {name: folder / FIGURES / f"{name}.png" for name in (own.entry.name for own in entries)}
-    _write(folder / PAGE, [section(plan, groups, _existing(pictures, folder), plan.name)])
+    _write(folder / PAGE, [section(plan, groups, _relative(pictures or {}, folder), plan.name)])
 
 
 def publish(
@@ -59,28 +62,39 @@ def publish(
 
     Returns:
         The pages.
+
+    Raises:
+        UsageError: with ``keep``, if a verdict of the documentation would be lost all the same.
     """
     groups = groups_of(entries)
-    for own in entries:
-        draw(own, groups, folder / FIGURES / f"{own.entry.name}.png")
-    write_table(folder, plan, entries)
+    write_table(folder, plan, entries, _drawn(entries, groups, folder / FIGURES))
     if docs is None:
         return [folder / PAGE]
     if keep:
-        groups = groups_of(entries, docs / SHEETS / f"{plan.name}_runs.csv")
+        published = published_rows(entries, sheet_in(docs, plan))
+        entries = with_published(entries, published, folder)
+        groups = groups_of(entries, published)
     _write_docs(docs, plan, entries, groups)
     return [folder / PAGE, docs / PAGE]
 
 
+def sheet_in(docs: Path, plan: TablePlan) -> Path:
+    """Where the documentation has a row for every run of a table."""
+    return docs / SHEETS / f"{plan.name}_runs.csv"
+
+
 def _write_docs(docs: Path, plan: TablePlan, entries: Sequence[EntryRuns], groups: Sequence[Group]) -> None:
     write_sheets(docs / SHEETS, plan.name, groups)
-    pictures = {}
-    for own in entries:
-        pictures[own.entry.name] = docs / "images" / SHEETS / f"{plan.name}_{own.entry.name}.png"
-        draw(own, groups, pictures[own.entry.name])
+    pictures = _drawn(entries, groups, docs / "images" / SHEETS, f"{plan.name}_")
     kept = kept_sections(docs / PAGE)
-    kept[plan.name] = section(plan, groups, _existing(pictures, docs), f"{SHEETS}/{plan.name}")
+    kept[plan.name] = section(plan, groups, _relative(pictures, docs), f"{SHEETS}/{plan.name}")
     _write(docs / PAGE, [kept[name] for name in sorted(kept)])
+
+
+def _drawn(entries: Sequence[EntryRuns], groups: Sequence[Group], folder: Path, start: str = "") -> dict[str, Path]:
+    """Pictures of those entries that have something to draw."""
+    paths = {own.entry.name: folder / f"{start}{own.entry.name}.png" for own in entries}
+    return {own.entry.name: paths[own.entry.name] for own in entries if draw(own, groups, paths[own.entry.name])}
 
 
 def section(plan: TablePlan, groups: Sequence[Group], pictures: Mapping[str, str], sheet: str) -> list[str]:
@@ -112,5 +126,5 @@ def _write(path: Path, sections: Sequence[Sequence[str]]) -> None:
         aside.write_text("\n".join([INTRODUCTION, *(line for own in sections for line in own)]))
 
 
-def _existing(pictures: Mapping[str, Path], page: Path) -> dict[str, str]:
-    return {name: os.path.relpath(path, page) for name, path in pictures.items() if path.is_file()}
+def _relative(pictures: Mapping[str, Path], page: Path) -> dict[str, str]:
+    return {name: os.path.relpath(path, page) for name, path in pictures.items()}

@@ -29,7 +29,7 @@ class Options:
         folder: of the table.
         cache: of trained targets.
         docs: where the table is published; ``None`` for nowhere.
-        keep: whether it keeps what it says of runs that are not in the folder.
+        keep: whether it keeps what it says of runs that have no verdict in the folder.
     """
 
     plan: TablePlan
@@ -56,8 +56,12 @@ def parse(arguments: Sequence[str] | None) -> Options:
         SystemExit: for ``--help``.
     """
     given = _parser().parse_args(arguments)
+    if given.keep and given.set:
+        raise UsageError("--keep would count published runs made without --set; give one of the two, or a plan with it")
     plan = TablePlan() if given.plan is None else read_plan(find_plan(given.plan))
-    plan = replace(plan, draw=_draw(plan.draw, given.draw, given.seed), name=given.name or plan.name or "drawn")
+    draw = _draw(plan.draw, given.draw, given.seed)
+    drawn = plan.drawn if draw == plan.draw else ()  # of another draw the sizes are others
+    plan = replace(plan, draw=draw, drawn=drawn, name=given.name or plan.name or "drawn")
     if plan.draw and not plan.drawn:
         plan = replace(plan, draw=plan.draw.resolved(), drawn=drawn_entries(plan.draw))
     chosen = _chosen(plan, given.entries)
@@ -86,7 +90,9 @@ def _parser() -> OneLineParser:
     parser.add_argument("--name", help="of the table; that of the plan by default")
     parser.add_argument("--table-only", action="store_true", help="run nothing, write the table of what was run")
     parser.add_argument("--write", action="store_true", help="write the table into docs/seeds.md, too")
-    parser.add_argument("--keep", action="store_true", help="with --write: keep what it said of runs that are not here")
+    parser.add_argument(
+        "--keep", action="store_true", help="with --write: keep what it said of runs without a verdict here"
+    )
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of all tables; runs/seeds")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder that --write writes to; docs")
     return parser

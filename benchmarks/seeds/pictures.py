@@ -21,6 +21,8 @@ DPI = 100
 def draw(entry: EntryRuns, groups: Sequence[Group], picture: Path) -> bool:
     """Draw an entry that varies one value, as a PNG file with its numbers in a JSON file beside it.
 
+    If there is nothing to draw, those of an earlier call are removed.
+
     One value is varied if each value of its first key stands for a point of its own; further keys then go along with
     it. A mapping, such as the components of all sites, stands for its first number.
 
@@ -33,12 +35,11 @@ def draw(entry: EntryRuns, groups: Sequence[Group], picture: Path) -> bool:
         Whether there was something to draw.
     """
     keys = list(entry.runs[0].point)
-    groups = [group for group in groups if group.entry == entry.entry.name]
-    varied = {number(yaml.safe_load(group.point[keys[0]])): group for group in groups} if keys else {}
-    if len(varied) < 2 or len(varied) < len(groups) or None in varied:
-        return False
-    counts = {value: (g.recovered, g.count) for value, g in varied.items() if value is not None and g.count}
+    varied = _varied(keys, [group for group in groups if group.entry == entry.entry.name])
+    counts = {value: (group.recovered, group.count) for value, group in varied.items() if group.count}
     if len(counts) < 2:  # of a single dot there is nothing to see
+        for old in (picture, picture.with_suffix(".json")):
+            old.unlink(missing_ok=True)
         return False
     name = short_keys(keys)[keys[0]]
     figure = recovery_shares(name, counts, number(lookup(entry.default, keys[0])))
@@ -47,6 +48,15 @@ def draw(entry: EntryRuns, groups: Sequence[Group], picture: Path) -> bool:
     with written_whole(picture.with_suffix(".json")) as aside:
         aside.write_text(json.dumps(_data(entry, keys[0], varied), indent=2) + "\n")
     return True
+
+
+def _varied(keys: Sequence[str], groups: Sequence[Group]) -> dict[float, Group]:
+    """Groups by place on the axis; none unless each has a place of its own."""
+    if not keys:
+        return {}
+    places = [number(yaml.safe_load(group.point[keys[0]])) for group in groups]
+    varied = {place: group for place, group in zip(places, groups, strict=True) if place is not None}
+    return varied if len(varied) == len(groups) else {}
 
 
 def number(value: Any) -> float | None:
@@ -59,7 +69,7 @@ def number(value: Any) -> float | None:
         return None
 
 
-def _data(entry: EntryRuns, key: str, varied: Mapping[float | None, Group]) -> dict[str, object]:
+def _data(entry: EntryRuns, key: str, varied: Mapping[float, Group]) -> dict[str, object]:
     rows = []
     for value, group in varied.items():
         low, high = group.interval or (None, None)

@@ -51,8 +51,8 @@ class TablePlan:
         def change(entry: SweepPlan) -> SweepPlan:
             if entry.name not in names:
                 return entry
-            grids = tuple({**grid, SEED: seeds} if seeds else grid for grid in entry.grids)
-            return replace(entry, grids=grids, settings={**entry.fixed, **settings})
+            seeded = with_seeds(entry, seeds) if seeds else entry
+            return replace(seeded, settings={**entry.fixed, **settings})
 
         return replace(self, entries=tuple(map(change, self.entries)), drawn=tuple(map(change, self.drawn)))
 

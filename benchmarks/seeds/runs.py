@@ -18,6 +18,8 @@ from spd_lightning.sweep.grid import SEED, Point, meaning
 from spd_lightning.sweep.plan import SweepPlan
 from spd_lightning.sweep.runs import SweptRun, plan_runs
 
+Identity = tuple[str, frozenset[tuple[str, str]]]
+"""What tells the runs of a table apart, wherever they were made: the entry, then values and seed by key."""
 STEP_MS = {system.config: system.step_ms for system in SYSTEMS.values()}
 OTHER_STEP_MS = 20.0
 
@@ -47,6 +49,11 @@ class TableRun(Job):
         return f"{self.entry.name} {self.swept.name}"
 
     @property
+    def identity(self) -> Identity:
+        """The same for the same run on another machine."""
+        return self.entry.name, meanings(self.swept.point)
+
+    @property
     def record(self) -> RunRecord:
         """What its directory says; that of a finished run is read once, since the table is written after every run."""
         record = self._finished or self.planned.record
@@ -61,7 +68,7 @@ class TableRun(Job):
     @property
     def expected_s(self) -> float:
         """Rough seconds of the whole run."""
-        return self.steps * STEP_MS.get(self.entry.configs[-1], OTHER_STEP_MS) / 1000
+        return self.steps * STEP_MS.get(self.entry.configs[0], OTHER_STEP_MS) / 1000
 
     @property
     def target(self) -> str:
@@ -90,8 +97,8 @@ class EntryRuns:
 
     def asked(self, plan: TablePlan) -> list[TableRun]:
         """Those runs that a plan asks for, which may be fewer than the folder's own plan has."""
-        points = {_meanings(point) for entry in plan.all if entry.name == self.entry.name for point in entry.points}
-        return [run for run in self.runs if _meanings(run.swept.point) in points]
+        points = {meanings(point) for entry in plan.all if entry.name == self.entry.name for point in entry.points}
+        return [run for run in self.runs if meanings(run.swept.point) in points]
 
 
 def runs_of(plan: TablePlan, folder: Path) -> list[EntryRuns]:
@@ -106,14 +113,23 @@ def runs_of(plan: TablePlan, folder: Path) -> list[EntryRuns]:
     Raises:
         UsageError: naming the entry, if a key or value is refused.
     """
-    entries = [_runs(entry, folder / entry.name) for entry in progress("Reading configs", plan.all)]
+    entries = [entry_runs(entry, folder / entry.name) for entry in progress("Reading configs", plan.all)]
     first: dict[str, PlannedRun] = {}
     for run in (run for own in entries for run in own.runs):
         run.planned = first.setdefault(json.dumps(run.swept.config, sort_keys=True), run.planned)
     return entries
 
 
-def _runs(entry: SweepPlan, folder: Path) -> EntryRuns:
+def entry_runs(entry: SweepPlan, folder: Path) -> EntryRuns:
+    """The runs of one entry, whatever others ask for.
+
+    Args:
+        entry: with its configs resolved.
+        folder: of the entry.
+
+    Raises:
+        UsageError: naming the entry, if a key or value is refused.
+    """
     keys = [*(key for key in entry.keys if key != SEED), SEED]
     grids = tuple({key: grid[key] for key in keys} for grid in entry.grids)
     try:
@@ -123,5 +139,6 @@ def _runs(entry: SweepPlan, folder: Path) -> EntryRuns:
     return EntryRuns(entry, default, [TableRun(entry, run) for run in runs])
 
 
-def _meanings(point: Point) -> frozenset[tuple[str, str]]:
+def meanings(point: Point) -> frozenset[tuple[str, str]]:
+    """A form that is the same for points that differ in spelling alone."""
     return frozenset((key, meaning(value)) for key, value in point.items())

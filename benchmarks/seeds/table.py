@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.reproduce.kept import kept_result, read_rows
+from benchmarks.reproduce.kept import kept_result
 from benchmarks.reproduce.layout import NOTHING, filled_columns
 from benchmarks.reproduce.logs import final_error
 from benchmarks.reproduce.results import FAILED, Found, finished, result_of
 from benchmarks.reproduce.sheet import numbers, write_rows
 from benchmarks.reproduce.summary import duration
-from benchmarks.seeds.runs import EntryRuns, TableRun
+from benchmarks.seeds.published import Row, has_verdict
+from benchmarks.seeds.runs import EntryRuns, Identity, TableRun
 from spd_lightning.functional import wilson_interval
 from spd_lightning.report import rows
 from spd_lightning.report.reading import feature_count
@@ -84,33 +85,33 @@ def judged(result: Result) -> bool:
     return not result.problem or result.problem.startswith(FAILED)
 
 
-def groups_of(entries: Iterable[EntryRuns], sheet: Path | None = None) -> list[Group]:
+def groups_of(entries: Iterable[EntryRuns], published: Mapping[Identity, Row] | None = None) -> list[Group]:
     """The table's lines, read from the run directories; runs that failed have said so at the end of their logs.
 
     Args:
         entries: of the table.
-        sheet: a row for every run, as :func:`write_sheets` wrote it before: what it says of finished runs that are not
-            here is kept.
+        published: what the documentation says of runs, which is kept where there is no verdict here.
     """
-    kept = {_identity(row): row for row in (read_rows(sheet) if sheet else ()) if row["recovered"]}
+    kept = published or {}
     groups = []
     for own in entries:
         points = {stated(run.point): run.point for run in own.runs}
         for value, point in points.items():
             runs = [run for run in own.runs if stated(run.point) == value]
-            results = [_result(run, kept.get((own.entry.name, value, str(run.seed)))) for run in runs]
-            groups.append(Group(own.entry.name, point, results))
+            groups.append(Group(own.entry.name, point, [_result(run, kept.get(run.identity)) for run in runs]))
     return groups
 
 
-def _identity(row: Mapping[str, str]) -> tuple[str, str, str]:
-    return row["entry"], row["value"], row["seed"]
+def _result(run: TableRun, row: Row | None) -> Result:
+    here = result_of(run, final_error(run.log))
+    if row is None or judged(here) or not _holds(row, run):
+        return here
+    return kept_result(row, run, IDENTITY, run.swept.config)
 
 
-def _result(run: TableRun, kept: Mapping[str, str] | None) -> Result:
-    if kept is None or run.exists:
-        return result_of(run, final_error(run.log))
-    return kept_result(kept, run, IDENTITY, run.swept.config)
+def _holds(row: Row, run: TableRun) -> bool:
+    """Whether a row has a verdict, on a run of as many steps as it is planned with now."""
+    return has_verdict(row) and row.get("steps") in (None, "", str(run.steps))
 
 
 def reason(result: Result) -> str:
@@ -200,5 +201,5 @@ def _row(group: Group) -> dict[str, object]:
 
 def _run_row(group: Group, result: Result) -> dict[str, object]:
     row: dict[str, object] = {"entry": group.entry, "value": group.value, "seed": result.run.seed}
-    row |= {"config": result.run.entry.configs[-1]} | numbers(result)
+    row |= {"config": " ".join(result.run.entry.configs)} | numbers(result)
     return row | {"verdict": reason(result) or "recovered"}

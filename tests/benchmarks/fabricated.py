@@ -6,7 +6,12 @@ from pathlib import Path
 import yaml
 
 from benchmarks.reproduce.systems import Published, System
+from benchmarks.seeds.runs import EntryRuns, TableRun
 from spd_lightning.files.version import library_version
+from spd_lightning.runs.planned import PlannedRun
+from spd_lightning.sweep.grid import SEED
+from spd_lightning.sweep.plan import SweepPlan
+from spd_lightning.sweep.runs import SweptRun
 
 CONFIG = {
     "trainer": {"max_steps": 100},
@@ -18,6 +23,9 @@ CONFIG = {
 }
 SETTINGS = {"ComponentActivity.threshold": 0.1, "AblationCheck.adversary_steps": 20}
 SETTINGS |= {"AblationCheck.adversary_step_size": 0.1}
+
+
+KEY = "model.losses.importance.coefficient"
 
 
 def site_scores(site, alive=5.0, ml2r=1.0, contradictions=0.0, mmcs=1.0) -> dict[str, float]:
@@ -72,3 +80,40 @@ def make_system(folder: Path, name="tms_5-2", seeds=(0, 1), config=None, **optio
     path.write_text(yaml.safe_dump(config or CONFIG))
     published = Published("Table 1", (1.0, 0.0), (0.993, 0.002), 1.0)
     return System(name, str(path), seeds, 1.0, {"linear*": 5, "*.mlp_out": 50}, published, **options)
+
+
+def made(folder, seeds, key="", value="") -> list[TableRun]:
+    """Runs of one point of a table, in ``folder/seed_N``."""
+    entry = SweepPlan(("tms.yaml",), name="tms")
+    return [
+        TableRun(
+            entry,
+            SweptRun(
+                f"seed_{seed}",
+                {**({key: value} if key else {}), SEED: str(seed)},
+                CONFIG,
+                PlannedRun(folder / f"seed_{seed}", entry.configs),
+                (),
+            ),
+        )
+        for seed in seeds
+    ]
+
+
+def entry(name, runs, default=None) -> EntryRuns:
+    return EntryRuns(SweepPlan(("tms.yaml",), name=name), default or {}, runs)
+
+
+def written_values(folder: Path) -> EntryRuns:
+    """Three values, three seeds: 3 of 3, 1 of 2 with one to do, none of 1, which failed."""
+    for value, alive in (("1e-3", (5, 5, 5)), ("1e-2", (5, 9)), ("1e-1", ())):
+        for seed, count in enumerate(alive):
+            write_run(folder / "runs" / value, seed, scores_of(alive=float(count)), wall_s=10.0 + 10 * seed)
+    (folder / "runs/1e-1").mkdir()
+    (folder / "runs/1e-1/seed_0.log").write_text("error: it broke | badly\n")
+    return three_values(folder)
+
+
+def three_values(folder: Path) -> EntryRuns:
+    runs = [run for value in ("1e-3", "1e-2", "1e-1") for run in made(folder / "runs" / value, [0, 1, 2], KEY, value)]
+    return entry("tms", runs, {"model": {"losses": {"importance": {"init_args": {"coefficient": 0.01}}}}})

@@ -1,5 +1,7 @@
 """Which runs there are, which are used, and what is refused."""
 
+import errno
+
 import pytest
 
 from benchmarks.reproduce.__main__ import main
@@ -9,6 +11,7 @@ from benchmarks.reproduce.options import Options, parse
 from benchmarks.reproduce.plan import make_run, runs_of
 from benchmarks.reproduce.systems import SYSTEMS
 from spd_lightning.cli.arguments import shipped_configs
+from spd_lightning.files.whole import WriteError
 from tests.benchmarks.fabricated import CONFIG, make_system, scores_of, write_run
 
 
@@ -85,6 +88,17 @@ def test_wrong_usage_is_one_line(arguments, said, tmp_path, capsys):
     assert said in written
     assert written.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    def full(runs, options):
+        raise WriteError(tmp_path / "process.json", errno.ENOSPC)
+
+    monkeypatch.setattr("benchmarks.reproduce.__main__.make", full)
+    assert main(["--runs", str(tmp_path / "runs")], {"tms_5-2": make_system(tmp_path)}) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "process.json' cannot be written (No space left on device)" in line
 
 
 def test_jobs_come_before_threads(monkeypatch):

@@ -1,6 +1,7 @@
 """Real runs of a tiny table, by workers that make several of them and may die."""
 
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ from benchmarks.seeds.options import parse
 from benchmarks.seeds.plan import read_plan
 from benchmarks.seeds.runs import runs_of
 from benchmarks.seeds.worker import make
+from spd_lightning.files.whole import WriteError
 from spd_lightning.sweep.execute import attempt
 from tests.sweep.conftest import LEAN
 
@@ -102,6 +104,21 @@ def test_nothing_is_written_for_what_is_refused(table, capsys):
     assert main(command) == 2
     assert "exists and holds no plan.yaml; choose another --name" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["precious.txt"]
+
+
+def test_what_a_full_disk_leaves_is_no_other_folder(table, tmp_path, monkeypatch, capsys):
+    def full(path):
+        raise WriteError(path, errno.ENOSPC)
+
+    _, command = table
+    monkeypatch.setattr("benchmarks.seeds.__main__.written_whole", full)
+    for _ in range(2):
+        assert main(command) == 2
+        assert "plan.yaml' cannot be written (No space left" in capsys.readouterr().err
+
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    assert main([*command, "--runs", str(tmp_path / "occupied")]) == 2
+    assert capsys.readouterr().err.endswith("cannot be written (Not a directory); set --runs\n")
 
 
 def test_tables_without_runs_are_written_and_drawn_sizes_with_them(tmp_path, capsys):

@@ -9,38 +9,18 @@ from benchmarks.seeds.document import publish, write_table
 from benchmarks.seeds.draw import Draw
 from benchmarks.seeds.pictures import draw, number
 from benchmarks.seeds.plan import TablePlan
-from benchmarks.seeds.runs import EntryRuns, TableRun
 from benchmarks.seeds.table import groups_of, reason
-from spd_lightning.runs.planned import PlannedRun
-from spd_lightning.sweep.grid import SEED
 from spd_lightning.sweep.plan import SweepPlan
-from spd_lightning.sweep.runs import SweptRun
-from tests.benchmarks.fabricated import CONFIG, scores_of, write_run
-
-SHEETS = ("mine.csv", "mine_runs.csv")
-KEY = "model.losses.importance.coefficient"
-
-
-def made(folder, seeds, key="", value=""):
-    """Runs of one point, in ``folder/seed_N``."""
-    entry = SweepPlan(("tms.yaml",), name="tms")
-    return [
-        TableRun(
-            entry,
-            SweptRun(
-                f"seed_{seed}",
-                {**({key: value} if key else {}), SEED: str(seed)},
-                CONFIG,
-                PlannedRun(folder / f"seed_{seed}", entry.configs),
-                (),
-            ),
-        )
-        for seed in seeds
-    ]
-
-
-def entry(name, runs, default=None):
-    return EntryRuns(SweepPlan(("tms.yaml",), name=name), default or {}, runs)
+from tests.benchmarks.fabricated import (
+    CONFIG,
+    KEY,
+    entry,
+    made,
+    scores_of,
+    three_values,
+    write_run,
+    written_values,
+)
 
 
 def only(folder, scores=None, **options):
@@ -128,19 +108,7 @@ def test_a_run_that_was_stopped_is_listed_as_not_counted(tmp_path):
 
 @pytest.fixture
 def varied(tmp_path):
-    """Three values, three seeds: 3 of 3, 1 of 2 with one to do, none of 1, which failed."""
-    for value, alive in (("1e-3", (5, 5, 5)), ("1e-2", (5, 9)), ("1e-1", ())):
-        folder = tmp_path / "runs" / value
-        for seed, count in enumerate(alive):
-            write_run(folder, seed, scores_of(alive=float(count)), wall_s=10.0 + 10 * seed)
-    (tmp_path / "runs/1e-1").mkdir()
-    (tmp_path / "runs/1e-1/seed_0.log").write_text("error: it broke | badly\n")
-    return three_values(tmp_path)
-
-
-def three_values(folder):
-    runs = [run for value in ("1e-3", "1e-2", "1e-1") for run in made(folder / "runs" / value, [0, 1, 2], KEY, value)]
-    return entry("tms", runs, {"model": {"losses": {"importance": {"init_args": {"coefficient": 0.01}}}}})
+    return written_values(tmp_path)
 
 
 def test_the_page_says_how_often_and_why_not(varied, tmp_path):
@@ -197,6 +165,20 @@ def test_a_single_value_that_was_run_is_not_drawn(varied, tmp_path):
     assert not (tmp_path / "one.png").exists()
 
 
+def test_an_earlier_picture_does_not_stand_beside_new_numbers(varied, tmp_path):
+    docs, plan = tmp_path / "docs", TablePlan("mine")
+    publish(tmp_path, plan, [varied], docs)
+    pictures = [tmp_path / "figures/tms", docs / "images/seeds/mine_tms"]
+    write_table(tmp_path, plan, [varied])  # while runs are made, nothing is drawn
+    assert "![tms" not in (tmp_path / "seeds.md").read_text()
+
+    for value in ("1e-2", "1e-1"):
+        (tmp_path / "runs" / value).rename(tmp_path / value)
+    publish(tmp_path, plan, [three_values(tmp_path)], docs)
+    assert all("![tms" not in (folder / "seeds.md").read_text() for folder in (tmp_path, docs))
+    assert not any(picture.with_suffix(end).exists() for picture in pictures for end in (".png", ".json"))
+
+
 def test_only_one_numeric_value_is_drawn(tmp_path):
     for name, values in {"words": ("linear", "one_sided"), "one": ("1",), "twice": ("1", "1.0")}.items():
         runs = [run for value in values for run in made(tmp_path / name / value, [0], "model.leak", value)]
@@ -233,27 +215,16 @@ def test_the_documentation_keeps_what_it_says_of_other_tables(varied, tmp_path):
         assert path.endswith("json") or path in page
 
 
-def test_the_documentation_keeps_runs_that_are_not_here_where_asked(varied, tmp_path):
-    docs, plan = tmp_path / "docs", TablePlan("mine")
-    publish(tmp_path / "a", plan, [varied], docs)
-    page, sheets = (docs / "seeds.md").read_text(), [(docs / "seeds" / name).read_text() for name in SHEETS]
-    drawn = (docs / "images/seeds/mine_tms.json").read_text()
-    (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    (tmp_path / "runs/1e-1").mkdir(parents=True)
-    (tmp_path / "runs/1e-1/seed_0.log").write_text("error: it broke | badly\n")
+def test_the_first_config_is_the_system_and_all_are_told(tmp_path):
+    write_run(tmp_path / "runs", 0, scores_of())
+    (run,) = made(tmp_path / "runs", [0])
+    assert run.expected_s == pytest.approx(0.25)  # 2.5 ms for each of 100 steps
+    run.entry = SweepPlan(("tms_40-10.yaml", "default.yaml"))
+    assert run.expected_s == pytest.approx(1.5)
 
-    publish(tmp_path / "a", plan, [three_values(tmp_path)], docs, keep=True)
-    assert (docs / "seeds.md").read_text() == page
-    assert [(docs / "seeds" / name).read_text() for name in SHEETS] == sheets
-    assert (docs / "images/seeds/mine_tms.json").read_text() == drawn
-    assert "0 of 0" in (tmp_path / "a/seeds.md").read_text()
-
-    write_run(tmp_path / "runs/1e-2", 1, scores_of(), wall_s=20.0)  # made anew: what is here counts
-    publish(tmp_path / "a", plan, [three_values(tmp_path)], docs, keep=True)
-    assert "| tms | importance.coefficient=1e-2 | 2 of 2 |" in (docs / "seeds.md").read_text()
-
-    publish(tmp_path / "a", plan, [three_values(tmp_path)], docs)
-    assert "| tms | importance.coefficient=1e-3 | 0 of 0 |" in (docs / "seeds.md").read_text()
+    write_table(tmp_path, TablePlan("mine"), [entry("tms", [run])])
+    with (tmp_path / "mine_runs.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["config"] == "tms_40-10.yaml default.yaml"
 
 
 def test_targets_without_all_features_are_listed_once(tmp_path):
