@@ -10,6 +10,13 @@ from spd_lightning.errors import UsageError
 GIVEN, ADDED = "losses", "losses+"
 
 
+class _WithoutDates(yaml.SafeLoader):
+    """Leaves what looks like a date as text, as the parser does."""
+
+
+_WithoutDates.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
+
+
 def arguments_of(path: Path) -> list[str]:
     """What a config says, as arguments: the file, or what remains of it, between flags for its terms.
 
@@ -19,7 +26,7 @@ def arguments_of(path: Path) -> list[str]:
         path: a config that was checked.
 
     Raises:
-        UsageError: if there is something else than terms.
+        UsageError: if there is something else than terms, or a value that is none.
     """
     text = path.read_text(encoding="utf-8-sig")
     content = _content(path, text) if GIVEN in text else {}
@@ -38,7 +45,7 @@ def arguments_of(path: Path) -> list[str]:
 
 def _content(path: Path, text: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        raise UsageError(f"config {str(path)!r}: {error.problem}") from None
+        found: dict[str, Any] = yaml.load(text, _WithoutDates)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"config {str(path)!r}: {getattr(error, 'problem', None) or error}") from None
     return found

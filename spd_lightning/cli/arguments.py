@@ -37,7 +37,7 @@ def find_config(name: str) -> Path:
         An existing file.
 
     Raises:
-        UsageError: if there is none; the message lists the shipped ones.
+        UsageError: if there is none; the message names near ones, or the command that lists all.
     """
     sweeps = shipped_configs() / SWEEPS
     return _found(name, "config", shipped_configs(), lambda path: sweeps not in path.parents)
@@ -115,9 +115,11 @@ def _config_of_run(args: list[str]) -> list[str]:
     for position, argument in enumerate(args):
         flag, separator, value = argument.partition("=")
         if flag == "--ckpt_path":
-            path = Path(value if separator else "".join(args[position + 1 : position + 2]))
-            if path.name != LAST:
-                check_place(path)
+            given = value if separator else "".join(args[position + 1 : position + 2])
+            if given == LAST:  # of which run, only a config says
+                return []
+            path = Path(given)
+            check_place(path)
             config = run_directory(path) / "config.yaml"
             if not is_file(config):
                 return []

@@ -26,7 +26,8 @@ def notes_on_order(arguments: Sequence[str]) -> Iterator[str]:
     paths = [path for path in named[1:] if is_file(path)]  # the first is base.yaml; parts of a file may follow as text
     if len(paths) < 2:  # one is simply used; it is parsed later, and need not be here
         return
-    configs = [(path, yaml.safe_load(path.read_text(encoding="utf-8-sig"))) for path in paths]
+    # values as text: what one of them means, and whether it means anything, is left to the parser
+    configs = [(path, yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)) for path in paths]
     for (earlier, part), (later, whole) in combinations(configs, 2):
         keys = [key for key in _keys(part) if key in _keys(whole)]
         if keys and _names_target(whole) and not _names_target(part):

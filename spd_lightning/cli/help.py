@@ -31,7 +31,9 @@ EXAMPLES = {
     LISTING: [LISTING],
 }
 _CONFIG = {"--config NAME": "path or name of a shipped config; several add up, the last word counts"}
-_CHECKPOINT = {"--ckpt_path PATH": "checkpoint, run directory (its newest checkpoint), or last; brings its config"}
+_CHECKPOINT = {
+    "--ckpt_path PATH": "checkpoint, run directory (its newest checkpoint), or last; brings its config, but for last"
+}
 _TRAINER = {
     "--trainer.devices N": "processes; several with --trainer.strategy ddp or sharded",
     "--trainer.accelerator NAME": "auto, cpu, gpu",

@@ -21,6 +21,8 @@ DELIMITERS = ",;\t"
 PREDICTED_AT_ONCE = 4096
 SHOWN = 60
 """Characters of a row that a message shows."""
+LIMIT = 2.0**63
+"""From which on a whole number is none of 64 bits."""
 
 
 class InputRows(Dataset[Any]):
@@ -149,8 +151,19 @@ def _read_table(path: Path, what: str, tokens: bool) -> Tensor:
                 "a decimal point, and cells are apart by commas, semicolons or tabs"
             )
     if tokens and all(cell.strip().lstrip("+-").isdigit() for row in rows for cell in row):
-        return torch.tensor([[int(cell) for cell in row] for row in rows])
+        return _tokens(rows, what)
     return torch.tensor([[float(cell) for cell in row] for row in rows])
+
+
+def _tokens(rows: Sequence[Sequence[str]], what: str) -> Tensor:
+    for number, row in enumerate(rows, start=1):
+        large = next((cell for cell in row if abs(float(cell)) >= LIMIT), None)
+        if large is not None:
+            raise UsageError(
+                f"{what}: row {number} must hold whole numbers below 2**63, got {large[:SHOWN]!r}; the target looks "
+                "them up in an embedding; correct it"
+            )
+    return torch.tensor([[int(cell) for cell in row] for row in rows])
 
 
 def _delimiter(lines: Sequence[str]) -> str:

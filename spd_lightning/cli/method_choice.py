@@ -37,7 +37,7 @@ def chosen_method(args: list[str]) -> type[Decomposition]:
 
 def _of_config(path: Path, default: object) -> object:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)  # a bad value hides no method
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return default
     return content.get("method", default) if isinstance(content, dict) else default

@@ -1,4 +1,4 @@
-"""What a misspelt word may have meant: the one place that suggests names."""
+"""What a misspelt word of a command or a config may have meant."""
 
 from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher, get_close_matches

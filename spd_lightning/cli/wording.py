@@ -88,9 +88,12 @@ def _names(parser: ArgumentParser) -> set[str]:
 
 
 def _no_flag(parser: ArgumentParser, rest: str) -> str:
-    word = next((word for word in rest.split() if word.startswith("-")), None)
+    words = rest.split()
+    if not words:
+        return "an argument is empty; leave it out, or give a value to the flag before it"
+    word = next((word for word in words if word.startswith("-")), None)
     if word is None:
-        return f"{rest.split()[0]!r} belongs to no flag; a config is given as --config {rest.split()[0]}"
+        return f"{words[0]!r} belongs to no flag; a config is given as --config {words[0]}"
     name = word.partition("=")[0].lstrip("-")
     if owner_of(parser):
         return _no_key(parser, name)

@@ -73,7 +73,7 @@ def site_row(scores: Scores, site: str, n_components: int | None) -> list[str]:
         A cell per column of :data:`SITE_HEADER`.
     """
     known = {name: scores.get(f"recovery/{site}/{name}") for name in ("mmcs", "chance_mmcs", "ml2r", "pearson")}
-    kind, counts = _pattern(scores, site)
+    kind, counts = pattern(scores, site)
     return [
         site,
         "-" if n_components is None else str(n_components),
@@ -88,10 +88,11 @@ def site_row(scores: Scores, site: str, n_components: int | None) -> list[str]:
     ]
 
 
-def _pattern(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
+def pattern(scores: Scores, site: str) -> tuple[str, list[tuple[str, int]]]:
+    """The pattern of a site and its contradictions, as :func:`pattern_contradictions`; ``unreadable`` for no counts."""
     try:
         return pattern_contradictions(scores, site)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError):  # counts that are no numbers, as JSON may hold them
         return "unreadable", []
 
 
@@ -180,7 +181,7 @@ def unrepresented(scores: Scores, names: Sequence[str], total: int) -> list[str]
     counts = [
         scores[f"recovery/{site}/mechanisms"]
         for site in names
-        if f"recovery/{site}/mechanisms" in scores and _pattern(scores, site)[0] == "identity"
+        if f"recovery/{site}/mechanisms" in scores and pattern(scores, site)[0] == "identity"
     ]
     if not counts or not total or min(counts) == total:
         return []

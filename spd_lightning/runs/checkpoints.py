@@ -42,8 +42,13 @@ def run_of(checkpoint: Path) -> Path | None:
     return run if (run / "config.yaml").is_file() else None
 
 
-def check_writable(folder: Path) -> None:
-    """Raise a one-line :class:`UsageError` unless files can be made below a folder. Leaves nothing behind."""
+def check_writable(folder: Path, setting: str = "trainer.logger.init_args.save_dir") -> None:
+    """Raise a one-line :class:`UsageError` unless files can be made below a folder. Leaves nothing behind.
+
+    Args:
+        folder: which need not exist.
+        setting: what the user chooses it by.
+    """
     existing = folder.resolve()
     while not existing.exists():
         existing = existing.parent
@@ -51,7 +56,5 @@ def check_writable(folder: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise UsageError(
-            f"the run directory {str(folder)!r} cannot be written ({os.strerror(error.errno or 0)}); set "
-            "trainer.logger.init_args.save_dir"
-        ) from None
+        reason = os.strerror(error.errno or 0)
+        raise UsageError(f"the run directory {str(folder)!r} cannot be written ({reason}); set {setting}") from None

@@ -22,6 +22,8 @@ from spd_lightning.sweep.runs import SweptRun, plan_runs
 from spd_lightning.sweep.table import TABLE_NAME, write_table
 
 FAILED = 1
+LOCK_NAME = "sweep.lock"
+"""All that is left where the plan could not be written."""
 DESCRIPTION = """\
 Run one config over a grid of values, one run after the other, and compare the results.
 
@@ -84,10 +86,10 @@ def run_sweep(plan: SweepPlan, folder: Path) -> int:
     """
     plan = _with_former(plan, folder)
     default, runs = plan_runs(plan, folder)
-    check_writable(folder)
+    check_writable(folder, "--output")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "sweep.lock", timeout=0):
+        with FileLock(folder / LOCK_NAME, timeout=0):
             with written_whole(folder / PLAN_NAME) as aside:
                 aside.write_text(plan.text())
             return _run_all(plan, default, runs, folder)
@@ -114,7 +116,7 @@ def _with_former(plan: SweepPlan, folder: Path) -> SweepPlan:
     """The plan joined to the one that the folder holds already."""
     if (folder / PLAN_NAME).is_file():
         return replace(read_plan(folder / PLAN_NAME), name=plan.name).joined(plan)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != LOCK_NAME for path in folder.iterdir()):
         raise UsageError(f"{str(folder)!r} exists and is not a sweep ({PLAN_NAME} is missing); choose another --name")
     return plan
 

@@ -2,22 +2,29 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from spd_lightning.cli.arguments import one_line, with_shipped_configs
 from spd_lightning.cli.command import DecompositionCLI
+from spd_lightning.cli.near import suggestion
 from spd_lightning.cli.settings import LARGEST_SEED
 from spd_lightning.errors import UsageError
-from spd_lightning.runs.planned import LOGGER
 from spd_lightning.sweep.grid import SEED, Point
 
 Config = Mapping[str, Any]
 
-OWN = ("config", "ckpt_path", "trainer.logger", f"{LOGGER}.save_dir", f"{LOGGER}.name", f"{LOGGER}.version")
-"""Keys that a sweep sets itself."""
+OWN = (
+    "config",
+    "ckpt_path",
+    "resume",
+    "trainer.logger",
+    "trainer.logger.save_dir",
+    "trainer.logger.name",
+    "trainer.logger.version",
+)
+"""Keys that a sweep sets itself, ``init_args`` left out."""
 
 _MISSING = object()
 
@@ -150,8 +157,8 @@ def stated(point: Point) -> str:
 
 def _check_free(keys: Sequence[str]) -> None:
     for key in keys:
-        if key in OWN:
-            raise UsageError(f"{key} is set by the sweep itself; use --config, --output or --name")
+        if key.removesuffix("+").replace(".init_args", "") in OWN:
+            raise UsageError(f"{key} is set by the sweep itself; leave it out, or use --config, --output or --name")
 
 
 def _check_known(config: Config, key: str, may_be_new: bool = False) -> None:
@@ -160,9 +167,7 @@ def _check_known(config: Config, key: str, may_be_new: bool = False) -> None:
     known = lookup(config, key, _MISSING) is not _MISSING
     if known or (may_be_new and parent and lookup(config, parent, _MISSING) is not _MISSING):
         return
-    close = get_close_matches(key, _leaves(config), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"{key} is not a key of this config{hint}")
+    raise UsageError(f"{key} is not a key of this config{suggestion(key, _leaves(config))}")
 
 
 def _leaves(config: Config, start: str = "") -> list[str]:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from spd_lightning.cli.added_losses import arguments_of
 from spd_lightning.cli.command import main
+from spd_lightning.errors import UsageError
 from spd_lightning.losses import FrequencyMinimality
 
 SHORT = ["--trainer.max_steps=2", "--trainer.val_check_interval=2"]
@@ -51,6 +53,23 @@ def test_what_is_replaced_leaves_no_argument_behind(folder):
 
     assert (terms["a"].routing, terms["a"].samples) == ("all", 2)
     assert (terms["b"].coefficient, terms["b"].p) == (FrequencyMinimality().coefficient, FrequencyMinimality().p)
+
+
+def test_what_looks_like_a_date_is_text(folder):
+    Path("dated.yaml").write_text("model: {losses+: {a: {init_args: {note: 2024-31-12}}}, leak: 2024-01-02}\n")
+    emptied, term = arguments_of(Path("dated.yaml"))
+    assert emptied == "--config=model:\n  leak: '2024-01-02'\n"
+    assert "2024-31-12" in term
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("!!int x", "invalid literal for int"), ("{<<: 3}", "expected a mapping or list of mappings for")],
+)
+def test_a_value_that_is_none_is_told_in_one_line(value, message, folder):
+    Path("bad.yaml").write_text(f"model: {{losses: {{}}}}\ndata: {value}\n")
+    with pytest.raises(UsageError, match=f"^config 'bad.yaml': {message}"):
+        arguments_of(Path("bad.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,11 @@ def test_a_file_of_another_kind_is_named(folder, refused):
     assert "'tiny.yaml' is a .yaml file, no checkpoint; --ckpt_path takes a .ckpt file, a run directory" in line
 
 
+def test_the_last_run_is_that_of_a_config(folder, refused):
+    (folder / "config.yaml").write_text((folder / "tiny.yaml").read_text())  # of something else that lies here
+    assert "name a config, for example --config tms.yaml" in refused("validate", "--ckpt_path", "last")
+
+
 def test_a_run_is_found_from_any_place_in_it(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for place in ("", "checkpoints", "checkpoints/last.ckpt"):

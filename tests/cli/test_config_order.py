@@ -41,3 +41,11 @@ def test_parts_that_do_not_meet_may_come_first(tmp_path):
     own.write_text("seed_everything: 3\ntrainer: {max_steps: 3}\n")
     (line,) = notes(own, "tms.yaml")
     assert line.startswith("tms.yaml replaces trainer.max_steps of own.yaml;")
+
+
+def test_values_that_are_none_are_left_to_the_parser(tmp_path):
+    date, merge = tmp_path / "date.yaml", tmp_path / "merge.yaml"
+    date.write_text("trainer: {max_steps: 3, logger: {init_args: {version: 2024-31-12}}}\n")
+    merge.write_text("data: {<<: 3}\n")
+    (line,) = notes(date, merge, "tms.yaml")
+    assert line.startswith("tms.yaml replaces trainer.max_steps, trainer.logger of date.yaml;")

@@ -67,6 +67,12 @@ def test_tokens_stay_whole_numbers(table, tensors):
     assert torch.equal(found, ids)
 
 
+@pytest.mark.parametrize("cell", ["99999999999999999999", "-99999999999999999999", "1" * 5000])
+def test_a_whole_number_of_more_than_64_bits_is_no_token(cell, table):
+    with pytest.raises(UsageError, match=r"row 2 must hold whole numbers below 2\*\*63, got '-?[19]{10,60}'"):
+        table(f"1,2\n3,{cell}\n", nn.Embedding(9, 4))
+
+
 def test_whole_numbers_for_a_network_of_floats_become_floats(tensors):
     found = tensors(torch.tensor([[1, 2, 3]]), nn.Linear(3, 2).double())
     assert found.dtype == torch.float64

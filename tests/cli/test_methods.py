@@ -127,3 +127,9 @@ def test_a_run_of_the_other_method_is_not_continued(run, refused, folder):
     run("fit")
     (folder / "tiny.yaml").write_text((folder / "spd.yaml").read_text())
     assert "was made by method 'apd', not 'spd'" in refused("fit", f"--ckpt_path={RUN}/checkpoints/last.ckpt")
+
+
+def test_a_value_that_is_none_hides_no_method(tmp_path):
+    path = tmp_path / "apd.yaml"
+    path.write_text("method: apd\ntrainer: {logger: {init_args: {version: 2024-31-12}}}\n")
+    assert chosen_method(["fit", f"--config={path}"]) is AttributionDecomposition

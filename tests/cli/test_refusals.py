@@ -20,6 +20,7 @@ CASES = {
         ["--model.losses={'own': {'class_path': 'spd_lightning.losses.SitewisePenalty'}}"],
         "model.losses.own: SitewisePenalty does not define forward; name a class that does",
     ),
+    "empty argument": ([""], "an argument is empty; leave it out, or give a value to the flag before it"),
     "wrong type": (["--trainer.max_steps=many"], "many"),
     "pattern matches nothing": (["--model.sites={'linaer1': 4}", "--model.ties=null"], "did you mean 'linear"),
     "unsupported module": (["--model.sites={'hidden_layers': 4}", "--model.ties=null"], "is a ModuleList"),

@@ -1,7 +1,10 @@
 """Wrong usage: one line, exit code 2, nothing written."""
 
+import errno
+
 import pytest
 
+from spd_lightning.files.whole import WriteError
 from tests.sweep.conftest import COEFFICIENT
 
 SEEDS = ("--over", "seed_everything=0,1")
@@ -20,6 +23,16 @@ CASES = {
     "set and swept": (["--set", "seed_everything=3", *SEEDS], "seed_everything is both set and swept"),
     "additions swept": (["--over", "trainer.callbacks+=a,b"], "adds to a list and cannot be swept"),
     "the sweep's own key": (["--over", "ckpt_path=a,b"], "ckpt_path is set by the sweep itself"),
+    "the sweep's own key in short form": (
+        ["--set", "trainer.logger.save_dir=/big", *SEEDS],
+        "trainer.logger.save_dir is set by the sweep itself; leave it out, or use --config, --output or --name",
+    ),
+    "the sweep's own key in long form": (
+        ["--set", "trainer.logger.init_args.version=a", *SEEDS],
+        "trainer.logger.init_args.version is set by the sweep itself",
+    ),
+    "a way to start": (["--set", "resume=auto", *SEEDS], "resume is set by the sweep itself"),
+    "end of a key": (["--over", "lr=1e-3"], "lr is not a key of this config; did you mean model."),
     "nothing to vary": ([], "a sweep needs something to vary"),
     "name that leads elsewhere": ([*SEEDS, "--name", "../x"], "--name must start with a letter or digit"),
     "unknown flag": ([*SEEDS, "--jobs", "3"], "unrecognized arguments: --jobs 3"),
@@ -72,6 +85,22 @@ def test_a_folder_that_holds_something_else_is_not_used(sweep, tmp_path):
 
     assert "exists and is not a sweep" in _only_line(sweep(*SEEDS, "--name", "mine"))
     assert [path.name for path in (tmp_path / "runs/sweeps/mine").iterdir()] == ["precious.txt"]
+
+
+def test_what_a_full_disk_leaves_is_no_other_folder(sweep, monkeypatch):
+    def full(path):
+        raise WriteError(path, errno.ENOSPC)
+
+    monkeypatch.setattr("spd_lightning.sweep.command.written_whole", full)
+    for _ in range(2):
+        assert "sweep.yaml' cannot be written (No space left" in _only_line(sweep(*SEEDS, "--name", "mine"))
+
+
+def test_where_it_cannot_be_written_its_own_flag_is_named(sweep, tmp_path):
+    (tmp_path / "occupied").write_text("a file, not a folder")
+
+    line = _only_line(sweep(*SEEDS, "--name", "mine", "--output", "occupied"))
+    assert line.endswith("the run directory 'occupied/mine' cannot be written (Not a directory); set --output")
 
 
 def test_another_plan_under_the_same_name(sweep, copy):
