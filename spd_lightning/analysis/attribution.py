@@ -1,18 +1,17 @@
 """Which components act on which, from the inputs to chosen outputs: for one example, or summed over data."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from spd_lightning.analysis.attribution_graph import AttributionGraph
 from spd_lightning.analysis.direct_nodes import Chosen
 from spd_lightning.analysis.direct_paths import DirectPaths
 from spd_lightning.analysis.edge_tally import EdgeTally
+from spd_lightning.analysis.examples import examples_of
 from spd_lightning.errors import UsageError, check_fraction, check_list, check_whole
 from spd_lightning.functional import ALIVE_THRESHOLD
 from spd_lightning.model import ComponentModel, DecomposedModel
@@ -116,18 +115,6 @@ def summed_graph(
     if not tally.examples:
         raise UsageError("graph: the data holds no examples")
     return tally.graph()
-
-
-def examples_of(batches: Iterable[Any]) -> Iterator[Any]:
-    """The examples of batches one by one, each a batch of its own."""
-    for batch in batches:
-        rows = rows_of(batch) or 0
-        for row in range(rows):
-            yield tree_map(lambda leaf: _row(leaf, row, rows), batch)  # noqa: B023 (called at once)
-
-
-def _row(leaf: Any, row: int, rows: int) -> Any:
-    return leaf[row : row + 1] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == rows else leaf
 
 
 def _check(model: ComponentModel, threshold: float, most: int) -> None:

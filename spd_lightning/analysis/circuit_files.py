@@ -14,6 +14,7 @@ from torch import Tensor
 from spd_lightning.analysis.circuit_goal import Goal
 from spd_lightning.analysis.circuit_search import CircuitSearch
 from spd_lightning.analysis.circuits import Circuit, Nodes, Outcome, PromptCircuits
+from spd_lightning.analysis.result_files import beside, number_or_none
 from spd_lightning.errors import UsageError
 from spd_lightning.files.fingerprint import fingerprint
 from spd_lightning.files.tensors import read_safetensors
@@ -51,11 +52,6 @@ def save_circuits(
         aside.write_text(json.dumps(_numbers(found, model, about or {}), indent=1) + "\n")
 
 
-def beside(path: Path, ending: str) -> Path:
-    """A file of a circuit; its name may hold dots of its own."""
-    return path.with_name(path.name + ending)
-
-
 def _numbers(found: PromptCircuits, model: ComponentModel, about: Mapping[str, Any]) -> dict[str, Any]:
     goal, labels = found.goal, found.goal.labels
     first = next(iter(found.circuits.values()))
@@ -82,15 +78,11 @@ def _numbers(found: PromptCircuits, model: ComponentModel, about: Mapping[str, A
 def _as_json(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     return {
         name: {
-            "distance": list(map(_number, outcome.distance.tolist())),
-            "right": list(map(_number, outcome.right.tolist())),
+            "distance": list(map(number_or_none, outcome.distance.tolist())),
+            "right": list(map(number_or_none, outcome.right.tolist())),
         }
         for name, outcome in outcomes.items()
     }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def read_circuits(path: Path, model: ComponentModel) -> PromptCircuits:

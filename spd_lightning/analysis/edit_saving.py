@@ -1,7 +1,6 @@
 """An edited network on the disk, with the report beside it."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from spd_lightning.analysis.edit_effect import EditReport
 from spd_lightning.analysis.edit_outcomes import Outcome
 from spd_lightning.analysis.editing import Edit
+from spd_lightning.analysis.result_files import number_or_none
 from spd_lightning.files.whole import folder_written_whole
 from spd_lightning.targets.originals import write_original
 
@@ -52,9 +52,9 @@ def as_json(report: EditReport) -> dict[str, Any]:
         "positions": report.positions,
         "share_where_important": report.share,
         "size": report.size,
-        "relative_size": {name: _number(size) for name, size in report.relative_size.items()},
+        "relative_size": {name: number_or_none(size) for name, size in report.relative_size.items()},
         "fitted": report.fitted,
-        "edited": {name: _number(value[0].item()) for name, value in _columns(report.edited).items()},
+        "edited": {name: number_or_none(value[0].item()) for name, value in _columns(report.edited).items()},
         "controls": {kind: _spread(outcome) for kind, outcome in report.controls.items()},
     }
 
@@ -72,13 +72,9 @@ def _spread(outcome: Outcome) -> dict[str, Any]:
     """Mean and standard deviation over draws, and every draw."""
     return {
         name: {
-            "mean": _number(values.mean().item()),
-            "std": _number(values.std(correction=0).item()),
-            "draws": [_number(value) for value in values.tolist()],
+            "mean": number_or_none(values.mean().item()),
+            "std": number_or_none(values.std(correction=0).item()),
+            "draws": [number_or_none(value) for value in values.tolist()],
         }
         for name, values in _columns(outcome).items()
     }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spd_lightning.analysis.attribution_graph import ARRAYS, EDGE_ARRAYS, KINDS, NODE_ARRAYS, AttributionGraph
+from spd_lightning.analysis.result_files import beside
 from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import read_safetensors
 from spd_lightning.files.whole import check_free, is_file, written_whole
@@ -20,11 +21,6 @@ ARRAYS_SUFFIX, NOTES_SUFFIX = ".safetensors", ".json"
 FORMAT = 1
 WHOLE = ("kind", "place", "index", "position", "source", "target")
 """Arrays of whole numbers."""
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """The file of a graph with a suffix; the name may hold dots of its own."""
-    return path.with_name(path.name + suffix)
 
 
 def save_graph(graph: AttributionGraph, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:

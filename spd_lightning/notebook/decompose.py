@@ -31,7 +31,7 @@ from spd_lightning.methods.default_recipe import LEARNING_RATE, STEPS
 from spd_lightning.model import DecomposedModel, TargetCall
 from spd_lightning.model.acceptance import taking
 from spd_lightning.model.decomposed import ImportanceFactory
-from spd_lightning.notebook.examples import Data, as_data_module, first_batch
+from spd_lightning.notebook.examples import Data, as_data_module, first_batch, prepared
 from spd_lightning.runs.findings import Knobs
 from spd_lightning.runs.notices import silence_notices
 
@@ -64,7 +64,7 @@ def decompose(
         data: examples as the network takes them: a tensor ``[examples, ...]``, a dataset, a loader or a data module.
         sites: patterns of module paths to components per site.
         steps: of training, preceded by a warm-up a tenth as long.
-        val: data to judge on; ``None`` keeps every tenth example for it.
+        val: data to judge on, which a data module brings itself; ``None`` keeps every tenth example for it.
         call: how a batch becomes the network's arguments; ``None`` for ``AutomaticCall``.
         distance: of outputs, ``"kl"`` for logits or ``"mse"``; ``None`` takes ``"kl"`` where the outputs seem to be
             logits: they fit labels of the data, or tokens of the input.
@@ -87,10 +87,12 @@ def decompose(
     """
     check_whole("steps", steps, least=1)
     check_choice("distance", distance, (None, *get_args(DistanceKind)))
-    module_data = as_data_module(data, val, batch_size, seed)
+    module_data = prepared(as_data_module(data, val, batch_size, seed), "fit", "test")
+    first_batch(module_data.train_dataloader, "data", "training")
+    batch = first_batch(module_data.test_dataloader, "data" if val is None else "val", "test")
     if losses is None:
         model = DecomposedModel(network, sites, call, seed=seed)
-        distance = _checked_distance(model, first_batch(module_data), distance)
+        distance = _checked_distance(model, batch, distance)
     recipe = default_recipe(distance or "mse", importance, tolerance=tolerance, lr=lr)
     own = {} if losses is None else {"losses": losses, "merging": Merging()}
     module = StochasticDecomposition(network, sites, call=call, seed=seed, **recipe | own)

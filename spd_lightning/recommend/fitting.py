@@ -101,16 +101,17 @@ class Fitting:
         for spare in SPARES:
             plan, module = self._in_memory(self.planned(spare))
             if plan.bytes is not None and module is None:
-                why = f"{plan.bytes / 1e9:.1f} GB for a step of {sum(plan.components.values())} components"
+                needed = f"{plan.bytes / 1e9:.1f} GB for a step of {sum(plan.components.values())} components"
+                why = f"the memory fits nothing: {needed}"
                 continue
             assert module is not None
             plan = self._timed(plan, module)
             within = plan if minutes is None else self._within(plan, 60 * minutes)
             if within is not None:
                 return within
-            why = f"{FEWEST_STEPS} steps take {FEWEST_STEPS * plan.seconds / plan.steps / 60:.2g} minutes here"
-        budget = "the memory" if minutes is None else f"a budget of {minutes:g} minutes"
-        raise UsageError(f"{budget} fits nothing: {why}; name fewer sites, or give more")
+            taken = FEWEST_STEPS * plan.seconds / plan.steps / 60
+            why = f"a budget of {minutes:g} minutes fits nothing: {FEWEST_STEPS} steps take {taken:.2g} minutes here"
+        raise UsageError(f"{why}; name fewer sites, or give more")
 
     def _in_memory(self, plan: Plan) -> tuple[Plan, StochasticDecomposition | None]:
         """The plan with a batch that fits; without a decomposition if none does."""

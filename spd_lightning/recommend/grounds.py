@@ -5,7 +5,7 @@ import torch
 from spd_lightning.recommend.fitting import Plan
 from spd_lightning.recommend.measures import NetworkMeasure
 from spd_lightning.recommend.proposals import Proposal
-from spd_lightning.recommend.rules import FEWEST, PASSES, PER_COMPONENT, SEEN, STEPS, scarcest
+from spd_lightning.recommend.rules import BATCHES, FEWEST, PASSES, PER_COMPONENT, SEEN, STEPS, scarcest
 from spd_lightning.recommend.subject import Subject
 from spd_lightning.report.notes import duration
 
@@ -49,7 +49,9 @@ def _of_batch(subject: Subject, network: NetworkMeasure, plan: Plan) -> str:
     wanted = f"{PER_COMPONENT} are wanted"
     if not subject.sizeable:
         return f"the data's own; {told}; {wanted}"
-    return f"{told}; {wanted}" + (", for which examples or memory are too few" if given < PER_COMPONENT else "")
+    largest = plan.batch_size == BATCHES[1]
+    short = "but no larger batch is proposed" if largest else "for which examples or memory are too few"
+    return f"{told}; {wanted}" + (f", {short}" if given < PER_COMPONENT else "")
 
 
 def _of_steps(subject: Subject, plan: Plan) -> str:

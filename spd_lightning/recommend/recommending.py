@@ -15,7 +15,7 @@ from spd_lightning.methods import StochasticDecomposition, Warmup, default_recip
 from spd_lightning.model import AutomaticCall, DecomposedModel, Site, TargetCall, check_wrapping
 from spd_lightning.model.acceptance import taking
 from spd_lightning.model.sites import find_sites
-from spd_lightning.notebook.examples import Data, as_data_module
+from spd_lightning.notebook.examples import Data, as_data_module, prepared
 from spd_lightning.recommend.candidates import Candidates, find_candidates
 from spd_lightning.recommend.equal_weights import equal_weights
 from spd_lightning.recommend.fitting import Fitting, Plan
@@ -23,7 +23,7 @@ from spd_lightning.recommend.grounds import proposals
 from spd_lightning.recommend.measures import NetworkMeasure, measure
 from spd_lightning.recommend.proposals import Recommendation
 from spd_lightning.recommend.rules import importance_for
-from spd_lightning.recommend.subject import Subject, prepared
+from spd_lightning.recommend.subject import Subject
 
 STAGES = ("which modules are sites", "what reaches them", "a short trial")
 
@@ -69,7 +69,7 @@ def recommend(
         check_number("minutes", minutes)
         if not 0 < minutes < float("inf"):
             raise UsageError(f"minutes must be a number above 0, got {minutes}")
-    module_data = prepared(as_data_module(data, None, batch_size, seed))
+    module_data = prepared(as_data_module(data, None, batch_size, seed), "fit")
     place = _device(device)
     call = AutomaticCall() if call is None else call
     subject = Subject(target.requires_grad_(False).eval().to(place), module_data, call, kinds or (), place, seed)
@@ -128,9 +128,11 @@ def _recommended(
     recipe = partial(default_recipe, network.distance, importance)  # anew each time: a trial moves the price
     build = partial(_decomposition, subject, recipe, ties)
     given = subject.batch_size
-    plan = Fitting(subject, network, shared | ties, build).fitted(minutes)
+    try:
+        plan = Fitting(subject, network, shared | ties, build).fitted(minutes)
+    finally:
+        subject.use_batches_of(given)  # what the caller gave stays as it was
     described = describe(build(plan).model.importance_function)
-    subject.use_batches_of(given)  # what the caller gave stays as it was
     return Recommendation(
         sites=plan.components,
         left_out=found.left_out,

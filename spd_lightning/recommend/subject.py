@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Sized as HasLength
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,10 @@ from lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from spd_lightning.errors import UsageError
 from spd_lightning.methods import Decomposition
 from spd_lightning.model import Site, TargetCall
-from spd_lightning.model.acceptance import first_line
 from spd_lightning.model.call import rows_of
+from spd_lightning.notebook.examples import first_batch, told_of_data
 
 
 @dataclass(frozen=True)
@@ -78,30 +76,4 @@ class Subject:
         Raises:
             UsageError: as :meth:`batches`, and if there is none.
         """
-        found = next(iter(self.batches()), None)
-        if found is None:
-            raise UsageError("data: it gives no training batches; give some")
-        return found
-
-
-def prepared(data: LightningDataModule) -> LightningDataModule:
-    """Get a data module ready to be asked for training batches.
-
-    Raises:
-        UsageError: if it fails.
-    """
-    with told_of_data():
-        data.prepare_data()
-        data.setup("fit")
-    return data
-
-
-@contextmanager
-def told_of_data() -> Iterator[None]:
-    """Turn whatever data of somebody's own raise into one line."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"data: no batch can be had ({type(error).__name__}: {first_line(error)})") from error
+        return first_batch(self.batches, "data", "training")

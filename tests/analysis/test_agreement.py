@@ -123,6 +123,25 @@ def test_runs_are_compared_from_the_command_line(runs, tmp_path, capsys):
     assert found["linear2"]["mean_max_cosine"] == pytest.approx(1, abs=1e-5)
 
 
+def test_a_file_that_exists_is_kept(runs, tmp_path, capsys):
+    (tmp_path / "found.json").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["agreement", *runs, "--output", str(tmp_path / "found.json")])
+    said = capsys.readouterr()
+    assert "exists, and nothing is overwritten" in said.err
+    assert not said.out  # refused before anything is computed
+    assert (tmp_path / "found.json").read_text() == "mine"
+
+
+def test_the_table_is_printed_where_its_file_cannot_be_written(runs, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        main(["agreement", *runs, "--output", str(tmp_path / "file" / "found.json")])
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert said.out.startswith("site")
+
+
 def test_dead_components_are_left_out(runs, capsys):
     folder = Path(runs[0]) / "analysis"
     folder.mkdir()

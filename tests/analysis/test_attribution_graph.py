@@ -8,8 +8,8 @@ from torch import nn
 
 from spd_lightning import UsageError
 from spd_lightning.analysis import attribution_graph, beginnings, share_kept, summed_graph
-from spd_lightning.analysis.attribution import examples_of
 from spd_lightning.analysis.attribution_graph import COMPONENT, OUTPUT
+from spd_lightning.analysis.examples import examples_of
 from spd_lightning.model.assembly import assembled
 from spd_lightning.targets import HandMadeInduction
 from tests.analysis.graphs import Looped, edges_of, given, key_of, node_of, of_kind

@@ -18,8 +18,8 @@ from spd_lightning.analysis import (
     summed_graph,
 )
 from spd_lightning.analysis.__main__ import main
-from spd_lightning.analysis.attribution import examples_of
 from spd_lightning.analysis.attribution_graph import KINDS, OUTPUT, same
+from spd_lightning.analysis.examples import examples_of
 from spd_lightning.runs.reopened import reopened
 from tests.analysis.run_directories import written
 

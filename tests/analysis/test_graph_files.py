@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from spd_lightning import UsageError
 from spd_lightning.analysis import attribution_graph, read_graph, save_graph, summed_graph
-from spd_lightning.analysis.attribution import examples_of
 from spd_lightning.analysis.attribution_graph import same
+from spd_lightning.analysis.examples import examples_of
 from tests.networks.models import decomposed, randomised
 from tests.networks.zoo import example
 

@@ -128,9 +128,10 @@ def test_the_warm_up_counts(clock):
 
 
 def test_a_budget_that_fits_nothing_is_refused(clock):
-    clock.step = 2.0
+    clock.step, data = 2.0, sparse(batch=128)
     with pytest.raises(UsageError, match="a budget of 10 minutes fits nothing: 2000 steps take 67 minutes here"):
-        recommend(Own(), Points(), minutes=10, show=False)
+        recommend(Squeezed(), data, minutes=10, show=False)
+    assert data.batch_size == 128  # as it was given
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), "ten", True])
@@ -150,10 +151,19 @@ def test_memory_takes_the_batch_first(clock, monkeypatch):
     assert smaller.given_up[0].startswith(f"batch: {smaller.batch_size} in place of {whole.batch_size}")
 
 
-def test_without_any_memory_nothing_fits(clock, monkeypatch):
+@pytest.mark.parametrize("minutes", [None, 10])
+def test_without_any_memory_nothing_fits(minutes, clock, monkeypatch):
     monkeypatch.setattr(fitting, "available_memory", lambda device: 1000)
-    with pytest.raises(UsageError, match="the memory fits nothing"):
-        recommend(Own(), Points(4096), show=False)
+    with pytest.raises(UsageError, match=r"^the memory fits nothing: .* GB for a step"):
+        recommend(Own(), Points(4096), minutes=minutes, show=False)
+
+
+def test_the_ground_of_a_batch_that_is_too_small_is_the_true_one(clock):
+    largest = recommend(Squeezed(), sparse(probability=0.003), show=False)
+    assert largest.batch_size == 4096
+    assert largest.proposals[1].ground.endswith("4 are wanted, but no larger batch is proposed")
+    few = recommend(Own(), Points(64), show=False)
+    assert few.proposals[1].ground.endswith("4 are wanted, for which examples or memory are too few")
 
 
 def test_refusals():

@@ -11,10 +11,11 @@ import torch
 
 from spd_lightning.analysis.agreement import Alive, SiteAgreement, agreement
 from spd_lightning.analysis.commands.shared import aligned
+from spd_lightning.analysis.result_files import number_or_none
 from spd_lightning.artefact import load_decomposition
 from spd_lightning.errors import UsageError
 from spd_lightning.files.tensors import read_safetensors
-from spd_lightning.files.whole import is_file, written_whole
+from spd_lightning.files.whole import check_free, is_file, written_whole
 from spd_lightning.model import DecomposedModel
 
 DENSITY = Path("analysis") / "density.safetensors"
@@ -24,21 +25,23 @@ def add_to(commands: Any) -> None:
     """Add the subcommand to a parser's subparsers."""
     parser = commands.add_parser("agreement", help="do runs with other seeds find the same components?")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories, two or more")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the numbers as JSON too")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the numbers as JSON too; it must not exist")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Compare the runs, print a table, write the file that was asked for."""
+    if options.output is not None:
+        check_free(options.output)
     found = compare(options.runs)
     unscored = [str(run) for run in options.runs if not is_file(run / DENSITY)]
-    if options.output is not None:
-        _written(found, options.output)
     sys.stdout.write(table(found) + "\n")
     if unscored:
         sys.stdout.write(
             f"dead components count too in {', '.join(unscored)}, which kept no {DENSITY}; test writes it\n"
         )
+    if options.output is not None:
+        _written(found, options.output)
 
 
 def alive_in(run: Path, model: DecomposedModel) -> Alive:
@@ -77,8 +80,12 @@ def table(found: Mapping[str, SiteAgreement]) -> str:
 
 def _written(found: Mapping[str, SiteAgreement], path: Path) -> None:
     content = {
-        name: {"alive": site.alive.tolist(), "mean_max_cosine": site.mean, "chance": site.chance}
-        | {"pairs": site.best.tolist()}
+        name: {
+            "alive": site.alive.tolist(),
+            "mean_max_cosine": number_or_none(site.mean),
+            "chance": number_or_none(site.chance),
+            "pairs": [[number_or_none(cosine) for cosine in row] for row in site.best.tolist()],
+        }
         for name, site in found.items()
     }
     with written_whole(path) as aside:

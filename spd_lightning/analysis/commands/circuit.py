@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from spd_lightning.analysis.circuit_files import FOLDER, NUMBERS, PICTURE, TENSORS, beside, save_circuits
+from spd_lightning.analysis.circuit_files import FOLDER, NUMBERS, PICTURE, TENSORS, save_circuits
 from spd_lightning.analysis.circuit_goal import LAST, Goal
 from spd_lightning.analysis.circuit_search import CircuitSearch
 from spd_lightning.analysis.circuits import WITH, Circuit, Outcome, PromptCircuits, prompt_circuits
 from spd_lightning.analysis.commands.examples import one_token, picked, prompts, whole_numbers
 from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device, write_picture
 from spd_lightning.analysis.harvest import TOKENS
+from spd_lightning.analysis.result_files import beside
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import UsageError
 from spd_lightning.figures import circuit_maps

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from spd_lightning.analysis.examples import example_of, has_rows
 from spd_lightning.analysis.harvest import TOKENS
 from spd_lightning.errors import UsageError
 from spd_lightning.model.call import rows_of
@@ -104,31 +105,25 @@ def picked(batches: Iterable[Any], numbers: Sequence[int]) -> Any:
         numbers: of the examples, from 0.
 
     Returns:
-        A batch as the data gives them; what is no tensor with a row for each example is as in its first batch.
+        A batch as the data gives them; what is no tensor with a row for each example is as in the batch of the
+        first one asked for.
 
     Raises:
         UsageError: for a number that the data does not have.
     """
-    found: dict[int, Any] = {}
+    found: dict[int, tuple[Any, Any]] = {}
     first = 0
     for batch in batches:
         rows = rows_of(batch) or 0
         for number in {*numbers} - {*found}:
             if first <= number < first + rows:
-                found[number] = tree_map(lambda leaf: _row(leaf, number - first, rows), batch)  # noqa: B023 (used at once)
+                found[number] = example_of(batch, number - first), has_rows(batch)
         first += rows
         if len(found) == len({*numbers}):
             break
     missing = [number for number in numbers if number not in found]
     if missing:
         raise UsageError(f"--example {missing[0]} does not exist; the run's test data has {first}, from 0")
-    one, *others = (found[number] for number in numbers)
-    return tree_map(lambda *leaves: torch.cat(leaves) if _has_rows(leaves[0]) else leaves[0], one, *others)
-
-
-def _has_rows(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.dim() > 0
-
-
-def _row(leaf: Any, number: int, rows: int) -> Any:
-    return leaf[number : number + 1] if _has_rows(leaf) and len(leaf) == rows else leaf
+    examples, rowed = zip(*(found[number] for number in numbers), strict=True)
+    every = tree_map(lambda *each: all(each), *rowed)  # in a short last batch a part may seem to have rows
+    return tree_map(lambda split, *parts: torch.cat(parts) if split else parts[0], every, *examples)

@@ -15,9 +15,10 @@ from spd_lightning.analysis.attribution_graph import OUTPUT, AttributionGraph
 from spd_lightning.analysis.commands.examples import one_token, picked, prompts, whole_numbers
 from spd_lightning.analysis.commands.shared import add_loading, on_device
 from spd_lightning.analysis.graph_drawing import drawing, path_line
-from spd_lightning.analysis.graph_files import ARRAYS_SUFFIX, GRAPHS, NOTES_SUFFIX, beside, save_graph
+from spd_lightning.analysis.graph_files import ARRAYS_SUFFIX, GRAPHS, NOTES_SUFFIX, save_graph
 from spd_lightning.analysis.graph_flow import beginnings, pruned, share_kept, strongest_paths
 from spd_lightning.analysis.harvest import TOKENS
+from spd_lightning.analysis.result_files import beside
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import check_fraction, check_whole
 from spd_lightning.figures import Drawn, attribution_diagram

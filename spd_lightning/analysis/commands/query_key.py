@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from spd_lightning.analysis.attention_layers import AttentionLayer, attention_layers
-from spd_lightning.analysis.circuit_files import NUMBERS, PICTURE, TENSORS, beside
+from spd_lightning.analysis.circuit_files import NUMBERS, PICTURE, TENSORS
 from spd_lightning.analysis.commands.shared import add_loading, aligned, on_device, write_picture
 from spd_lightning.analysis.query_key import QueryKey, query_key
+from spd_lightning.analysis.result_files import beside
 from spd_lightning.artefact import load_model
 from spd_lightning.errors import UsageError, check_whole
 from spd_lightning.figures import query_key_maps
