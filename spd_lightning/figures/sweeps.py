@@ -29,6 +29,8 @@ from spd_lightning.functional import wilson_interval
 
 MANY = 50
 """Counts above this get a logarithmic axis, linear up to 10."""
+FULL = 1e5
+"""Whole numbers from this on are written in short, too."""
 _SHARES = "recovered / runs above each value, bars: 95 % intervals"
 
 
@@ -164,9 +166,14 @@ def _scale(axes: Axes, values: Array, default: float | None) -> None:
     for index, place in enumerate(places):
         if not shown or place - places[shown[-1]] >= 0.99 * room:
             shown.append(index)
-    axes.set_xticks(values[shown], [f"{value:.3g}" for value in values[shown]])
+    axes.set_xticks(values[shown], [_tick(value) for value in values[shown].tolist()])
     if default is not None:
         axes.axvline(default, color="0.4", linestyle=":", linewidth=1.4, zorder=0, label=f"default {default:g}")
+
+
+def _tick(value: float) -> str:
+    """A value in short; numbers of examples or components in full."""
+    return f"{value:.0f}" if value.is_integer() and value < FULL else f"{value:.3g}"
 
 
 def importance_comparison(

@@ -80,12 +80,18 @@ def test_the_axis_is_logarithmic_beyond_a_decade(values, scale):
     assert [axes.get_xscale() for axes in figure.axes] == [scale, scale]
 
 
-def test_values_are_the_ticks():
-    labels = [
-        t.get_text() for t in sweep_sensitivity("a", {v: [RIGHT] for v in HALF_DECADES}).axes[0].get_xticklabels()
-    ]
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (HALF_DECADES, ["0.00024", "0.00076", "0.0024", "0.0076", "0.024"]),
+        ((512.0, 2048.0, 8192.0), ["512", "2048", "8192"]),
+        ((0.5, 20000.0, 3e6), ["0.5", "20000", "3e+06"]),
+    ],
+)
+def test_values_are_the_ticks(values, expected):
+    axes = sweep_sensitivity("a", {v: [RIGHT] for v in values}).axes[0]
 
-    assert labels == ["0.00024", "0.00076", "0.0024", "0.0076", "0.024"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == expected
 
 
 @pytest.mark.parametrize("outcomes", [{}, {1.0: []}])
