@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 WRONG_USAGE = 2
 """What commands exit with when what they were given cannot work."""
+INTERRUPTED = 130
+"""The same after Ctrl-C."""
 LARGEST = 2**31 - 1
 """Largest whole number that counts anything here: beyond it no machine has the memory or the time."""
 

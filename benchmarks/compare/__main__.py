@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmarks.compare import document, growth
 from benchmarks.compare.pairs import KNOBS, PAIRS
-from benchmarks.reproduce.__main__ import INTERRUPTED, make
+from benchmarks.reproduce.__main__ import make
 from benchmarks.reproduce.options import DOCS, RUNS, Options
 from benchmarks.reproduce.plan import runs_of
+from spd_lightning.errors import INTERRUPTED
 from spd_lightning.files.whole import written_whole
 from spd_lightning.sweep.command import main as sweep
 

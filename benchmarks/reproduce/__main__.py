@@ -8,8 +8,7 @@ from benchmarks.reproduce.options import Options, parse
 from benchmarks.reproduce.plan import Run, runs_of
 from benchmarks.reproduce.schedule import Schedule, make_missing
 from benchmarks.reproduce.systems import SYSTEMS, System
-from spd_lightning.cli.command import INTERRUPTED as INTERRUPTED
-from spd_lightning.errors import WRONG_USAGE, UsageError
+from spd_lightning.errors import INTERRUPTED, WRONG_USAGE, UsageError
 
 
 def main(arguments: Sequence[str] | None = None, systems: Mapping[str, System] = SYSTEMS) -> int:

@@ -15,8 +15,7 @@ from benchmarks.seeds.plan import PLAN_NAME, TablePlan, read_plan
 from benchmarks.seeds.pool import Pool
 from benchmarks.seeds.published import published_rows
 from benchmarks.seeds.runs import EntryRuns, TableRun, runs_of
-from spd_lightning.cli.command import INTERRUPTED
-from spd_lightning.errors import WRONG_USAGE, UsageError
+from spd_lightning.errors import INTERRUPTED, WRONG_USAGE, UsageError
 from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.checkpoints import check_writable
 

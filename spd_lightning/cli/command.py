@@ -36,15 +36,13 @@ from spd_lightning.cli.settings import (
     settle_callbacks,
     tensorboard_settings,
 )
-from spd_lightning.errors import WRONG_USAGE, UsageError
+from spd_lightning.errors import INTERRUPTED, WRONG_USAGE, UsageError
 from spd_lightning.lightning_private import LeanEpochLoop
 from spd_lightning.parallel.processes import check_strategy, ended_together
 from spd_lightning.report import REPORT_NAME, read_run, run_page, write_page
 from spd_lightning.runs.checkpoints import check_writable, newest_checkpoint, read_checkpoint, run_of
 from spd_lightning.runs.notices import silence_notices
 from spd_lightning.runs.record import METRICS_NAME
-
-INTERRUPTED = 130
 
 
 class DecompositionCLI(LightningCLI):

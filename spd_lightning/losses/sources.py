@@ -60,9 +60,13 @@ def random_channels(step: Step, kind: SourceKind, generator: Generator, least: i
         shape = torch.Size([max(len(lower), least), *lower.shape[1:]])
         channels[table] = random_source(kind, shape, generator, lower.dtype, step.noise.share)
         if step.model.use_delta:
-            delta = random_source("uniform", shape[:-1], generator, lower.dtype, step.noise.share)
+            delta = _delta(step, shape, lower, generator)
             channels[table] = torch.cat([channels[table], delta[..., None]], -1)
     return channels
+
+
+def _delta(step: Step, shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
+    return random_source("uniform", shape[:-1], generator, like.dtype, step.noise.share)
 
 
 def first_row_channels(step: Step, generator: Generator) -> dict[str, Tensor]:
@@ -74,9 +78,8 @@ def uniform_masks(step: Step, generator: Generator) -> dict[str, Mask]:
     """Masks of uniform sources for all site calls, each keyed by its name under the generator's seed."""
     masks, seed = {}, generator.initial_seed()
     for call, importance in step.importance.items():
-        lower, delta = importance.lower, None
-        if step.model.use_delta:
-            delta = random_source("uniform", lower.shape[:-1], generator, lower.dtype, step.noise.share)
+        lower = importance.lower
+        delta = _delta(step, lower.shape, lower, generator) if step.model.use_delta else None
         masks[call] = step.form.uniform_mask(call, delta, keyed_seed(seed, step.table_of(call)), step.noise.share)
     return masks
 

@@ -229,7 +229,8 @@ class _Use(NamedTuple):
 
 
 def _use(calls: Sequence[str], step: Step, parts: Components, unused: Tensor) -> _Use:
-    bounded = [step.importance[call].upper.clamp(0.0, 1.0) * is_there(parts) for call in calls]
+    there = is_there(parts)
+    bounded = [step.importance[call].upper.clamp(0.0, 1.0) * there for call in calls]
     weighed = [(values, step.weights_of(values), step.combine) for values in bounded]
     shares = torch.stack([component_shares(*values) for values in weighed]).amax(0).cpu()
     companies = [Company(*(measure.cpu() for measure in company(*values))) for values in weighed]

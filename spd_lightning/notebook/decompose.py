@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
-from lightning import Trainer
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch import Callback
 from torch import nn
 
@@ -96,12 +96,22 @@ def decompose(
     recipe = default_recipe(distance or "mse", importance, tolerance=tolerance, lr=lr)
     own = {} if losses is None else {"losses": losses, "merging": Merging()}
     module = StochasticDecomposition(network, sites, call=call, seed=seed, **recipe | own)
+    report = _Report(tolerance if losses is None else None)
+    return _trained_and_judged(module, module_data, steps, progress, [report, *callbacks])
+
+
+def _trained_and_judged(
+    module: StochasticDecomposition,
+    data: LightningDataModule,
+    steps: int,
+    progress: bool,
+    callbacks: Sequence[Callback],
+) -> DecomposedModel:
     with warnings.catch_warnings():
         silence_notices()
-        report = _Report(tolerance if losses is None else None)
-        trainer = _trainer(steps, progress, [report, *callbacks])
-        trainer.fit(module, datamodule=module_data)
-        trainer.test(module, datamodule=module_data, verbose=False)
+        trainer = _trainer(steps, progress, callbacks)
+        trainer.fit(module, datamodule=data)
+        trainer.test(module, datamodule=data, verbose=False)
     module.model.scores = _scores(trainer)
     module.model.figures = {name.removeprefix("test/"): figure for name, figure in figures_of(trainer).items()}
     return module.model

@@ -9,8 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spd_lightning.cli.arguments import find_sweep, one_line
-from spd_lightning.cli.command import INTERRUPTED
-from spd_lightning.errors import WRONG_USAGE, OneLineParser, UsageError
+from spd_lightning.errors import INTERRUPTED, WRONG_USAGE, OneLineParser, UsageError
 from spd_lightning.files.whole import written_whole
 from spd_lightning.runs.checkpoints import check_writable
 from spd_lightning.sweep.configs import Config

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from spd_lightning.cli import command as cli
 from spd_lightning.cli.arguments import located, one_line
+from spd_lightning.errors import INTERRUPTED
 from spd_lightning.sweep.isolation import isolated
 from spd_lightning.sweep.runs import LEFT_ALONE, SweptRun
 
@@ -69,7 +70,7 @@ def attempt(arguments: list[str]) -> str:
         try:
             copy_context().run(cli.main, arguments)  # jsonargparse leaves the last parser in a context variable
         except SystemExit as stopped:
-            if stopped.code == cli.INTERRUPTED:
+            if stopped.code == INTERRUPTED:
                 raise KeyboardInterrupt from None
             return one_line(str(stopped.__context__ or "")) or f"it ended with exit code {stopped.code}"
         except Exception as error:  # whatever it is, the other runs are to go on
